@@ -1,0 +1,1 @@
+"""One page, one trip to the cache."""
