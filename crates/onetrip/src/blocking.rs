@@ -1,0 +1,160 @@
+//! The cache, as threads that may block see it.
+//!
+//! Every method is the asynchronous one of the same name, driven on the calling thread.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cache::Cache as Asynchronous;
+use crate::context::task;
+use crate::error::Result;
+use crate::policy::Timeout;
+use crate::watch::Watch;
+
+/// The same cache as [`onetrip::Cache`](crate::Cache), method for method, for threads.
+///
+/// Within a task of a Tokio runtime, a call that has to wait for the store fails with
+/// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration); each method returns otherwise
+/// the errors of its asynchronous twin.
+///
+/// ```
+/// let cache = onetrip::Cache::open("memory://")?.blocking();
+/// cache.set("greeting", "hello")?;
+///
+/// let (greeting, seen) = cache.watch(|| cache.preload(["greeting"], || cache.get("greeting")));
+///
+/// let greeting: Option<String> = greeting??;
+/// assert_eq!(greeting.as_deref(), Some("hello"));
+/// assert_eq!(seen.trips(), 1);
+/// # Ok::<(), onetrip::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Cache(Asynchronous);
+
+macro_rules! driven {
+    ($($(#[$doc:meta])* fn $name:ident $([$($generics:tt)+])? ($($argument:ident: $type:ty),*) -> $output:ty;)+) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            ///
+            /// Those of the [type](Self) and of the asynchronous method of this name.
+            pub fn $name $(<$($generics)+>)? (&self, $($argument: $type),*) -> Result<$output> {
+                self.0.run(self.0.$name($($argument),*))
+            }
+        )+
+    };
+}
+
+impl Cache {
+    pub(crate) fn new(cache: Asynchronous) -> Self {
+        Self(cache)
+    }
+
+    /// The same cache for tasks.
+    #[must_use]
+    pub fn asynchronous(&self) -> &Asynchronous {
+        &self.0
+    }
+
+    /// Calls `page` in a scope that holds the entries of `keys`, read in one trip.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`onetrip::Cache::preload`](crate::Cache::preload).
+    pub fn preload<K: AsRef<[u8]>, T>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        page: impl FnOnce() -> T,
+    ) -> Result<T> {
+        let (cache, at) = (&self.0, self.0.here());
+        let (scope, opened) = cache.policy().enter(&at);
+        let within = at.with_scope(Arc::clone(&scope));
+        let keys: Vec<K> = keys.into_iter().collect();
+        cache.run(cache.travel(&within, cache.policy().preload(&scope, &keys)))?;
+        let output = task::within_blocking(cache.0.id, within.clone(), page);
+        if opened {
+            cache.run(cache.travel(&within, cache.policy().close(&scope)))?;
+        }
+        Ok(output)
+    }
+
+    /// Calls `page` in a scope that holds nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`preload`](Self::preload).
+    pub fn scope<T>(&self, page: impl FnOnce() -> T) -> Result<T> {
+        self.preload::<&[u8], T>([], page)
+    }
+
+    /// Calls `work` and tells which trips it made, on this thread.
+    pub fn watch<T>(&self, work: impl FnOnce() -> T) -> (T, Arc<Watch>) {
+        let watch = Arc::new(Watch::default());
+        let at = self.0.here().with_watch(Arc::clone(&watch));
+        (task::within_blocking(self.0.0.id, at, work), watch)
+    }
+
+    /// The value of `key`; where there is none, that of `make`, which is then stored.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get) and [`set_for`](Self::set_for).
+    pub fn get_or_insert<T: Serialize + DeserializeOwned>(
+        &self,
+        key: impl AsRef<[u8]>,
+        timeout: impl Into<Timeout>,
+        make: impl FnOnce() -> T,
+    ) -> Result<T> {
+        let key = key.as_ref();
+        if let Some(value) = self.get(key)? {
+            return Ok(value);
+        }
+        let value = make();
+        self.set_for(key, &value, timeout)?;
+        Ok(value)
+    }
+
+    driven! {
+        /// The value of `key`; `None` if there is none, or none that can be read as a `T`.
+        fn get [T: DeserializeOwned] (key: impl AsRef<[u8]>) -> Option<T>;
+
+        /// The values of many keys, in their order, in one trip.
+        fn get_many [T: DeserializeOwned, K: AsRef<[u8]>] (keys: &[K]) -> Vec<Option<T>>;
+
+        /// Whether there is an entry for `key`.
+        fn contains(key: impl AsRef<[u8]>) -> bool;
+
+        /// Adds `delta` to the integer under `key`; `None` if there is none.
+        fn incr(key: impl AsRef<[u8]>, delta: i64) -> Option<i64>;
+
+        /// Gives the entry of `key` a new time to live, from now on; whether there was one.
+        fn touch(key: impl AsRef<[u8]>, timeout: impl Into<Timeout>) -> bool;
+
+        /// Gives many entries a new time to live, in one trip; how many there were.
+        fn touch_many [K: AsRef<[u8]>] (keys: &[K], timeout: impl Into<Timeout>) -> usize;
+
+        /// Removes the entry of `key`; whether there was one.
+        fn delete(key: impl AsRef<[u8]>) -> bool;
+
+        /// Removes many entries in one trip; how many there were.
+        fn delete_many [K: AsRef<[u8]>] (keys: &[K]) -> usize;
+
+        /// Stores `value` under `key`, for as long as the cache's default says.
+        fn set [T: Serialize + ?Sized] (key: impl AsRef<[u8]>, value: &T) -> ();
+
+        /// Stores `value` under `key` for `timeout`.
+        fn set_for [T: Serialize + ?Sized] (key: impl AsRef<[u8]>, value: &T, timeout: impl Into<Timeout>) -> ();
+
+        /// Stores many values for `timeout`, in one trip.
+        fn set_many [K: AsRef<[u8]>, T: Serialize] (values: impl IntoIterator<Item = (K, T)>, timeout: impl Into<Timeout>) -> ();
+
+        /// Stores `value` under `key` if there is nothing; whether it did.
+        fn add [T: Serialize + ?Sized] (key: impl AsRef<[u8]>, value: &T, timeout: impl Into<Timeout>) -> bool;
+
+        /// Removes every entry under this cache's prefix; how many there were.
+        fn clear() -> u64;
+    }
+}

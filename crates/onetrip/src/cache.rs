@@ -1,0 +1,422 @@
+//! The cache, as asynchronous Rust sees it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::carrier::Carrier;
+use crate::codec::{self, Presence, Serde};
+use crate::context::{Context, task};
+use crate::error::Result;
+use crate::lanes::Lanes;
+use crate::options::{Builder, Serializer};
+use crate::policy::{Policy, Step, Timeout};
+use crate::scope::Scope;
+use crate::stats::Stats;
+use crate::trip::{Replies, Trip};
+use crate::watch::Watch;
+
+/// A cache: a store, the keys in it under one prefix, and what its options say of them.
+///
+/// Clones share everything. All methods are to be awaited within a Tokio runtime;
+/// [`blocking`](Self::blocking) has the same ones for threads.
+///
+/// ```
+/// use onetrip::Cache;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let cache = Cache::builder("memory://").prefix("blog").build()?;
+/// cache.set("note:1", "<p>Hello</p>").await?;
+/// cache.set("note:2", "<p>World</p>").await?;
+///
+/// let (page, seen) = cache
+///     .watch(cache.preload(["note:1", "note:2"], async {
+///         let first: Option<String> = cache.get("note:1").await?;
+///         let second: Option<String> = cache.get("note:2").await?;
+///         Ok::<_, onetrip::Error>(format!("{}{}", first.unwrap(), second.unwrap()))
+///     }))
+///     .await;
+///
+/// assert_eq!(page??, "<p>Hello</p><p>World</p>");
+/// assert_eq!(seen.trips(), 1);
+/// # Ok::<(), onetrip::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Cache(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) id: u64,
+    pub(crate) policy: Policy,
+    pub(crate) serializer: Serializer,
+    pub(crate) carrier: Carrier,
+    pub(crate) lanes: Lanes,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache")
+            .field("store", self.carrier.label())
+            .field("prefix", self.policy.keyspace.prefix())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Setting up, and what other faces of the cache are made of.
+impl Cache {
+    /// A cache with the default options over the store that `url` names.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it names none.
+    pub fn open(url: impl Into<String>) -> Result<Self> {
+        Self::builder(url).build()
+    }
+
+    /// The options of a cache over the store that `url` names.
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder::new(url)
+    }
+
+    /// The same cache for threads that may block.
+    #[must_use]
+    pub fn blocking(&self) -> crate::blocking::Cache {
+        crate::blocking::Cache::new(self.clone())
+    }
+
+    /// The counters of this cache, over all its clones.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.policy.counters.read()
+    }
+
+    /// Sets all counters to zero.
+    pub fn reset_stats(&self) {
+        self.0.policy.counters.reset();
+    }
+
+    /// The store, as messages name it: its URL without password.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.0.carrier.label()
+    }
+
+    /// How this cache was told to write values.
+    #[must_use]
+    pub fn serializer(&self) -> Serializer {
+        self.0.serializer
+    }
+
+    /// The meaning of this cache's operations, for faces in other languages.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.0.policy
+    }
+
+    /// Whether every trip is answered at once, without leaving this process.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.carrier.is_local()
+    }
+
+    /// Makes a trip.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the operations, and under [`OnError::Raise`](crate::OnError::Raise)
+    /// failures of the store.
+    pub async fn send(&self, at: &Context, trip: &Trip) -> Result<Replies> {
+        self.0.carrier.send(&self.0.policy.counters, at, trip).await
+    }
+
+    /// Makes a trip on the calling thread, on a lane if the store is remote.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send); [`ErrorKind::Configuration`](crate::ErrorKind::Configuration)
+    /// within a task of a Tokio runtime if the store is remote.
+    pub fn send_blocking(&self, at: &Context, trip: &Trip) -> Result<Replies> {
+        self.run(self.send(at, trip))
+    }
+
+    /// Closes the connections that blocking callers left idle. The next trip opens a new one.
+    pub fn close_idle(&self) {
+        self.0.lanes.close();
+    }
+
+    pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.0.lanes.run(work)
+    }
+
+    pub(crate) fn here(&self) -> Context {
+        task::with(self.0.id, Context::clone)
+    }
+
+    pub(crate) async fn travel<T, F: FnOnce(Replies) -> T>(
+        &self,
+        at: &Context,
+        step: Step<T, F>,
+    ) -> Result<T> {
+        match step {
+            Step::Done(answer) => Ok(answer),
+            Step::Ask(trip, finish) => Ok(finish(self.send(at, &trip).await?)),
+        }
+    }
+}
+
+/// Scopes and watches.
+impl Cache {
+    /// Runs `page` in a scope that holds the entries of `keys`, read in one trip.
+    ///
+    /// What `page` writes leaves in one trip when it is done, or with the scope around it. If the
+    /// returned future is dropped before, what waits to be written is dropped as well.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store in those two trips.
+    pub async fn preload<K: AsRef<[u8]>, F: Future>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        page: F,
+    ) -> Result<F::Output> {
+        let at = self.here();
+        let (scope, opened) = self.policy().enter(&at);
+        let within = at.with_scope(Arc::clone(&scope));
+        let keys: Vec<K> = keys.into_iter().collect();
+        self.travel(&within, self.policy().preload(&scope, &keys))
+            .await?;
+        let output = task::within(self.0.id, within.clone(), page).await;
+        if opened {
+            self.close(&within, &scope).await?;
+        }
+        Ok(output)
+    }
+
+    async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {
+        self.travel(at, self.policy().close(scope)).await
+    }
+
+    /// Runs `page` in a scope that holds nothing yet: what it reads twice is asked for once, and
+    /// what it writes leaves together.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`preload`](Self::preload).
+    pub async fn scope<F: Future>(&self, page: F) -> Result<F::Output> {
+        self.preload::<&[u8], F>([], page).await
+    }
+
+    /// Runs `work` and tells which trips it made, in this task.
+    pub async fn watch<F: Future>(&self, work: F) -> (F::Output, Arc<Watch>) {
+        let watch = Arc::new(Watch::default());
+        let at = self.here().with_watch(Arc::clone(&watch));
+        (task::within(self.0.id, at, work).await, watch)
+    }
+}
+
+/// Reading.
+impl Cache {
+    /// The value of `key`; `None` if there is none, or none that can be read as a `T`.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
+        let (at, serde) = (self.here(), Serde::new());
+        self.travel(&at, self.policy().get(&at, key.as_ref(), &serde))
+            .await
+    }
+
+    /// The values of many keys, in their order, in one trip.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn get_many<T: DeserializeOwned, K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+    ) -> Result<Vec<Option<T>>> {
+        let (at, serde) = (self.here(), Serde::new());
+        self.travel(&at, self.policy().get_many(&at, keys, &serde))
+            .await
+    }
+
+    /// Whether there is an entry for `key`.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let at = self.here();
+        let found = self
+            .travel(&at, self.policy().get(&at, key.as_ref(), &Presence))
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// The value of `key`; where there is none, that of `make`, which is then stored.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization) if the value cannot be
+    /// stored; under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn get_or_insert<T: Serialize + DeserializeOwned, F: Future<Output = T>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        timeout: impl Into<Timeout>,
+        make: impl FnOnce() -> F,
+    ) -> Result<T> {
+        let key = key.as_ref();
+        if let Some(value) = self.get(key).await? {
+            return Ok(value);
+        }
+        let value = make().await;
+        self.set_for(key, &value, timeout).await?;
+        Ok(value)
+    }
+}
+
+/// Writing.
+impl Cache {
+    fn entry<T: Serialize + ?Sized>(&self, key: &[u8], value: &T) -> Result<Bytes> {
+        self.policy().seal(key, |out| codec::encode(value, out))
+    }
+
+    /// Stores `value` under `key`, for as long as the cache's default says.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization) if it cannot be stored; under
+    /// [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<()> {
+        self.set_for(key, value, Timeout::Default).await
+    }
+
+    /// Stores `value` under `key` for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set`](Self::set).
+    pub async fn set_for<T: Serialize + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &T,
+        timeout: impl Into<Timeout>,
+    ) -> Result<()> {
+        let (at, key) = (self.here(), key.as_ref());
+        let entry = self.entry(key, value)?;
+        self.travel(
+            &at,
+            self.policy().set_many(&at, [(key, entry)], timeout.into()),
+        )
+        .await
+    }
+
+    /// Stores many values for `timeout`, in one trip.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set`](Self::set); then nothing is stored.
+    pub async fn set_many<K: AsRef<[u8]>, T: Serialize>(
+        &self,
+        values: impl IntoIterator<Item = (K, T)>,
+        timeout: impl Into<Timeout>,
+    ) -> Result<()> {
+        let at = self.here();
+        let entries = values
+            .into_iter()
+            .map(|(key, value)| {
+                let entry = self.entry(key.as_ref(), &value)?;
+                Ok((key, entry))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.travel(&at, self.policy().set_many(&at, entries, timeout.into()))
+            .await
+    }
+
+    /// Stores `value` under `key` if there is nothing; whether it did.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set`](Self::set).
+    pub async fn add<T: Serialize + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &T,
+        timeout: impl Into<Timeout>,
+    ) -> Result<bool> {
+        let (at, key) = (self.here(), key.as_ref());
+        let entry = self.entry(key, value)?;
+        self.travel(&at, self.policy().add(&at, key, entry, timeout.into()))
+            .await
+    }
+
+    /// Adds `delta` to the integer under `key`; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotANumber`](crate::ErrorKind::NotANumber) if the entry holds something else
+    /// or the sum leaves 64 bits; under [`OnError::Raise`](crate::OnError::Raise), failures of the
+    /// store.
+    pub async fn incr(&self, key: impl AsRef<[u8]>, delta: i64) -> Result<Option<i64>> {
+        let at = self.here();
+        self.travel(&at, self.policy().incr(&at, key.as_ref(), delta))
+            .await
+    }
+
+    /// Gives the entry of `key` a new time to live, from now on; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn touch(&self, key: impl AsRef<[u8]>, timeout: impl Into<Timeout>) -> Result<bool> {
+        Ok(self.touch_many(&[key], timeout).await? > 0)
+    }
+
+    /// Gives many entries a new time to live, in one trip; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn touch_many<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        timeout: impl Into<Timeout>,
+    ) -> Result<usize> {
+        let at = self.here();
+        self.travel(&at, self.policy().touch_many(&at, keys, timeout.into()))
+            .await
+    }
+
+    /// Removes the entry of `key`; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.delete_many(&[key]).await? > 0)
+    }
+
+    /// Removes many entries in one trip; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn delete_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<usize> {
+        let at = self.here();
+        self.travel(&at, self.policy().delete_many(&at, keys)).await
+    }
+
+    /// Removes every entry under this cache's prefix; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the store cannot; under
+    /// [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn clear(&self) -> Result<u64> {
+        let at = self.here();
+        self.travel(&at, self.policy().clear(&at)).await
+    }
+}

@@ -1,0 +1,101 @@
+//! Carries trips to the store: whatever concerns every trip is done here, once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::lanes;
+use crate::stats::Counters;
+use crate::store::{Exchange, Store};
+use crate::trip::{Replies, Reply, Trip};
+use crate::watch;
+
+/// What becomes of a failure of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnError {
+    /// Reads become misses and writes are dropped; both are counted and logged.
+    #[default]
+    Miss,
+    /// The call returns the error.
+    Raise,
+}
+
+/// One store and the way to it.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    store: Arc<dyn Store>,
+    label: Arc<str>,
+    on_error: OnError,
+}
+
+impl Carrier {
+    pub(crate) fn new(store: Arc<dyn Store>, on_error: OnError) -> Self {
+        let label = store.label();
+        Self {
+            store,
+            label,
+            on_error,
+        }
+    }
+
+    /// Whether trips are answered without waiting.
+    pub(crate) fn is_local(&self) -> bool {
+        self.store.is_local()
+    }
+
+    pub(crate) fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// Makes one trip.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the operations themselves; failures of the store only under
+    /// [`OnError::Raise`].
+    pub(crate) async fn send(
+        &self,
+        counters: &Counters,
+        at: &Context,
+        trip: &Trip,
+    ) -> Result<Replies> {
+        let began = watch::is_watched(at.watches()).then(Instant::now);
+        let replies = match self.store.exchange(trip) {
+            Exchange::Ready(replies) => replies,
+            Exchange::Pending(answer) => {
+                lanes::runtime().await;
+                answer.await.unwrap_or_else(|error| trip.failed(&error))
+            }
+        };
+        counters.trip(trip, &replies);
+        if let Some(began) = began {
+            watch::show(at.watches(), &self.label, trip, &replies, began.elapsed());
+        }
+        self.judge(replies)
+    }
+
+    /// The replies, unless there is a failure among them that the caller has to hear of.
+    fn judge(&self, replies: Replies) -> Result<Replies> {
+        let mut failures = replies.iter().filter_map(|reply| match reply {
+            Reply::Failed(error) => Some(error),
+            _ => None,
+        });
+        let Some(first) = failures.next() else {
+            return Ok(replies);
+        };
+        let others = failures.clone().count();
+        let grave = std::iter::once(first)
+            .chain(failures)
+            .find(|error| self.on_error == OnError::Raise || !error.kind().is_store_failure());
+        if let Some(error) = grave {
+            return Err(error.clone());
+        }
+        let (failed, all) = (others + 1, replies.len());
+        log::warn!(
+            "{failed} of {all} operations failed and count as misses or dropped writes: {first}"
+        );
+        Ok(replies)
+    }
+}

@@ -1,0 +1,79 @@
+//! The time that expiry and age are measured by.
+
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A point of monotonic time, in microseconds since the process began to look.
+///
+/// Entries in this process expire by it, so that setting the wall clock expires nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// This moment and `span` more; the end of time if that overflows.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(micros(span)))
+    }
+
+    /// How long it is from `earlier` until this moment; nothing if it lies before.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Where a cache reads the time: the system's monotonic clock, or one that a test moves by hand.
+///
+/// ```
+/// use std::time::Duration;
+/// use onetrip::{Cache, Clock};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let clock = Clock::manual();
+/// let cache = Cache::builder("memory://").clock(clock.clone()).build()?;
+/// cache.set_for("greeting", &"hello", Duration::from_secs(60)).await?;
+/// clock.advance(Duration::from_secs(61));
+/// assert_eq!(cache.get::<String>("greeting").await?, None);
+/// # Ok::<(), onetrip::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<Arc<AtomicU64>>);
+
+impl Clock {
+    /// The system's monotonic clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// A clock that stands still until [`advance`](Self::advance) moves it. Clones share it.
+    #[must_use]
+    pub fn manual() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Moves a manual clock on by `span`; the system's clock goes its own way.
+    pub fn advance(&self, span: Duration) {
+        if let Some(now) = &self.0 {
+            now.fetch_add(micros(span), Ordering::SeqCst);
+        }
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match &self.0 {
+            None => Moment(micros(BEGAN.elapsed())),
+            Some(now) => Moment(now.load(Ordering::SeqCst)),
+        }
+    }
+}

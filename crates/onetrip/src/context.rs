@@ -1,0 +1,92 @@
+//! Where a call is made from: the scope that it is in and the watches that are open around it.
+
+use std::sync::Arc;
+
+use crate::scope::Scope;
+use crate::watch::Watch;
+
+/// The scope and the watches around a piece of code, for one cache.
+///
+/// A context is a value: entering a scope makes a new one, and leaving goes back to the old. Each
+/// face keeps it where its language keeps such things: Rust in a task-local, Python in a
+/// `ContextVar`. It is therefore never shared by two requests.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    scope: Option<Arc<Scope>>,
+    watches: Vec<Arc<Watch>>,
+}
+
+impl Context {
+    /// The innermost scope, which may have closed meanwhile.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Arc<Scope>> {
+        self.scope.as_ref()
+    }
+
+    /// The watches, outermost first.
+    #[must_use]
+    pub fn watches(&self) -> &[Arc<Watch>] {
+        &self.watches
+    }
+
+    /// This context, within `scope`.
+    #[must_use]
+    pub fn with_scope(&self, scope: Arc<Scope>) -> Self {
+        Self {
+            scope: Some(scope),
+            watches: self.watches.clone(),
+        }
+    }
+
+    /// This context, seen by `watch` as well.
+    #[must_use]
+    pub fn with_watch(&self, watch: Arc<Watch>) -> Self {
+        let mut watches = self.watches.clone();
+        watches.push(watch);
+        Self {
+            scope: self.scope.clone(),
+            watches,
+        }
+    }
+}
+
+/// The contexts of the running task, one for each cache that has a scope or a watch open in it.
+pub(crate) mod task {
+    use super::Context;
+
+    tokio::task_local! {
+        static CONTEXTS: Vec<(u64, Context)>;
+    }
+
+    /// Calls `look` with the context of cache `id` in this task.
+    pub(crate) fn with<T>(id: u64, look: impl FnOnce(&Context) -> T) -> T {
+        // `try_with` drops its closure unheard where no context is set.
+        let mut look = Some(look);
+        let seen = CONTEXTS.try_with(|contexts| {
+            let (_, context) = contexts.iter().find(|(of, _)| *of == id)?;
+            Some(look.take()?(context))
+        });
+        match (seen, look) {
+            (Ok(Some(seen)), _) => seen,
+            (_, Some(look)) => look(&Context::default()),
+            (_, None) => unreachable!("the closure is taken only to be called"),
+        }
+    }
+
+    fn changed(id: u64, context: Context) -> Vec<(u64, Context)> {
+        let mut contexts = CONTEXTS.try_with(Clone::clone).unwrap_or_default();
+        contexts.retain(|(of, _)| *of != id);
+        contexts.push((id, context));
+        contexts
+    }
+
+    /// Runs `future` with `context` as that of cache `id`.
+    pub(crate) async fn within<F: Future>(id: u64, context: Context, future: F) -> F::Output {
+        CONTEXTS.scope(changed(id, context), future).await
+    }
+
+    /// Calls `body` with `context` as that of cache `id`.
+    pub(crate) fn within_blocking<T>(id: u64, context: Context, body: impl FnOnce() -> T) -> T {
+        CONTEXTS.sync_scope(changed(id, context), body)
+    }
+}

@@ -1,0 +1,340 @@
+//! The bytes of one cached value: a small versioned header and the encoded value.
+//!
+//! ```text
+//! 0    magic, 0xC1: no MessagePack, no UTF-8 and no number begins so
+//! 1    version, 1
+//! 2    kind of the payload (low four bits), compression (high four bits)
+//! 3    flags: bit 0 set when signed; the others are clear
+//! 4…   seal: CRC-32 (4 bytes), or HMAC-SHA256 (32 bytes) when signed
+//! …    payload
+//! ```
+//!
+//! The seal covers the entry's name, so that a value that was answered to the wrong question is
+//! noticed as surely as one that was damaged. An integer of 64 bits alone has no header: it is
+//! its decimal digits, because stores add to numbers in that form. `docs/format.md` has the rules
+//! in full, and test vectors.
+
+use std::fmt;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::compress::{self, Compression};
+
+const MAGIC: u8 = 0xC1;
+const VERSION: u8 = 1;
+const SIGNED: u8 = 1;
+/// Magic, version, content and flags.
+const PREAMBLE: usize = 4;
+const CHECKSUM: usize = 4;
+const SIGNATURE: usize = 32;
+
+/// What the payload of an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Bytes, as they are.
+    Bytes,
+    /// A string, in UTF-8.
+    Str,
+    /// A value in MessagePack with the extension types of [`codec::tag`](crate::codec::tag).
+    Native,
+    /// A Python object, pickled. Opened only where a signature vouches for it.
+    Pickle,
+    /// An integer of 64 bits, in decimal digits.
+    Integer,
+}
+
+impl Kind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Bytes => 0,
+            Self::Str => 1,
+            Self::Native => 2,
+            Self::Pickle => 3,
+            Self::Integer => 4,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Bytes,
+            1 => Self::Str,
+            2 => Self::Native,
+            3 => Self::Pickle,
+            _ => return None,
+        })
+    }
+}
+
+/// An opened entry: its payload, verified and expanded, and what that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What the payload is.
+    pub kind: Kind,
+    /// The encoded value.
+    pub payload: Bytes,
+}
+
+/// Why an entry cannot be opened. To a reader it is a miss, whichever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BadEntry {
+    /// It is not an entry, or of a version that is not known here.
+    Foreign,
+    /// It is shorter than its header says.
+    CutShort,
+    /// Its seal does not fit: damaged, signed with another secret, or of another name.
+    Broken,
+    /// It is signed and no secret is known here, or is not signed and must be.
+    Unsigned,
+    /// Its payload cannot be expanded, or would expand to more than is allowed.
+    Inflated,
+    /// Its payload is not what the header says, or not of the type asked for.
+    Undecodable,
+}
+
+impl fmt::Display for BadEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Foreign => "not an entry of this version of onetrip",
+            Self::CutShort => "cut short",
+            Self::Broken => "damaged, signed with another secret, or stored under another key",
+            Self::Unsigned => "signed where no secret is set, or not signed where one is",
+            Self::Inflated => "compressed wrongly, or to more than may be expanded",
+            Self::Undecodable => "not decodable as what was asked for",
+        })
+    }
+}
+
+impl std::error::Error for BadEntry {}
+
+/// Secrets that sign entries: the first signs, any of them vouches for what it once signed.
+#[derive(Clone)]
+struct Signer(Vec<Hmac<Sha256>>);
+
+impl Signer {
+    fn new(secrets: &[Vec<u8>]) -> Option<Self> {
+        let macs: Vec<_> = secrets
+            .iter()
+            // HMAC takes a key of any length, so none is refused.
+            .filter_map(|secret| Hmac::<Sha256>::new_from_slice(secret).ok())
+            .collect();
+        (!macs.is_empty()).then_some(Self(macs))
+    }
+
+    fn feed(mac: &Hmac<Sha256>, name: Name<'_>, preamble: &[u8], payload: &[u8]) -> Hmac<Sha256> {
+        let mut mac = mac.clone();
+        let length = (name.prefix.len() + name.key.len()) as u64;
+        mac.update(&length.to_le_bytes());
+        mac.update(name.prefix);
+        mac.update(name.key);
+        mac.update(preamble);
+        mac.update(payload);
+        mac
+    }
+
+    fn sign(&self, name: Name<'_>, preamble: &[u8], payload: &[u8]) -> Option<[u8; SIGNATURE]> {
+        let mac = Self::feed(self.0.first()?, name, preamble, payload);
+        Some(mac.finalize().into_bytes().into())
+    }
+
+    fn vouches(&self, name: Name<'_>, preamble: &[u8], payload: &[u8], signature: &[u8]) -> bool {
+        self.0.iter().any(|mac| {
+            Self::feed(mac, name, preamble, payload)
+                .verify_slice(signature)
+                .is_ok()
+        })
+    }
+}
+
+/// The name of an entry, in the two parts that its cache knows it by.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a> {
+    /// The prefix of the keyspace, colon included.
+    pub prefix: &'a [u8],
+    /// The key.
+    pub key: &'a [u8],
+}
+
+fn checksum(name: Name<'_>, preamble: &[u8], payload: &[u8]) -> [u8; CHECKSUM] {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(name.prefix);
+    crc.update(name.key);
+    crc.update(preamble);
+    crc.update(payload);
+    crc.finalize().to_le_bytes()
+}
+
+/// Makes entries and opens them, as the options of one cache say.
+#[derive(Clone)]
+pub struct Sealer {
+    signer: Option<Signer>,
+    compression: Option<Compression>,
+    compression_min: usize,
+    bare: bool,
+}
+
+impl Sealer {
+    /// A sealer that signs if there are `secrets`, and compresses payloads of `compression_min`
+    /// bytes or more.
+    #[must_use]
+    pub fn new(
+        secrets: &[Vec<u8>],
+        compression: Option<Compression>,
+        compression_min: usize,
+    ) -> Self {
+        Self {
+            signer: Signer::new(secrets),
+            compression,
+            compression_min,
+            bare: false,
+        }
+    }
+
+    /// A sealer of entries without a header: the payload is all there is.
+    #[must_use]
+    pub fn bare() -> Self {
+        Self {
+            signer: None,
+            compression: None,
+            compression_min: 0,
+            bare: true,
+        }
+    }
+
+    /// Whether entries have no header.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.bare
+    }
+
+    /// An empty entry with room for its header, for an encoder to append the payload to.
+    #[must_use]
+    pub fn draft(&self) -> Vec<u8> {
+        vec![0; self.header()]
+    }
+
+    fn header(&self) -> usize {
+        match (&self.signer, self.bare) {
+            (_, true) => 0,
+            (Some(_), _) => PREAMBLE + SIGNATURE,
+            (None, _) => PREAMBLE + CHECKSUM,
+        }
+    }
+
+    /// Completes a [`draft`](Self::draft) into the entry that is stored as `name`.
+    #[must_use]
+    pub fn seal(&self, name: Name<'_>, kind: Kind, mut draft: Vec<u8>) -> Bytes {
+        let header = self.header();
+        if self.bare {
+            return Bytes::from(draft);
+        }
+        if kind == Kind::Integer {
+            return Bytes::from(draft).slice(header..);
+        }
+        let mut compression = 0;
+        if let Some(with) = self.compression {
+            let payload = draft.get(header..).unwrap_or_default();
+            if payload.len() >= self.compression_min
+                && let Some(smaller) = compress::shrink(with, payload)
+            {
+                draft.truncate(header);
+                draft.extend_from_slice(&smaller);
+                compression = with.code();
+            }
+        }
+        let flags = if self.signer.is_some() { SIGNED } else { 0 };
+        let preamble = [MAGIC, VERSION, kind.code() | compression << 4, flags];
+        let (head, payload) = draft.split_at_mut(header);
+        let (front, seal) = head.split_at_mut(PREAMBLE);
+        front.copy_from_slice(&preamble);
+        match &self.signer {
+            Some(signer) => {
+                if let Some(signature) = signer.sign(name, &preamble, payload) {
+                    seal.copy_from_slice(&signature);
+                }
+            }
+            None => seal.copy_from_slice(&checksum(name, &preamble, payload)),
+        }
+        Bytes::from(draft)
+    }
+
+    /// Opens what was stored as `name`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with it, so that it can be counted; the reader sees a miss.
+    pub fn open(&self, name: Name<'_>, entry: &Bytes) -> Result<Content, BadEntry> {
+        if self.bare {
+            return Ok(Content {
+                kind: Kind::Bytes,
+                payload: entry.clone(),
+            });
+        }
+        if integer(entry).is_some() {
+            return Ok(Content {
+                kind: Kind::Integer,
+                payload: entry.clone(),
+            });
+        }
+        let Some(&[MAGIC, VERSION, content, flags]) = entry.first_chunk() else {
+            return Err(match entry.first() {
+                Some(&MAGIC) if entry.len() < PREAMBLE => BadEntry::CutShort,
+                _ => BadEntry::Foreign,
+            });
+        };
+        if flags & !SIGNED != 0 {
+            return Err(BadEntry::Foreign);
+        }
+        if (flags & SIGNED != 0) != self.signer.is_some() {
+            return Err(BadEntry::Unsigned);
+        }
+        let (preamble, rest) = entry.split_at(PREAMBLE);
+        let header = self.header();
+        let (seal, payload) = rest
+            .split_at_checked(header - PREAMBLE)
+            .ok_or(BadEntry::CutShort)?;
+        let sound = match &self.signer {
+            Some(signer) => signer.vouches(name, preamble, payload, seal),
+            None => seal == checksum(name, preamble, payload),
+        };
+        if !sound {
+            return Err(BadEntry::Broken);
+        }
+        let kind = Kind::from_code(content & 0x0F).ok_or(BadEntry::Foreign)?;
+        if kind == Kind::Pickle && self.signer.is_none() {
+            return Err(BadEntry::Unsigned);
+        }
+        let payload = match content >> 4 {
+            0 => entry.slice(header..),
+            code => {
+                let compression = Compression::from_code(code).ok_or(BadEntry::Foreign)?;
+                let plain = compress::expand(compression, payload).ok_or(BadEntry::Inflated)?;
+                Bytes::from(plain)
+            }
+        };
+        if kind == Kind::Str && std::str::from_utf8(&payload).is_err() {
+            return Err(BadEntry::Undecodable);
+        }
+        Ok(Content { kind, payload })
+    }
+}
+
+/// The number that an entry without a header is: decimal digits as a store writes them, with no
+/// sign but a minus and no leading zero.
+#[must_use]
+pub fn integer(entry: &[u8]) -> Option<i64> {
+    let digits = entry.strip_prefix(b"-").unwrap_or(entry);
+    let canonical = match digits {
+        [] => false,
+        [b'0'] => digits.len() == entry.len(),
+        [b'0', ..] => false,
+        digits => digits.len() <= 19 && digits.iter().all(u8::is_ascii_digit),
+    };
+    if !canonical {
+        return None;
+    }
+    std::str::from_utf8(entry).ok()?.parse().ok()
+}

@@ -1,0 +1,54 @@
+//! How the keys of a cache are named in its store.
+
+use bytes::Bytes;
+
+/// The part of a store that belongs to one cache: every key is named `prefix:key` in it.
+///
+/// A key is any string of bytes, the empty one included; what a store cannot take (Memcached's
+/// 250 bytes, say) is for that store to translate.
+#[derive(Clone, Debug)]
+pub struct Keyspace {
+    prefix: Bytes,
+}
+
+impl Keyspace {
+    /// The keys under `prefix`; an empty prefix names keys as they are.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        let prefix = match prefix {
+            "" => Bytes::new(),
+            prefix => Bytes::from(format!("{prefix}:")),
+        };
+        Self { prefix }
+    }
+
+    /// What every name in this keyspace begins with.
+    #[must_use]
+    pub fn prefix(&self) -> &Bytes {
+        &self.prefix
+    }
+
+    /// The name of `key` in the store.
+    #[must_use]
+    pub fn name(&self, key: &[u8]) -> Bytes {
+        if self.prefix.is_empty() {
+            return Bytes::copy_from_slice(key);
+        }
+        let mut name = Vec::with_capacity(self.prefix.len() + key.len());
+        name.extend_from_slice(&self.prefix);
+        name.extend_from_slice(key);
+        Bytes::from(name)
+    }
+}
+
+/// A key as a person reads it: UTF-8 where it is, escapes where it is not, cut at 100 characters.
+#[must_use]
+pub(crate) fn display(key: &[u8]) -> String {
+    const MOST: usize = 100;
+    let text = String::from_utf8_lossy(key);
+    let mut shown: String = text.escape_debug().take(MOST).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,108 @@
+//! Runtimes that blocking callers borrow, each for one trip.
+//!
+//! A lane is a current-thread Tokio runtime, and with it the connection that was made there. The
+//! caller polls the trip on its own thread: handing it to another one costs several times what a
+//! trip to a near server takes.
+
+use std::cell::Cell;
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The idle lanes of a cache. There are as many as trips were ever under way at once.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes(Mutex<Idle>);
+
+#[derive(Debug, Default)]
+struct Idle {
+    pid: u32,
+    /// Used last in, first out, so that few stay warm.
+    lanes: Vec<Runtime>,
+}
+
+thread_local! {
+    /// Whether this thread polls something that must not wait yet.
+    static LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Lanes {
+    /// Polls `work` on this thread until it is done: once as it is, which is enough for what a
+    /// scope or a local store answers, and then on a lane.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`; [`ErrorKind::Configuration`] if it has to wait within a task of a Tokio
+    /// runtime, which must not be blocked.
+    pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut work = pin!(work);
+        if let Poll::Ready(done) = look(work.as_mut()) {
+            return done;
+        }
+        if Handle::try_current().is_ok() {
+            return Err(Error::configuration(
+                "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there",
+            ));
+        }
+        let lane = match self.idle(Vec::pop) {
+            Some(lane) => lane,
+            None => Builder::new_current_thread().enable_all().build().map_err(|error| {
+                Error::with_source(
+                    ErrorKind::Unavailable,
+                    format!("no runtime for a connection: {error}; is the limit of open files reached?"),
+                    error,
+                )
+            })?,
+        };
+        let done = lane.block_on(work);
+        self.idle(|idle| idle.push(lane));
+        done
+    }
+
+    /// Drops the idle lanes, and their connections with them.
+    pub(crate) fn close(&self) {
+        let lanes = self.idle(std::mem::take);
+        for lane in lanes {
+            lane.shutdown_background();
+        }
+    }
+
+    fn idle<T>(&self, change: impl FnOnce(&mut Vec<Runtime>) -> T) -> T {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = std::process::id();
+        if idle.pid != pid {
+            // A forked child shares its parent's epoll sets; to close a lane here would take the
+            // parent's sockets out of them.
+            std::mem::forget(std::mem::take(&mut idle.lanes));
+            idle.pid = pid;
+        }
+        change(&mut idle.lanes)
+    }
+}
+
+/// Polls `work` once, without a runtime to wait in.
+fn look<F: Future>(work: Pin<&mut F>) -> Poll<F::Output> {
+    LOOKING.set(true);
+    let _reset = Reset;
+    work.poll(&mut TaskContext::from_waker(Waker::noop()))
+}
+
+struct Reset;
+
+impl Drop for Reset {
+    fn drop(&mut self) {
+        LOOKING.set(false);
+    }
+}
+
+/// Waits for a runtime whose sockets and timers can be used. Whatever opens one comes after this.
+pub(crate) async fn runtime() {
+    std::future::poll_fn(|_| match Handle::try_current() {
+        Ok(_) if !LOOKING.get() => Poll::Ready(()),
+        _ => Poll::Pending,
+    })
+    .await;
+}

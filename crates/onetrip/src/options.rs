@@ -1,0 +1,230 @@
+//! How a cache is set up. Every default is here, and nowhere else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::cache::{Cache, Inner};
+use crate::carrier::{Carrier, OnError};
+use crate::clock::Clock;
+use crate::compress::Compression;
+use crate::entry::Sealer;
+use crate::error::{Error, Result};
+use crate::key::Keyspace;
+use crate::lanes::Lanes;
+use crate::policy::Policy;
+use crate::stats::Counters;
+use crate::store::{self, StoreOptions};
+
+/// The store of a cache that names none.
+pub const DEFAULT_URL: &str = "memory://";
+
+/// How values become payloads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Serializer {
+    /// MessagePack with extension types: data only, the same in every language.
+    #[default]
+    Native,
+    /// Whatever Python can pickle. Needs a secret, since unpickling runs code.
+    Pickle,
+    /// Bytes as they are, without a header, for entries that other programs read and write.
+    Raw,
+}
+
+/// Sets up a [`Cache`]; made by [`Cache::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use onetrip::Cache;
+///
+/// let cache = Cache::builder("memory://?size=64MiB")
+///     .prefix("blog")
+///     .timeout(Some(Duration::from_secs(60)))
+///     .build()?;
+/// # Ok::<(), onetrip::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    url: String,
+    prefix: String,
+    timeout: Option<Duration>,
+    serializer: Serializer,
+    secrets: Vec<Vec<u8>>,
+    compression: Option<Compression>,
+    compression_min: usize,
+    on_error: OnError,
+    connect_timeout: Duration,
+    trip_timeout: Duration,
+    scope_max_age: Duration,
+    defer_writes: bool,
+    debug: bool,
+    clock: Clock,
+}
+
+impl Builder {
+    pub(crate) fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            prefix: String::new(),
+            timeout: Some(Duration::from_secs(300)),
+            serializer: Serializer::default(),
+            secrets: Vec::new(),
+            compression: None,
+            compression_min: 1024,
+            on_error: OnError::default(),
+            connect_timeout: Duration::from_secs(1),
+            trip_timeout: Duration::from_secs(1),
+            scope_max_age: Duration::from_secs(10),
+            defer_writes: true,
+            debug: false,
+            clock: Clock::system(),
+        }
+    }
+
+    /// What the keys of this cache are named under in the store, as in `prefix:key`; the empty
+    /// string, the default, names them as they are.
+    ///
+    /// [`Cache::clear`] removes what begins with `prefix:`, so one cache's prefix should not be
+    /// the beginning of another's (`blog` and `blog:en`).
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long entries live unless told otherwise: 300 seconds by default; `None` until they
+    /// are evicted.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How values become payloads: [`Serializer::Native`] by default.
+    pub fn serializer(mut self, serializer: Serializer) -> Self {
+        self.serializer = serializer;
+        self
+    }
+
+    /// Signs every entry with the first secret, and accepts those that any of them signed
+    /// (HMAC-SHA256, RFC 2104). None by default. Integers of 64 bits are not signed: the store
+    /// itself adds to them.
+    pub fn secrets<S: Into<Vec<u8>>>(mut self, secrets: impl IntoIterator<Item = S>) -> Self {
+        self.secrets = secrets.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Compresses payloads; `None`, the default, does not.
+    pub fn compression(mut self, compression: Option<Compression>) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// The fewest bytes of a payload that are worth compressing: 1024 by default.
+    pub fn compression_min(mut self, bytes: usize) -> Self {
+        self.compression_min = bytes;
+        self
+    }
+
+    /// What becomes of a failure of the store: [`OnError::Miss`] by default.
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
+    /// The longest that connecting may take: one second by default.
+    pub fn connect_timeout(mut self, span: Duration) -> Self {
+        self.connect_timeout = span;
+        self
+    }
+
+    /// The longest that a trip may take, connecting not counted: one second by default.
+    pub fn trip_timeout(mut self, span: Duration) -> Self {
+        self.trip_timeout = span;
+        self
+    }
+
+    /// The oldest answer that a scope gives before it asks the store again: ten seconds by
+    /// default.
+    pub fn scope_max_age(mut self, span: Duration) -> Self {
+        self.scope_max_age = span;
+        self
+    }
+
+    /// Whether writes made in a scope wait until it closes, to leave in one trip: true by default.
+    pub fn defer_writes(mut self, defer: bool) -> Self {
+        self.defer_writes = defer;
+        self
+    }
+
+    /// Whether to cache nothing at all: every read is a miss and every write is dropped. False by
+    /// default.
+    pub fn debug(mut self, debug: bool) -> Self {
+        self.debug = debug;
+        self
+    }
+
+    /// Where expiry and age are read from: the system's clock by default.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Makes the cache. Nothing connects until its first trip.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the URL names no store, or
+    /// options contradict one another.
+    pub fn build(self) -> Result<Cache> {
+        self.check()?;
+        let options = StoreOptions {
+            clock: self.clock.clone(),
+            connect_timeout: self.connect_timeout,
+            trip_timeout: self.trip_timeout,
+        };
+        let store = store::open(&self.url, &options)?;
+        let sealer = match self.serializer {
+            Serializer::Raw => Sealer::bare(),
+            _ => Sealer::new(&self.secrets, self.compression, self.compression_min),
+        };
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Ok(Cache(Arc::new(Inner {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            policy: Policy {
+                keyspace: Keyspace::new(&self.prefix),
+                sealer,
+                clock: self.clock,
+                counters: Counters::default(),
+                timeout: self.timeout,
+                max_age: self.scope_max_age,
+                defer_writes: self.defer_writes,
+                disabled: self.debug,
+            },
+            serializer: self.serializer,
+            carrier: Carrier::new(store, self.on_error),
+            lanes: Lanes::default(),
+        })))
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |message: &str| Err(Error::configuration(message));
+        if self.secrets.iter().any(Vec::is_empty) {
+            return refuse(
+                "secret is empty, and would vouch for anybody; give a long random one, or none",
+            );
+        }
+        match self.serializer {
+            Serializer::Pickle if self.secrets.is_empty() => refuse(
+                "serializer=\"pickle\" needs secret=: unpickling runs code, so entries must be signed",
+            ),
+            Serializer::Raw if !self.secrets.is_empty() || self.compression.is_some() => refuse(
+                "serializer=\"raw\" stores bytes as they are; it takes neither secret= nor compression=",
+            ),
+            _ if self.connect_timeout.is_zero() || self.trip_timeout.is_zero() => {
+                refuse("connect_timeout and trip_timeout are in seconds, and above zero")
+            }
+            _ => Ok(()),
+        }
+    }
+}

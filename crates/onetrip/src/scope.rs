@@ -1,0 +1,326 @@
+//! What one page (request, task) already holds.
+//!
+//! Scopes nest, and all that are open for one cache around the same code share one [`Scope`]: what
+//! an inner one learns or writes, the outer ones see, and writes leave when the outermost closes.
+//!
+//! For each key a scope holds one answer and how long it is good for. Three rules decide it all:
+//!
+//! - An answer is good for `scope_max_age`, or for as long as the entry lives if that is known and
+//!   shorter. After that the store is asked again.
+//! - *Absent* is good for one read, so that a program that waits for a key still sees it come.
+//! - A write that has not left yet goes with the next operation on its key that travels, so that
+//!   the store never sees the two in the wrong order.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+
+use crate::clock::{Clock, Moment};
+use crate::codec::Memo;
+use crate::entry::{BadEntry, Content};
+use crate::trip::Ttl;
+
+/// The most bytes of entries that wait in a scope to be written. Writes beyond go at once.
+pub const MAX_PENDING: usize = 64 << 20;
+
+/// Scopes with fewer answers than this are not searched for old ones.
+const SWEEP_FROM: usize = 1024;
+
+/// The answers and writes that one page holds for one cache.
+#[derive(Debug)]
+pub struct Scope {
+    clock: Clock,
+    max_age: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    open: bool,
+    held: HashMap<Box<[u8]>, Held>,
+    /// Bytes of entries among `held` that wait to be written.
+    pending: usize,
+    /// Counts what changes entries, so that an answer that was under way meanwhile is known.
+    changes: u64,
+    /// How many answers make it worth looking for old ones.
+    sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Held {
+    answer: Answer,
+    good_until: Moment,
+    /// The write that this answer comes from, if it still has to leave.
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Absent,
+    Sealed(Bytes),
+    Opened(Content, Option<Memo>),
+}
+
+#[derive(Debug)]
+struct Pending {
+    entry: Bytes,
+    expires: Option<Moment>,
+}
+
+/// What a scope says of a key.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    Value(Content, Option<Memo>),
+    Absent,
+    Bad(BadEntry),
+    Unknown,
+}
+
+/// A write that waited in a scope, as it is to leave now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    Set(Bytes, Ttl),
+    /// It expired while it waited, and so did what it would have replaced.
+    Delete,
+}
+
+/// Proof of what a scope knew when a trip began. Its answers are kept only if that still holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket(u64);
+
+impl Scope {
+    pub(crate) fn new(clock: Clock, max_age: Duration) -> Self {
+        Self {
+            clock,
+            max_age,
+            state: Mutex::new(State {
+                open: true,
+                held: HashMap::new(),
+                pending: 0,
+                changes: 0,
+                sweep_at: SWEEP_FROM,
+            }),
+        }
+    }
+
+    /// The state, also after a panic elsewhere: every change to it is complete in itself.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the page is still being made. A closed scope holds nothing and keeps nothing.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state().open
+    }
+
+    /// What is known of `key`, opening its entry by `open` at the first look.
+    pub(crate) fn look(
+        &self,
+        key: &[u8],
+        open: impl FnOnce(&Bytes) -> Result<Content, BadEntry>,
+    ) -> Lookup {
+        let mut state = self.state();
+        let Some(held) = state.held.get_mut(key) else {
+            return Lookup::Unknown;
+        };
+        if held.good_until <= self.clock.now() {
+            return Lookup::Unknown;
+        }
+        match &held.answer {
+            Answer::Opened(content, memo) => return Lookup::Value(content.clone(), memo.clone()),
+            Answer::Sealed(entry) => match open(entry) {
+                Ok(content) => {
+                    held.answer = Answer::Opened(content.clone(), None);
+                    return Lookup::Value(content, None);
+                }
+                Err(bad) => {
+                    state.drop_key(key);
+                    return Lookup::Bad(bad);
+                }
+            },
+            Answer::Absent => {}
+        }
+        state.drop_key(key);
+        Lookup::Absent
+    }
+
+    /// Those of `keys` that a preload has to ask for, each once.
+    pub(crate) fn wanted<'k, K: AsRef<[u8]>>(&self, keys: &'k [K]) -> (Vec<&'k [u8]>, Ticket) {
+        let state = self.state();
+        let now = self.clock.now();
+        let mut seen = HashSet::with_capacity(keys.len());
+        let wanted = keys
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|key| {
+                let held = state.held.get(*key);
+                !held.is_some_and(|held| held.pending.is_some() || now < held.good_until)
+                    && seen.insert(*key)
+            })
+            .collect();
+        (wanted, Ticket(state.changes))
+    }
+
+    /// Begins an operation on `key` that travels: takes its waiting write along.
+    pub(crate) fn depart(&self, key: &[u8]) -> (Option<Leaving>, Ticket) {
+        let mut state = self.state();
+        let leaving = state
+            .drop_key(key)
+            .map(|write| write.leave(self.clock.now()));
+        if leaving.is_some() {
+            state.changes += 1;
+        }
+        (leaving, Ticket(state.changes))
+    }
+
+    /// Begins an operation that changes `key`: whatever is held of it no longer counts. Its
+    /// waiting write comes back for the caller to take along or to drop.
+    pub(crate) fn forget(&self, key: &[u8]) -> (Option<Leaving>, Ticket) {
+        let mut state = self.state();
+        state.changes += 1;
+        let leaving = state
+            .drop_key(key)
+            .map(|write| write.leave(self.clock.now()));
+        (leaving, Ticket(state.changes))
+    }
+
+    /// Forgets all keys and drops what waits to be written.
+    pub(crate) fn forget_all(&self) {
+        let mut state = self.state();
+        state.changes += 1;
+        state.held.clear();
+        state.pending = 0;
+    }
+
+    /// Keeps an opened answer that a trip brought, which lives for `ttl` if that is known.
+    pub(crate) fn keep(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        content: Content,
+        memo: Option<Memo>,
+        ttl: Ttl,
+    ) {
+        self.put(ticket, key, Answer::Opened(content, memo), ttl);
+    }
+
+    /// Keeps the answers that a preload brought: entries as they came, and absences.
+    pub(crate) fn keep_all<'k>(
+        &self,
+        ticket: Ticket,
+        answers: impl Iterator<Item = (&'k [u8], Option<Bytes>)>,
+    ) {
+        let good_until = self.clock.now().after(self.max_age);
+        let mut state = self.state();
+        if !state.open || state.changes != ticket.0 {
+            return;
+        }
+        state.held.reserve(answers.size_hint().0);
+        for (key, entry) in answers {
+            let answer = entry.map_or(Answer::Absent, Answer::Sealed);
+            let held = Held {
+                answer,
+                good_until,
+                pending: None,
+            };
+            state.held.insert(key.into(), held);
+        }
+    }
+
+    /// Keeps what was written at once, and is now in the store.
+    pub(crate) fn keep_written(&self, ticket: Ticket, key: &[u8], entry: Bytes, ttl: Ttl) {
+        self.put(ticket, key, Answer::Sealed(entry), ttl);
+    }
+
+    fn put(&self, ticket: Ticket, key: &[u8], answer: Answer, ttl: Ttl) {
+        let now = self.clock.now();
+        let good_until = now.after(ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age)));
+        let mut state = self.state();
+        if state.open && state.changes == ticket.0 {
+            state.sweep(now);
+            let held = Held {
+                answer,
+                good_until,
+                pending: None,
+            };
+            state.held.insert(key.into(), held);
+        }
+    }
+
+    /// Keeps beside the entry of `key` what was decoded from it.
+    pub(crate) fn memoize(&self, key: &[u8], of: &Content, decoded: Memo) {
+        if let Some(Held { answer: Answer::Opened(content, memo), .. }) = self.state().held.get_mut(key)
+            // The same bytes, not equal ones: another task may have written meanwhile.
+            && content.payload.as_ptr() == of.payload.as_ptr()
+        {
+            *memo = Some(decoded);
+        }
+    }
+
+    /// Keeps a write until the scope closes. Gives it back if it has to go at once: the scope is
+    /// closed, or too much waits already.
+    pub(crate) fn write(&self, key: &[u8], entry: Bytes, ttl: Ttl) -> Result<(), Bytes> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        if !state.open || state.pending + entry.len() > MAX_PENDING {
+            return Err(entry);
+        }
+        state.sweep(now);
+        state.changes += 1;
+        state.drop_key(key);
+        state.pending += entry.len();
+        let held = Held {
+            answer: Answer::Sealed(entry.clone()),
+            good_until: now.after(ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age))),
+            pending: Some(Pending {
+                entry,
+                expires: ttl.map(|ttl| now.after(ttl)),
+            }),
+        };
+        state.held.insert(key.into(), held);
+        Ok(())
+    }
+
+    /// Ends the scope and gives what has to leave. A second call gives nothing.
+    pub(crate) fn close(&self) -> Vec<(Box<[u8]>, Leaving)> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.open = false;
+        state.pending = 0;
+        let held = std::mem::take(&mut state.held);
+        drop(state);
+        held.into_iter()
+            .filter_map(|(key, held)| Some((key, held.pending?.leave(now))))
+            .collect()
+    }
+}
+
+impl State {
+    fn drop_key(&mut self, key: &[u8]) -> Option<Pending> {
+        let pending = self.held.remove(key)?.pending?;
+        self.pending -= pending.entry.len();
+        Some(pending)
+    }
+
+    /// Drops answers that are too old, once there are many: a scope around a long task must not
+    /// grow with everything that the task ever read.
+    fn sweep(&mut self, now: Moment) {
+        if self.held.len() >= self.sweep_at {
+            self.held
+                .retain(|_, held| held.pending.is_some() || now < held.good_until);
+            self.sweep_at = (2 * self.held.len()).max(SWEEP_FROM);
+        }
+    }
+}
+
+impl Pending {
+    fn leave(self, now: Moment) -> Leaving {
+        match self.expires.map(|expires| expires.since(now)) {
+            Some(Duration::ZERO) => Leaving::Delete,
+            ttl => Leaving::Set(self.entry, ttl),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The connections of a store: one for each Tokio runtime that asks for one.
+//!
+//! A socket lives and dies with the runtime that polls it. A blocking caller's lane is a runtime
+//! of its own, so the same table serves both faces: a lane finds its own connection, the tasks of
+//! an application share theirs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::runtime::{Handle, Id};
+
+use crate::error::{Error, Result};
+
+/// The connections of one store, by runtime.
+#[derive(Debug)]
+pub(super) struct Connections<C> {
+    by_runtime: Mutex<OwnedByProcess<C>>,
+}
+
+#[derive(Debug)]
+struct OwnedByProcess<C> {
+    pid: u32,
+    slots: HashMap<Id, Arc<Slot<C>>>,
+}
+
+#[derive(Debug)]
+struct Slot<C> {
+    state: tokio::sync::Mutex<State<C>>,
+    attempts: Mutex<u64>,
+    runtime: Weak<()>,
+}
+
+#[derive(Debug)]
+struct State<C> {
+    connection: Option<(u64, C)>,
+    last_failure: Option<(u64, Error)>,
+}
+
+/// A connection to use for one exchange.
+#[derive(Debug)]
+pub(super) struct Lease<C> {
+    pub(super) connection: C,
+    /// Whether it was open already. The server may have closed it since.
+    pub(super) reused: bool,
+    number: u64,
+}
+
+impl<C: Clone + Send + Sync + 'static> Connections<C> {
+    pub(super) fn new() -> Self {
+        let slots = OwnedByProcess {
+            pid: std::process::id(),
+            slots: HashMap::new(),
+        };
+        Self {
+            by_runtime: Mutex::new(slots),
+        }
+    }
+
+    /// The connection of the running runtime, made by `connect` where there is none.
+    ///
+    /// Callers that wait for the same attempt to connect share its failure: a server that does
+    /// not answer costs them one timeout, not one each.
+    pub(super) async fn get(&self, connect: impl Future<Output = Result<C>>) -> Result<Lease<C>> {
+        let slot = self.slot();
+        let came = *lock(&slot.attempts);
+        let mut state = slot.state.lock().await;
+        if let Some((number, connection)) = &state.connection {
+            return Ok(Lease {
+                connection: connection.clone(),
+                reused: true,
+                number: *number,
+            });
+        }
+        if let Some((number, error)) = &state.last_failure
+            && *number > came
+        {
+            return Err(error.clone());
+        }
+        let number = {
+            let mut attempts = lock(&slot.attempts);
+            *attempts += 1;
+            *attempts
+        };
+        match connect.await {
+            Ok(connection) => {
+                state.connection = Some((number, connection.clone()));
+                Ok(Lease {
+                    connection,
+                    reused: false,
+                    number,
+                })
+            }
+            Err(error) => {
+                state.last_failure = Some((number, error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Never gives this connection again: its exchange failed, and what is on the wire is unknown.
+    pub(super) async fn discard(&self, lease: &Lease<C>) {
+        let slot = self.slot();
+        let mut state = slot.state.lock().await;
+        if state
+            .connection
+            .as_ref()
+            .is_some_and(|(number, _)| *number == lease.number)
+        {
+            state.connection = None;
+        }
+    }
+
+    fn slot(&self) -> Arc<Slot<C>> {
+        let mut table = lock(&self.by_runtime);
+        let pid = std::process::id();
+        if table.pid != pid {
+            // A forked child must not touch its parent's sockets, not even to close them in order.
+            std::mem::forget(std::mem::take(&mut table.slots));
+            table.pid = pid;
+        }
+        let runtime = Handle::current();
+        if let Some(slot) = table.slots.get(&runtime.id()) {
+            return Arc::clone(slot);
+        }
+        table
+            .slots
+            .retain(|_, slot| slot.runtime.strong_count() > 0);
+        let alive = Arc::new(());
+        let slot = Arc::new(Slot {
+            state: tokio::sync::Mutex::new(State {
+                connection: None,
+                last_failure: None,
+            }),
+            attempts: Mutex::new(0),
+            runtime: Arc::downgrade(&alive),
+        });
+        // A task ends with its runtime; this one only tells, by ending, that its runtime is gone.
+        runtime.spawn(async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+        });
+        table.slots.insert(runtime.id(), Arc::clone(&slot));
+        slot
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

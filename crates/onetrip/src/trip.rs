@@ -1,0 +1,198 @@
+//! A batch of operations that travel to a store together and are answered together.
+//!
+//! Operations are data. A [`Trip`] is a list of [`Op`], and a store answers it with one [`Reply`]
+//! for each, in their order. Whatever concerns all operations alike (counting, timing, failing,
+//! tracing) can therefore be written once, around the one method that a store has.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::error::Error;
+
+/// How long an entry lives in a store: `None` until it is evicted.
+///
+/// Never zero: what would expire at once is a [`Op::Delete`].
+pub type Ttl = Option<Duration>;
+
+/// One operation on one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Op {
+    /// Reads an entry. Answered by [`Reply::Entry`].
+    Get {
+        /// The name to read.
+        name: Bytes,
+    },
+    /// Writes an entry over whatever was there. Answered by [`Reply::Done`].
+    Set {
+        /// The name to write.
+        name: Bytes,
+        /// The whole entry, header and payload.
+        entry: Bytes,
+        /// How long it lives.
+        ttl: Ttl,
+    },
+    /// Writes an entry if there is none. Answered by [`Reply::Flag`]: whether it was written.
+    Add {
+        /// The name to write.
+        name: Bytes,
+        /// The whole entry, header and payload.
+        entry: Bytes,
+        /// How long it lives.
+        ttl: Ttl,
+    },
+    /// Removes an entry. Answered by [`Reply::Flag`]: whether there was one.
+    Delete {
+        /// The name to remove.
+        name: Bytes,
+    },
+    /// Adds to the integer that an entry holds, keeping its time to live. Answered by
+    /// [`Reply::Number`].
+    Incr {
+        /// The name that holds the integer.
+        name: Bytes,
+        /// What to add; negative to subtract.
+        delta: i64,
+    },
+    /// Gives an entry a new time to live. Answered by [`Reply::Flag`]: whether there was one.
+    Touch {
+        /// The name to keep.
+        name: Bytes,
+        /// How long it lives from now on.
+        ttl: Ttl,
+    },
+    /// Removes every entry whose name begins with `prefix`. Answered by [`Reply::Count`].
+    Clear {
+        /// What the names begin with; empty for all of them.
+        prefix: Bytes,
+    },
+}
+
+impl Op {
+    /// The operation's word, as traces and error messages print it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Get { .. } => "get",
+            Self::Set { .. } => "set",
+            Self::Add { .. } => "add",
+            Self::Delete { .. } => "delete",
+            Self::Incr { .. } => "incr",
+            Self::Touch { .. } => "touch",
+            Self::Clear { .. } => "clear",
+        }
+    }
+
+    /// The name that it is about; for a [`Op::Clear`], the prefix.
+    #[must_use]
+    pub fn name(&self) -> &Bytes {
+        match self {
+            Self::Get { name }
+            | Self::Set { name, .. }
+            | Self::Add { name, .. }
+            | Self::Delete { name }
+            | Self::Incr { name, .. }
+            | Self::Touch { name, .. } => name,
+            Self::Clear { prefix } => prefix,
+        }
+    }
+
+    /// Bytes of entries that the operation carries to the store.
+    #[must_use]
+    pub fn carries(&self) -> usize {
+        match self {
+            Self::Set { entry, .. } | Self::Add { entry, .. } => entry.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A store's answer to one [`Op`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Reply {
+    /// The entry that was read, or `None` where there is none.
+    Entry(Option<Bytes>),
+    /// It is written.
+    Done,
+    /// Whether something was there (or, for an [`Op::Add`], was not).
+    Flag(bool),
+    /// The new number, or `None` where there is no entry to add to.
+    Number(Option<i64>),
+    /// How many entries were removed.
+    Count(u64),
+    /// This operation failed, whatever became of the others. What it asked for is *unknown*.
+    Failed(Error),
+}
+
+impl Reply {
+    /// Bytes of entries that the reply carries from the store.
+    #[must_use]
+    pub fn carries(&self) -> usize {
+        match self {
+            Self::Entry(Some(entry)) => entry.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// The answers to a trip, one for each operation, in their order.
+pub type Replies = SmallVec<[Reply; 1]>;
+
+/// Operations that travel together.
+#[derive(Clone, Debug, Default)]
+pub struct Trip(SmallVec<[Op; 1]>);
+
+impl Trip {
+    /// A trip without operations.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one more operation along.
+    pub fn push(&mut self, op: Op) {
+        self.0.push(op);
+    }
+
+    /// The operations, in the order in which they are answered.
+    #[must_use]
+    pub fn ops(&self) -> &[Op] {
+        &self.0
+    }
+
+    /// How many operations travel.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The answer to a trip that failed as a whole: `error`, for each operation.
+    #[must_use]
+    pub fn failed(&self, error: &Error) -> Replies {
+        self.0
+            .iter()
+            .map(|_| Reply::Failed(error.clone()))
+            .collect()
+    }
+}
+
+impl From<Op> for Trip {
+    fn from(op: Op) -> Self {
+        Self(smallvec::smallvec![op])
+    }
+}
+
+impl FromIterator<Op> for Trip {
+    fn from_iter<I: IntoIterator<Item = Op>>(ops: I) -> Self {
+        Self(ops.into_iter().collect())
+    }
+}
