@@ -60,7 +60,7 @@ def test_asks_for_user_and_password(username: str | None) -> None:
         with redis.Redis.from_url(server.url) as client:
             assert client.ping()
         with (
-            redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as stranger,
+            redis.Redis("127.0.0.1", server.port, retry=Retry(NoBackoff(), 0)) as stranger,
             pytest.raises(redis.AuthenticationError),
         ):
             stranger.ping()
