@@ -1,7 +1,45 @@
-//! The Python face of onetrip.
+//! `onetrip._core`: the cache as Python sees it.
+//!
+//! This crate converts and delegates. What an operation means is decided in the `onetrip` crate;
+//! what only Python can do is done in the `onetrip` package.
+
+mod cache;
+mod cached;
+mod context;
+mod decode;
+mod encode;
+mod error;
+mod extension;
+mod key;
+mod options;
+mod recipe;
+mod scope;
+mod stats;
+mod timeout;
+mod watch;
+
 use pyo3::prelude::*;
 
 #[pymodule]
-fn _core(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+mod _core {
+    #[pymodule_export]
+    use super::cache::Cache;
+    #[pymodule_export]
+    use super::cached::{Cached, CachedProperty};
+    #[pymodule_export]
+    use super::key::digest;
+    #[pymodule_export]
+    use super::scope::Scope;
+    #[pymodule_export]
+    use super::stats::Stats;
+    #[pymodule_export]
+    use super::watch::{Everything, Trip, Watch};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::error::log_to_python(module.py())
+    }
 }

@@ -103,6 +103,12 @@ impl Cache {
         self.0.carrier.label()
     }
 
+    /// The prefix of its keys, without the colon behind it; empty if it has none.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        self.policy().keyspace.text()
+    }
+
     /// How this cache was told to write values.
     #[must_use]
     pub fn serializer(&self) -> Serializer {

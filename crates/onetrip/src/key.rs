@@ -1,6 +1,7 @@
 //! How the keys of a cache are named in its store.
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 /// The part of a store that belongs to one cache: every key is named `prefix:key` in it.
 ///
@@ -20,6 +21,13 @@ impl Keyspace {
             prefix => Bytes::from(format!("{prefix}:")),
         };
         Self { prefix }
+    }
+
+    /// The prefix as it was given.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let prefix = self.prefix.strip_suffix(b":").unwrap_or_default();
+        std::str::from_utf8(prefix).unwrap_or_default()
     }
 
     /// What every name in this keyspace begins with.
@@ -51,4 +59,16 @@ pub(crate) fn display(key: &[u8]) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// A digest of what a key is made of, as 32 hexadecimal digits: the same in every process, and
+/// never the same for two different forms (the first half of SHA-256).
+#[must_use]
+pub fn digest(form: &[u8]) -> String {
+    let digest = Sha256::digest(form);
+    digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -27,7 +27,7 @@ pub use clock::{Clock, Moment};
 pub use compress::{Compression, MAX_EXPANDED};
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
-pub use key::Keyspace;
+pub use key::{Keyspace, digest};
 pub use options::{Builder, DEFAULT_URL, Serializer};
 pub use policy::{Policy, Step, Timeout};
 pub use scope::{MAX_PENDING, Scope};

@@ -79,11 +79,11 @@ impl Policy {
     ///
     /// Those of `encode`; [`ErrorKind::Serialization`] if this cache stores bytes alone and this
     /// is something else.
-    pub fn seal(
+    pub fn seal<E: From<Error>>(
         &self,
         key: &[u8],
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind>,
-    ) -> Result<Bytes> {
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
+    ) -> Result<Bytes, E> {
         let mut draft = self.sealer.draft();
         let kind = encode(&mut draft)?;
         if self.sealer.is_bare() && kind != Kind::Bytes {
@@ -93,7 +93,8 @@ impl Policy {
                     "{:?} cannot be cached: the raw serializer stores bytes alone; encode the value to bytes, or use the native serializer",
                     key::display(key)
                 ),
-            ));
+            )
+            .into());
         }
         Ok(self.sealer.seal(self.name(key), kind, draft))
     }

@@ -1,0 +1,81 @@
+//! The border where onetrip's errors become Python's exceptions, and its log Python's.
+
+use onetrip::ErrorKind;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+/// A Python exception on its way out; made of the core's errors by `?`.
+pub(crate) struct Raised(PyErr);
+
+/// A `Result` whose error becomes a Python exception.
+pub(crate) type Result<T> = std::result::Result<T, Raised>;
+
+impl From<PyErr> for Raised {
+    fn from(error: PyErr) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Raised> for PyErr {
+    fn from(raised: Raised) -> Self {
+        raised.0
+    }
+}
+
+impl From<onetrip::Error> for Raised {
+    fn from(error: onetrip::Error) -> Self {
+        let class = match error.kind() {
+            ErrorKind::Configuration => "ConfigurationError",
+            ErrorKind::Serialization => "SerializationError",
+            ErrorKind::NotANumber => "NotANumberError",
+            ErrorKind::Unsupported => "UnsupportedError",
+            ErrorKind::TooLarge => "EntryTooLargeError",
+            ErrorKind::Refused => "StoreRefusedError",
+            ErrorKind::Timeout => "StoreTimeoutError",
+            ErrorKind::Unavailable => "StoreUnavailableError",
+            _ => "OneTripError",
+        };
+        raise(class, error.to_string())
+    }
+}
+
+/// An exception of the class of `onetrip.errors` with this name.
+pub(crate) fn raise(class: &str, message: String) -> Raised {
+    Python::attach(|py| {
+        let found = py
+            .import("onetrip.errors")
+            .and_then(|errors| errors.getattr(class))
+            .and_then(|found| Ok(found.cast_into::<PyType>()?));
+        Raised(match found {
+            Ok(found) => PyErr::from_type(found, message),
+            Err(missing) => missing,
+        })
+    })
+}
+
+/// The same, with the exception that led to it as its cause.
+pub(crate) fn raise_from(py: Python<'_>, class: &str, message: String, cause: PyErr) -> Raised {
+    let raised = raise(class, message);
+    raised.0.set_cause(py, Some(cause));
+    raised
+}
+
+/// An option, an argument or a decoration that cannot work.
+pub(crate) fn configuration(message: String) -> Raised {
+    raise("ConfigurationError", message)
+}
+
+/// Whether `error` is of the kind that a program handles, rather than one that stops it
+/// (`KeyboardInterrupt`, `SystemExit`).
+pub(crate) fn is_ordinary(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyException>(py)
+}
+
+/// Sends the core's warnings to Python's `logging`, under `onetrip`.
+pub(crate) fn log_to_python(py: Python<'_>) -> PyResult<()> {
+    let logger = pyo3_log::Logger::new(py, pyo3_log::Caching::Loggers)?;
+    // A second interpreter in this process finds the first one's logger in place.
+    let _ = logger.filter(log::LevelFilter::Warn).install();
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! A cache's options, from Python's keywords to the core's builder. What is left out is left to
+//! the core.
+
+use onetrip::{Builder, Cache, Compression, DEFAULT_URL, OnError, Serializer, Timeout};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use crate::error::{Result, configuration};
+use crate::timeout::{Lifetime, span};
+
+/// The options, in the order in which they are documented.
+const NAMES: &[&str] = &[
+    "prefix",
+    "timeout",
+    "serializer",
+    "secret",
+    "compression",
+    "compression_min",
+    "on_error",
+    "connect_timeout",
+    "trip_timeout",
+    "scope_max_age",
+    "defer_writes",
+    "debug",
+];
+
+/// Opens the cache that `url` and `options` describe.
+pub(crate) fn open(url: Option<&str>, options: Option<&Bound<'_, PyDict>>) -> Result<Cache> {
+    let mut builder = Cache::builder(url.unwrap_or(DEFAULT_URL));
+    for (name, value) in options.into_iter().flatten() {
+        builder = apply(builder, &name.extract::<String>()?, &value)?;
+    }
+    Ok(builder.build()?)
+}
+
+fn apply(builder: Builder, name: &str, value: &Bound<'_, PyAny>) -> Result<Builder> {
+    Ok(match name {
+        "prefix" => builder.prefix(typed::<String>(name, value, "a string")?),
+        "timeout" => builder.timeout(match value.extract::<Lifetime>()?.0 {
+            Timeout::After(span) => Some(span),
+            _ => None,
+        }),
+        "serializer" => builder.serializer(one_of(
+            name,
+            value,
+            &[
+                ("native", Serializer::Native),
+                ("pickle", Serializer::Pickle),
+                ("raw", Serializer::Raw),
+            ],
+        )?),
+        "secret" => builder.secrets(secrets(value)?),
+        "compression" if value.is_none() => builder.compression(None),
+        "compression" => builder.compression(Some(one_of(
+            name,
+            value,
+            &[("zstd", Compression::Zstd), ("lz4", Compression::Lz4)],
+        )?)),
+        "compression_min" => builder.compression_min(typed(name, value, "a number of bytes")?),
+        "on_error" => builder.on_error(one_of(
+            name,
+            value,
+            &[("miss", OnError::Miss), ("raise", OnError::Raise)],
+        )?),
+        "connect_timeout" => builder.connect_timeout(span(name, value)?),
+        "trip_timeout" => builder.trip_timeout(span(name, value)?),
+        "scope_max_age" => builder.scope_max_age(span(name, value)?),
+        "defer_writes" => builder.defer_writes(typed(name, value, "True or False")?),
+        "debug" => builder.debug(typed(name, value, "True or False")?),
+        _ => {
+            return Err(configuration(format!(
+                "Cache has no option {name:?}; it has {}",
+                NAMES.join(", ")
+            )));
+        }
+    })
+}
+
+fn typed<'py, T>(name: &str, value: &Bound<'py, PyAny>, expected: &str) -> Result<T>
+where
+    T: for<'a> FromPyObject<'a, 'py>,
+{
+    value
+        .extract()
+        .map_err(|_| configuration(format!("{name}={value} is not {expected}")))
+}
+
+fn one_of<T: Copy>(name: &str, value: &Bound<'_, PyAny>, choices: &[(&str, T)]) -> Result<T> {
+    let given = value.extract::<String>().ok();
+    let chosen = choices
+        .iter()
+        .find(|(choice, _)| given.as_deref() == Some(choice));
+    chosen.map(|(_, choice)| *choice).ok_or_else(|| {
+        let known: Vec<String> = choices
+            .iter()
+            .map(|(choice, _)| format!("{choice:?}"))
+            .collect();
+        let given = value
+            .repr()
+            .map_or_else(|_| "?".into(), |repr| repr.to_string());
+        configuration(format!("{name}={given} is not one of {}", known.join(", ")))
+    })
+}
+
+/// One secret, several (the first signs, all are accepted), or none.
+fn secrets(value: &Bound<'_, PyAny>) -> Result<Vec<Vec<u8>>> {
+    if value.is_none() {
+        return Ok(Vec::new());
+    }
+    if let Some(secret) = secret(value) {
+        return Ok(vec![secret]);
+    }
+    let wrong = || {
+        configuration(
+            "secret= is a string, bytes, or a list of them of which the first signs".into(),
+        )
+    };
+    value
+        .try_iter()
+        .map_err(|_| wrong())?
+        .map(|one| secret(&one?).ok_or_else(wrong))
+        .collect()
+}
+
+fn secret(value: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return Some(text.to_str().ok()?.as_bytes().to_vec());
+    }
+    Some(value.cast::<PyBytes>().ok()?.as_bytes().to_vec())
+}

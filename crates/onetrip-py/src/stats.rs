@@ -1,0 +1,56 @@
+//! The counters of a cache, for Python.
+
+use onetrip::Stats as Core;
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+
+/// The counters of a cache, by attribute or by name.
+#[pyclass(frozen, mapping, module = "onetrip")]
+pub(crate) struct Stats(pub(crate) Core);
+
+#[pymethods]
+impl Stats {
+    fn __getattr__(&self, name: &str) -> PyResult<u64> {
+        self.find(name).ok_or_else(|| {
+            pyo3::exceptions::PyAttributeError::new_err(format!("there is no counter {name:?}"))
+        })
+    }
+
+    fn __getitem__(&self, name: &str) -> PyResult<u64> {
+        self.find(name)
+            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.fields().len()
+    }
+
+    /// The names of the counters.
+    fn keys(&self) -> Vec<&'static str> {
+        self.0.fields().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.keys().into_pyobject(py)?.try_iter()?.into_any())
+    }
+
+    fn __repr__(&self) -> String {
+        let fields: Vec<String> = self
+            .0
+            .fields()
+            .into_iter()
+            .map(|(name, count)| format!("{name}={count}"))
+            .collect();
+        format!("Stats({})", fields.join(", "))
+    }
+}
+
+impl Stats {
+    fn find(&self, name: &str) -> Option<u64> {
+        let fields = self.0.fields();
+        fields
+            .into_iter()
+            .find(|(field, _)| *field == name)
+            .map(|(_, count)| count)
+    }
+}

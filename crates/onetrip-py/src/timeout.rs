@@ -1,0 +1,63 @@
+//! Timeouts as Python says them: seconds, a `timedelta`, or `None` for ever.
+
+use std::time::Duration;
+
+use onetrip::Timeout;
+use pyo3::Borrowed;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDelta};
+
+use crate::error::{Raised, configuration};
+
+/// A timeout argument. Left out, it is the cache's default.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Lifetime(pub(crate) Timeout);
+
+impl<'py> FromPyObject<'_, 'py> for Lifetime {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if value.is_none() {
+            return Ok(Self(Timeout::Never));
+        }
+        Ok(Self(
+            match seconds(&value).ok_or_else(|| wrong(&value))? {
+                None => Timeout::Never,
+                Some(span) => Timeout::After(span),
+            },
+        ))
+    }
+}
+
+fn wrong(value: &Bound<'_, PyAny>) -> Raised {
+    configuration(format!(
+        "{value} is not a timeout; give seconds as a number, a timedelta, or None for ever"
+    ))
+}
+
+/// The span that `value` says in seconds, nothing if it is negative; `Some(None)` if it has no
+/// end, and `None` if it is no number.
+fn seconds(value: &Bound<'_, PyAny>) -> Option<Option<Duration>> {
+    let seconds: f64 = if value.is_instance_of::<PyBool>() {
+        return None;
+    } else if value.is_instance_of::<PyDelta>() {
+        value.call_method0("total_seconds").ok()?.extract().ok()?
+    } else {
+        value.extract().ok()?
+    };
+    if seconds.is_nan() {
+        return None;
+    }
+    // What no Duration can hold outlasts every store.
+    Some(Duration::try_from_secs_f64(seconds.max(0.0)).ok())
+}
+
+/// A span in seconds for the option `name`.
+pub(crate) fn span(name: &str, value: &Bound<'_, PyAny>) -> Result<Duration, Raised> {
+    match seconds(value) {
+        Some(Some(span)) => Ok(span),
+        _ => Err(configuration(format!(
+            "{name}={value} is not a span of time; give seconds as a number, or a timedelta"
+        ))),
+    }
+}

@@ -1,0 +1,200 @@
+//! Watching trips from Python.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use onetrip::{Record, Watch as Core};
+use pyo3::prelude::*;
+use pyo3::types::PyAny;
+
+use crate::cache::Cache;
+use crate::context::Change;
+use crate::error::{Result, configuration};
+
+/// One trip that was seen.
+#[pyclass(frozen, module = "onetrip")]
+pub(crate) struct Trip(Record);
+
+#[pymethods]
+impl Trip {
+    /// The store, as its URL names it, without password.
+    #[getter]
+    fn store(&self) -> &str {
+        &self.0.store
+    }
+
+    /// Word and name of the first hundred operations: ("get", "blog:note:5").
+    #[getter]
+    fn ops(&self) -> Vec<(&'static str, &str)> {
+        self.0
+            .ops
+            .iter()
+            .map(|(word, name)| (*word, name.as_str()))
+            .collect()
+    }
+
+    /// How many operations failed.
+    #[getter]
+    fn failed(&self) -> usize {
+        self.0.failed
+    }
+
+    /// Bytes of entries received.
+    #[getter]
+    fn bytes_in(&self) -> usize {
+        self.0.bytes_in
+    }
+
+    /// Bytes of entries sent.
+    #[getter]
+    fn bytes_out(&self) -> usize {
+        self.0.bytes_out
+    }
+
+    /// Seconds from sending the trip until its answer.
+    #[getter]
+    fn seconds(&self) -> f64 {
+        self.0.took.as_secs_f64()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len
+    }
+
+    fn __repr__(&self) -> String {
+        const SHOWN: usize = 5;
+        let shown: Vec<String> = self
+            .0
+            .ops
+            .iter()
+            .take(SHOWN)
+            .map(|(word, name)| format!("{word} {name}"))
+            .collect();
+        let more = self.0.len.saturating_sub(SHOWN);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        format!("<Trip to {}: {}{more}>", self.0.store, shown.join(", "))
+    }
+}
+
+fn trips(watch: &Core) -> Vec<Trip> {
+    watch.records().into_iter().map(Trip).collect()
+}
+
+/// The trips that one cache makes in this thread or task, and the tasks that it starts.
+#[pyclass(frozen, module = "onetrip")]
+pub(crate) struct Watch {
+    cache: Py<Cache>,
+    watch: Arc<Core>,
+    entered: Mutex<Option<Change>>,
+}
+
+impl Watch {
+    pub(crate) fn new(cache: Py<Cache>) -> Self {
+        Self {
+            cache,
+            watch: Arc::default(),
+            entered: Mutex::default(),
+        }
+    }
+
+    fn entered(&self) -> std::sync::MutexGuard<'_, Option<Change>> {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Watch {
+    /// How many trips were made.
+    #[getter]
+    fn trips(&self) -> usize {
+        self.watch.trips()
+    }
+
+    /// The trips, oldest first; the first ten thousand are kept.
+    #[getter]
+    fn records(&self) -> Vec<Trip> {
+        trips(&self.watch)
+    }
+
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, Self>> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.entered().is_some() {
+            return Err(configuration(
+                "this watch is open already; make another with cache.watch()".into(),
+            ));
+        }
+        let variable = &this.cache.get().variable;
+        let at = variable.here(py)?.with_watch(Arc::clone(&this.watch));
+        let change = variable.enter(py, at)?;
+        *this.entered() = Some(change);
+        Ok(slf.clone())
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> Result<()> {
+        let change = self.entered().take();
+        if let Some(change) = change {
+            self.cache.get().variable.leave(py, &change)?;
+        }
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Watch: {} trips>", self.watch.trips())
+    }
+}
+
+/// The trips that all caches of this process make, in all threads.
+#[pyclass(frozen, module = "onetrip._core")]
+pub(crate) struct Everything {
+    watch: Mutex<Arc<Core>>,
+    open: Mutex<Option<onetrip::Everything>>,
+}
+
+impl Everything {
+    fn watch(&self) -> Arc<Core> {
+        Arc::clone(&self.watch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[pymethods]
+impl Everything {
+    #[new]
+    fn new() -> Self {
+        Self {
+            watch: Mutex::default(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// How many trips were made.
+    #[getter]
+    fn trips(&self) -> usize {
+        self.watch().trips()
+    }
+
+    /// The trips, oldest first; the first ten thousand are kept.
+    #[getter]
+    fn records(&self) -> Vec<Trip> {
+        trips(&self.watch())
+    }
+
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        let this = slf.get();
+        let everything = onetrip::watch_everything();
+        *this.watch.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(everything.watch());
+        *this.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(everything);
+        slf.clone()
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<'_, PyAny>) {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+}

@@ -1,0 +1,112 @@
+"""Cached pieces of Jinja2 templates.
+
+    {% cache 60, "note_comments", note.id %} … {% endcache %}
+
+renders its body at most once in 60 seconds for each `note.id`, under the key
+`note_comments:<id>`. The first argument is the timeout in seconds, a `timedelta`, or `none` for
+ever; it and the others may be any expressions.
+
+    env = Environment(extensions=[CacheExtension])
+    install(env, cache)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import nodes
+from jinja2.ext import Extension
+from markupsafe import Markup
+
+from onetrip.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+
+    from jinja2 import Environment
+    from jinja2.parser import Parser
+
+    from onetrip import Cache
+
+__all__ = ["CacheExtension", "fragment_key", "install"]
+
+
+def install(environment: Environment, cache: Cache) -> None:
+    """Make `{% cache %}` known to `environment`, with `cache` behind it."""
+    environment.add_extension(CacheExtension)
+    environment.extend(onetrip_cache=cache)
+
+
+def fragment_key(name: str, *vary_on: object) -> str:
+    """Return the key of a fragment: its name and what it varies on, joined by colons.
+
+    A colon within a part is written `%3A` (and `%` is `%25`), so that no two fragments share a
+    key. Use it to preload fragments: `cache.preload(fragment_key("note_comments", note.id))`.
+    """
+    if not isinstance(name, str):
+        msg = f'the name of a fragment is a string, not {name!r}; it stands behind the timeout: {{% cache 60, "note_comments", note.id %}}'
+        raise ConfigurationError(msg)
+    parts = (str(part).replace("%", "%25").replace(":", "%3A") for part in vary_on)
+    return ":".join((name, *parts))
+
+
+class CacheExtension(Extension):
+    """The tag `{% cache timeout, name, vary_on… %} … {% endcache %}`."""
+
+    tags = {"cache"}  # noqa: RUF012 - jinja2 declares it as a plain set
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.extend(onetrip_cache=None)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Turn the tag into a call that has its body as `caller`."""
+        lineno = next(parser.stream).lineno
+        arguments = [parser.parse_expression()]
+        while parser.stream.skip_if("comma"):
+            arguments.append(parser.parse_expression())
+        if len(arguments) == 1:
+            parser.fail('a fragment needs a name: {% cache 60, "note_comments", note.id %}', lineno)
+        body = parser.parse_statements(("name:endcache",), drop_needle=True)
+        render = "_render_async" if self.environment.is_async else "_render"
+        call = self.call_method(render, arguments, lineno=lineno)
+        return nodes.CallBlock(call, [], [], body, lineno=lineno)
+
+    def _cache(self) -> Cache:
+        cache: Cache | None = getattr(self.environment, "onetrip_cache", None)
+        if cache is None:
+            msg = "a template uses {% cache %} and its environment has no cache; call onetrip.jinja.install(environment, cache)"
+            raise ConfigurationError(msg)
+        return cache
+
+    def _render(
+        self,
+        timeout: float | timedelta | None,
+        name: str,
+        *vary_on: object,
+        caller: Callable[[], str],
+    ) -> str:
+        cache, key = self._cache(), fragment_key(name, *vary_on)
+        # What was rendered is markup, whether or not the body was escaped.
+        held = cache.get(key)
+        if isinstance(held, str):
+            return Markup(held)  # noqa: S704 - it came from this template
+        rendered = caller()
+        cache.set(key, str(rendered), timeout)
+        return rendered
+
+    async def _render_async(
+        self,
+        timeout: float | timedelta | None,
+        name: str,
+        *vary_on: object,
+        caller: Callable[[], Awaitable[str]],
+    ) -> str:
+        cache, key = self._cache(), fragment_key(name, *vary_on)
+        held = cache.get(key)
+        if isinstance(held, str):
+            return Markup(held)  # noqa: S704 - it came from this template
+        rendered = await caller()
+        cache.set(key, str(rendered), timeout)
+        return rendered
