@@ -11,11 +11,13 @@ from onetrip.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
-KeyMaker = "Callable[[tuple[Any, ...], dict[str, Any]], str]"
+    # What makes a key of the positional and keyword arguments of a call.
+    KeyMaker: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], str]
 
 
-def check(function: Callable[..., Any]) -> None:
+def check(function: object) -> None:
     """Refuse what cannot be cached: anything but a function that returns its result."""
     if isinstance(function, (staticmethod, classmethod)):
         kind = type(function).__name__
@@ -25,7 +27,7 @@ def check(function: Callable[..., Any]) -> None:
         msg = f"{function!r} is not a function; decorate a function or a method"
         raise ConfigurationError(msg)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        msg = f"{_name(function)} is asynchronous; only functions that return at once can be cached yet"
+        msg = f"{_name(function)} is asynchronous; cached() takes blocking functions only, as yet"
         raise ConfigurationError(msg)
     if inspect.isgeneratorfunction(function):
         msg = (

@@ -6,7 +6,7 @@ class OneTripError(Exception):
 
 
 class ConfigurationError(OneTripError, ValueError):
-    """A URL, an option, a decoration or a call that cannot work: mend the program or its settings."""
+    """A URL, an option, a decoration or a call that cannot work: mend the program."""
 
 
 class BadKeyError(OneTripError, TypeError):

@@ -12,7 +12,7 @@ ever; it and the others may be any expressions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import nodes
 from jinja2.ext import Extension
@@ -44,9 +44,6 @@ def fragment_key(name: str, *vary_on: object) -> str:
     A colon within a part is written `%3A` (and `%` is `%25`), so that no two fragments share a
     key. Use it to preload fragments: `cache.preload(fragment_key("note_comments", note.id))`.
     """
-    if not isinstance(name, str):
-        msg = f'the name of a fragment is a string, not {name!r}; it stands behind the timeout: {{% cache 60, "note_comments", note.id %}}'
-        raise ConfigurationError(msg)
     parts = (str(part).replace("%", "%25").replace(":", "%3A") for part in vary_on)
     return ":".join((name, *parts))
 
@@ -73,25 +70,36 @@ class CacheExtension(Extension):
         call = self.call_method(render, arguments, lineno=lineno)
         return nodes.CallBlock(call, [], [], body, lineno=lineno)
 
-    def _cache(self) -> Cache:
+    def _find(self, name: object, vary_on: tuple[object, ...]) -> tuple[Cache, str, str | None]:
+        """Return the cache, the key of a fragment and, if it is there, what it was rendered to."""
         cache: Cache | None = getattr(self.environment, "onetrip_cache", None)
         if cache is None:
-            msg = "a template uses {% cache %} and its environment has no cache; call onetrip.jinja.install(environment, cache)"
+            msg = (
+                "a template uses {% cache %} and its environment has no cache; "
+                "call onetrip.jinja.install(environment, cache)"
+            )
             raise ConfigurationError(msg)
-        return cache
+        if not isinstance(name, str):
+            msg = (
+                f"the name of a fragment is a string, not {name!r}; it stands behind the timeout, "
+                'as in {% cache 60, "note_comments", note.id %}'
+            )
+            raise ConfigurationError(msg)
+        key = fragment_key(name, *vary_on)
+        held = cache.get(key)
+        # What a template rendered is markup, whether or not it escapes; another's value is not.
+        return cache, key, Markup(held) if isinstance(held, str) else None  # noqa: S704
 
     def _render(
         self,
         timeout: float | timedelta | None,
-        name: str,
+        name: object,
         *vary_on: object,
         caller: Callable[[], str],
     ) -> str:
-        cache, key = self._cache(), fragment_key(name, *vary_on)
-        # What was rendered is markup, whether or not the body was escaped.
-        held = cache.get(key)
-        if isinstance(held, str):
-            return Markup(held)  # noqa: S704 - it came from this template
+        cache, key, held = self._find(name, vary_on)
+        if held is not None:
+            return held
         rendered = caller()
         cache.set(key, str(rendered), timeout)
         return rendered
@@ -99,14 +107,13 @@ class CacheExtension(Extension):
     async def _render_async(
         self,
         timeout: float | timedelta | None,
-        name: str,
+        name: object,
         *vary_on: object,
         caller: Callable[[], Awaitable[str]],
     ) -> str:
-        cache, key = self._cache(), fragment_key(name, *vary_on)
-        held = cache.get(key)
-        if isinstance(held, str):
-            return Markup(held)  # noqa: S704 - it came from this template
+        cache, key, held = self._find(name, vary_on)
+        if held is not None:
+            return held
         rendered = await caller()
         cache.set(key, str(rendered), timeout)
         return rendered

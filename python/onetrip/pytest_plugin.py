@@ -48,18 +48,18 @@ def assert_trips() -> AssertTrips:
         __tracebackhide__ = True
         with Everything() as seen:
             yield seen
-        wrong = seen.trips != expected if at_most is None else seen.trips > at_most
-        if wrong:
-            wanted = f"{expected}" if at_most is None else f"at most {at_most}"
-            pytest.fail(
-                f"{wanted} {_trips(expected or at_most or 0)} expected, {seen.trips} made{_list(seen.records)}"
-            )
+        if at_most is not None:
+            fits, wanted = seen.trips <= at_most, f"at most {_trips(at_most)}"
+        else:
+            fits, wanted = seen.trips == expected, _trips(expected or 0)
+        if not fits:
+            pytest.fail(f"{wanted} expected, {seen.trips} made{_list(seen.records)}")
 
     return assert_trips
 
 
 def _trips(count: int) -> str:
-    return "trip" if count == 1 else "trips"
+    return f"{count} trip" if count == 1 else f"{count} trips"
 
 
 def _list(records: list[Trip]) -> str:

@@ -1,5 +1,6 @@
 //! The blocking face of a cache.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -23,6 +24,19 @@ use crate::timeout::Lifetime;
 use crate::watch::Watch;
 
 /// A cache: a store, the keys in it under one prefix, and how its entries are written.
+///
+/// `url` names the store: "memory://" (the default), "redis://host:port/db". Nothing connects
+/// until the first trip.
+///
+/// Options: `prefix` ("") of all keys; `timeout` (300 seconds) of entries that name none;
+/// `serializer` "native", "pickle" (needs a secret) or "raw"; `secret`, one or several, to sign
+/// entries; `compression` None, "zstd" or "lz4" of payloads from `compression_min` (1024 bytes);
+/// `on_error` "miss" or "raise" when the store fails; `connect_timeout` and `trip_timeout`
+/// (1 second); `scope_max_age` (10 seconds) of what a scope answers; `defer_writes` (True) until a
+/// scope closes; `debug` (False) to cache nothing.
+///
+/// Raises ConfigurationError if the URL or an option is not known; the message names those that
+/// are.
 #[pyclass(frozen, subclass, weakref, module = "onetrip")]
 pub(crate) struct Cache {
     pub(crate) core: onetrip::Cache,
@@ -127,17 +141,19 @@ fn missing(key: &Bound<'_, PyAny>) -> PyErr {
     PyKeyError::new_err(key.clone().unbind())
 }
 
-/// The keys of an iterable of strings.
-fn keys_of(keys: &Bound<'_, PyAny>) -> Result<Vec<Vec<u8>>> {
+/// The items of an iterable of keys.
+fn listed<'py>(keys: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
     if keys.is_instance_of::<PyString>() {
         return Err(raise(
             "BadKeyError",
             "one string was given where an iterable of keys is expected; put it in a list".into(),
         ));
     }
-    keys.try_iter()?
-        .map(|one| Ok(key::bytes(&one?)?.into_owned()))
-        .collect()
+    Ok(keys.try_iter()?.collect::<PyResult<_>>()?)
+}
+
+fn names<'a>(keys: &'a [Bound<'_, PyAny>]) -> Result<Vec<Cow<'a, [u8]>>> {
+    keys.iter().map(key::bytes).collect()
 }
 
 #[pymethods]
@@ -154,6 +170,7 @@ impl Cache {
         })
     }
 
+    /// The value of `key`, or `default` if there is none.
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
         &self,
@@ -180,12 +197,13 @@ impl Cache {
         Ok(found.is_some())
     }
 
+    /// A dict of those of `keys` that were found, read in one trip.
     fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> Result<Bound<'py, PyDict>> {
         let py = keys.py();
-        let given = keys.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let keys = listed(keys)?;
+        let values = self.read_many(py, &names(&keys)?)?;
         let found = PyDict::new(py);
-        let values = self.read_many(py, &keys_of(given.clone().into_pyobject(py)?.as_any())?)?;
-        for (key, value) in given.into_iter().zip(values) {
+        for (key, value) in keys.iter().zip(values) {
             if let Some(value) = value {
                 found.set_item(key, value)?;
             }
@@ -193,6 +211,11 @@ impl Cache {
         Ok(found)
     }
 
+    /// Store `value` under `key`.
+    ///
+    /// `timeout` is in seconds (int, float) or a `timedelta`; left out, it is the cache's default; `None` never expires; zero or less stores nothing and removes what was there. In a scope, the write leaves when the scope closes.
+    ///
+    /// Raises SerializationError if the serializer cannot hold the value.
     #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
     fn set(
         &self,
@@ -203,18 +226,20 @@ impl Cache {
         self.write(key.py(), [(&*key::bytes(key)?, value)], timeout)
     }
 
+    /// Store many values, in one trip; `timeout` as in `set`. Raises SerializationError, and then stores nothing, if one of them cannot be held.
     #[pyo3(signature = (mapping, timeout=Lifetime::default()), text_signature = "($self, mapping, timeout=...)")]
     fn set_many(&self, mapping: &Bound<'_, PyAny>, timeout: Lifetime) -> Result<()> {
-        let values = PyDict::new(mapping.py());
-        values.call_method1("update", (mapping,))?;
-        let values = values
-            .iter()
-            .map(|(key, value)| Ok((key::bytes(&key)?.into_owned(), value)))
-            .collect::<Result<Vec<_>>>()?;
-        let values = values.iter().map(|(key, value)| (key, value));
-        self.write(mapping.py(), values, timeout)
+        let given = PyDict::new(mapping.py());
+        given.call_method1("update", (mapping,))?;
+        let (keys, values): (Vec<_>, Vec<_>) = given.iter().unzip();
+        self.write(
+            mapping.py(),
+            names(&keys)?.into_iter().zip(&values),
+            timeout,
+        )
     }
 
+    /// Store `value` under `key` if there is nothing; True if it did. `timeout` as in `set`.
     #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
     fn add(
         &self,
@@ -232,6 +257,9 @@ impl Cache {
         )
     }
 
+    /// The value of `key`; where there is none, `default`, which is then stored.
+    ///
+    /// A callable default is called on a miss, with no arguments. `timeout` as in `set`.
     #[pyo3(signature = (key, default, timeout=Lifetime::default()), text_signature = "($self, key, default, timeout=...)")]
     fn get_or_set<'py>(
         &self,
@@ -252,16 +280,21 @@ impl Cache {
         Ok(value)
     }
 
+    /// Add `delta` to the integer under `key`; the new number. Its time to live stays.
+    ///
+    /// Raises KeyError if there is no entry, and NotANumberError if it holds no integer or the sum leaves 64 bits.
     #[pyo3(signature = (key, delta=1))]
     fn incr(&self, key: &Bound<'_, PyAny>, delta: i64) -> Result<i64> {
         self.number(key, delta)
     }
 
+    /// Subtract `delta` from the integer under `key`; otherwise as `incr`.
     #[pyo3(signature = (key, delta=1))]
     fn decr(&self, key: &Bound<'_, PyAny>, delta: i64) -> Result<i64> {
         self.number(key, delta.saturating_neg())
     }
 
+    /// Give the entry of `key` a new timeout, counted from now; True if there was one.
     fn touch(&self, key: &Bound<'_, PyAny>, timeout: Lifetime) -> Result<bool> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
         let (here, keys) = (self.variable.here(py)?, [bytes]);
@@ -273,29 +306,36 @@ impl Cache {
         Ok(count > 0)
     }
 
+    /// Give many entries a new timeout, in one trip; how many there were.
     fn touch_many(&self, keys: &Bound<'_, PyAny>, timeout: Lifetime) -> Result<usize> {
-        let (py, keys) = (keys.py(), keys_of(keys)?);
-        let here = self.variable.here(py)?;
+        let (py, keys) = (keys.py(), listed(keys)?);
+        let (here, names) = (self.variable.here(py)?, names(&keys)?);
         self.travel(
             py,
             &here,
-            self.core.policy().touch_many(&here, &keys, timeout.0),
+            self.core.policy().touch_many(&here, &names, timeout.0),
         )
     }
 
+    /// Remove the entry of `key`, at once; True if there was one.
     fn delete(&self, key: &Bound<'_, PyAny>) -> Result<bool> {
         Ok(self.remove(key.py(), &[key::bytes(key)?])? > 0)
     }
 
+    /// Remove many entries, in one trip; how many there were.
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> Result<usize> {
-        self.remove(keys.py(), &keys_of(keys)?)
+        self.remove(keys.py(), &names(&listed(keys)?)?)
     }
 
+    /// Remove every entry under this cache's prefix, and no other; how many there were.
     fn clear(&self, py: Python<'_>) -> Result<u64> {
         let here = self.variable.here(py)?;
         self.travel(py, &here, self.core.policy().clear(&here))
     }
 
+    /// A scope that holds the entries of `keys`, read in one trip when `with` enters it.
+    ///
+    /// Takes strings, iterables of strings, and cached functions bound to their arguments: methods, and `functools.partial`.
     #[pyo3(signature = (*keys))]
     fn preload(slf: &Bound<'_, Self>, keys: &Bound<'_, PyTuple>) -> Result<Scope> {
         let mut names = Vec::new();
@@ -303,14 +343,21 @@ impl Cache {
         Ok(Scope::new(slf.clone().unbind(), names))
     }
 
+    /// A scope that holds nothing yet: what is read twice in it is asked for once, and what is written in it leaves together.
     fn scope(slf: &Bound<'_, Self>) -> Scope {
         Scope::new(slf.clone().unbind(), Vec::new())
     }
 
+    /// Count and list the trips that a `with` block makes: `with cache.watch() as seen: …; seen.trips`.
     fn watch(slf: &Bound<'_, Self>) -> Watch {
         Watch::new(slf.clone().unbind())
     }
 
+    /// Decorate a function or method, so that its results are cached.
+    ///
+    /// `key` is a format over the arguments, `"note:{note.id}"`. `key_fn(args, kwargs)` gives what follows the function's name and a colon. With neither, the key is the module and name of the function and a digest of all arguments. `timeout` as in `set`.
+    ///
+    /// Raises ConfigurationError for what cannot be cached; its calls raise BadKeyError if an argument has no stable form to make a key of.
     #[pyo3(
         signature = (timeout=First::Unset, *, key=None, key_fn=None),
         text_signature = "($self, timeout=..., *, key=None, key_fn=None)"
@@ -324,6 +371,7 @@ impl Cache {
         cached::decorate::<Cached>(slf, timeout, key, key_fn)
     }
 
+    /// Decorate a method of no arguments, to be a property whose values are cached; options as those of `cached`.
     #[pyo3(
         signature = (timeout=First::Unset, *, key=None, key_fn=None),
         text_signature = "($self, timeout=..., *, key=None, key_fn=None)"
@@ -337,14 +385,17 @@ impl Cache {
         cached::decorate::<CachedProperty>(slf, timeout, key, key_fn)
     }
 
+    /// The counters of this cache since it was opened or last reset, over all threads.
     fn stats(&self) -> Stats {
         Stats(self.core.stats())
     }
 
+    /// Set all counters to zero.
     fn reset_stats(&self) {
         self.core.reset_stats();
     }
 
+    /// Close the connections that are idle. The next trip opens a new one.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.core.close_idle());
     }

@@ -148,6 +148,7 @@ impl Cached {
         self.recipe.call(&self.arguments(args, kwargs)?)
     }
 
+    /// The key of a call with these arguments.
     #[pyo3(signature = (*args, **kwargs))]
     fn key<'py>(
         &self,
@@ -157,11 +158,13 @@ impl Cached {
         self.recipe.key_text(&self.arguments(args, kwargs)?)
     }
 
+    /// Remove the stored result of a call with these arguments; True if there was one.
     #[pyo3(signature = (*args, **kwargs))]
     fn bust(&self, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> Result<bool> {
         self.recipe.bust(&self.arguments(args, kwargs)?)
     }
 
+    /// Compute the result of a call anew and store it.
     #[pyo3(signature = (*args, **kwargs))]
     fn refresh<'py>(
         &self,
@@ -171,6 +174,7 @@ impl Cached {
         self.recipe.refresh(&self.arguments(args, kwargs)?)
     }
 
+    /// Call the function itself, without the cache.
     #[pyo3(signature = (*args, **kwargs))]
     fn uncached<'py>(
         &self,
@@ -180,6 +184,9 @@ impl Cached {
         self.recipe.compute(&self.arguments(args, kwargs)?)
     }
 
+    /// The results of many calls, in their order: all from the cache in one trip, the missing computed, and those stored in one trip.
+    ///
+    /// Each item is the tuple of a call's positional arguments, or its only argument.
     fn many<'py>(&self, arguments: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
         let calls = arguments
             .try_iter()?
@@ -273,22 +280,27 @@ impl CachedProperty {
         }
     }
 
+    /// The key of the property of `instance`.
     fn key<'py>(&self, instance: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
         self.recipe.key_text(&only(instance)?)
     }
 
+    /// Remove the stored value of the property of `instance`; True if there was one.
     fn bust(&self, instance: &Bound<'_, PyAny>) -> Result<bool> {
         self.recipe.bust(&only(instance)?)
     }
 
+    /// Compute the property of `instance` anew and store it.
     fn refresh<'py>(&self, instance: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         self.recipe.refresh(&only(instance)?)
     }
 
+    /// The property of `instance`, computed without the cache.
     fn uncached<'py>(&self, instance: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         self.recipe.compute(&only(instance)?)
     }
 
+    /// The values for many instances, in their order: one trip to read, one to store the missing.
     fn many<'py>(&self, instances: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
         let calls = instances
             .try_iter()?

@@ -66,6 +66,13 @@ pub(crate) fn configuration(message: String) -> Raised {
     raise("ConfigurationError", message)
 }
 
+/// A value as Python writes it, for a message.
+pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
+    value
+        .repr()
+        .map_or_else(|_| "?".into(), |text| text.to_string())
+}
+
 /// Whether `error` is of the kind that a program handles, rather than one that stops it
 /// (`KeyboardInterrupt`, `SystemExit`).
 pub(crate) fn is_ordinary(py: Python<'_>, error: &PyErr) -> bool {

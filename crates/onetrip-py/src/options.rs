@@ -5,7 +5,7 @@ use onetrip::{Builder, Cache, Compression, DEFAULT_URL, OnError, Serializer, Tim
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
-use crate::error::{Result, configuration};
+use crate::error::{Result, configuration, shown};
 use crate::timeout::{Lifetime, span};
 
 /// The options, in the order in which they are documented.
@@ -82,7 +82,7 @@ where
 {
     value
         .extract()
-        .map_err(|_| configuration(format!("{name}={value} is not {expected}")))
+        .map_err(|_| configuration(format!("{name}={} is not {expected}", shown(value))))
 }
 
 fn one_of<T: Copy>(name: &str, value: &Bound<'_, PyAny>, choices: &[(&str, T)]) -> Result<T> {
@@ -95,9 +95,7 @@ fn one_of<T: Copy>(name: &str, value: &Bound<'_, PyAny>, choices: &[(&str, T)]) 
             .iter()
             .map(|(choice, _)| format!("{choice:?}"))
             .collect();
-        let given = value
-            .repr()
-            .map_or_else(|_| "?".into(), |repr| repr.to_string());
+        let given = shown(value);
         configuration(format!("{name}={given} is not one of {}", known.join(", ")))
     })
 }

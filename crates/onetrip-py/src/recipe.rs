@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
 use crate::cache::Cache;
@@ -193,7 +192,6 @@ fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
     if let Ok(text) = part.cast_exact::<PyString>() {
         return Ok(text.clone());
     }
-    let py = part.py();
     if !part.is_exact_instance_of::<PyInt>() && has_default_text(part)? {
         let type_name = part.get_type().fully_qualified_name()?;
         return Err(raise(
@@ -203,21 +201,18 @@ fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
             ),
         ));
     }
-    let _ = py;
     Ok(part.str()?)
 }
 
-/// Whether the text of an object is only its address.
+/// Whether the text of an object is only its address: its class has the `__str__` and `__repr__`
+/// that every object has.
 fn has_default_text(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static OBJECT_REPR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = object.py();
-    let default = OBJECT_REPR.get_or_try_init(py, || {
-        py.get_type::<PyAny>()
-            .getattr(intern!(py, "__repr__"))
-            .map(Bound::unbind)
-    })?;
-    let class = object.get_type();
-    let text = class.getattr(intern!(py, "__str__"))?;
-    let text_of_object = py.get_type::<PyAny>().getattr(intern!(py, "__str__"))?;
-    Ok(text.is(&text_of_object) && class.getattr(intern!(py, "__repr__"))?.is(default))
+    let (class, default) = (object.get_type(), py.get_type::<PyAny>());
+    for method in [intern!(py, "__str__"), intern!(py, "__repr__")] {
+        if !class.getattr(method)?.is(&default.getattr(method)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

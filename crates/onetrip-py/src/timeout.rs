@@ -7,7 +7,7 @@ use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta};
 
-use crate::error::{Raised, configuration};
+use crate::error::{Raised, configuration, shown};
 
 /// A timeout argument. Left out, it is the cache's default.
 #[derive(Clone, Copy, Default)]
@@ -31,7 +31,8 @@ impl<'py> FromPyObject<'_, 'py> for Lifetime {
 
 fn wrong(value: &Bound<'_, PyAny>) -> Raised {
     configuration(format!(
-        "{value} is not a timeout; give seconds as a number, a timedelta, or None for ever"
+        "{} is not a timeout; give seconds as a number, a timedelta, or None for ever",
+        shown(value)
     ))
 }
 
@@ -57,7 +58,8 @@ pub(crate) fn span(name: &str, value: &Bound<'_, PyAny>) -> Result<Duration, Rai
     match seconds(value) {
         Some(Some(span)) => Ok(span),
         _ => Err(configuration(format!(
-            "{name}={value} is not a span of time; give seconds as a number, or a timedelta"
+            "{name}={} is not a span of time; give seconds as a number, or a timedelta",
+            shown(value)
         ))),
     }
 }

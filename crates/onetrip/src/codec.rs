@@ -9,7 +9,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::de::value::{BorrowedBytesDeserializer, BorrowedStrDeserializer, I64Deserializer};
-use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, Deserializer, IgnoredAny, IntoDeserializer, Visitor,
+};
 use serde::{Serialize, forward_to_deserialize_any};
 
 use crate::entry::{BadEntry, Content, Kind, integer};
@@ -189,10 +191,14 @@ fn read_whole<T: DeserializeOwned>(payload: &[u8]) -> Result<T, rmp_serde::decod
     let mut decoder = rmp_serde::Deserializer::from_read_ref(payload);
     decoder.set_max_depth(MAX_DEPTH);
     let value = T::deserialize(&mut decoder)?;
-    if decoder.get_ref().is_empty() {
-        Ok(value)
-    } else {
-        Err(rmp_serde::decode::Error::LengthMismatch(0))
+    // The decoder does not tell how far it read, but it finds no more where all is read.
+    match IgnoredAny::deserialize(&mut decoder) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(end))
+            if end.kind() == std::io::ErrorKind::UnexpectedEof =>
+        {
+            Ok(value)
+        }
+        _ => Err(rmp_serde::decode::Error::LengthMismatch(0)),
     }
 }
 

@@ -1,0 +1,157 @@
+//! What cannot work is refused when the cache is made, in words that say what would.
+
+use std::time::Duration;
+
+use onetrip::{Builder, Cache, Compression, ErrorKind, Serializer};
+
+/// The message with which these options are refused.
+#[track_caller]
+fn refused(builder: Builder) -> String {
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    error.to_string()
+}
+
+#[track_caller]
+fn assert_refused(url: &str, words: &[&str]) {
+    let message = refused(Cache::builder(url));
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+}
+
+#[test]
+fn an_unknown_scheme_is_told_which_there_are() {
+    assert_refused(
+        "carrier-pigeon://loft",
+        &[
+            "carrier-pigeon",
+            "memory://",
+            "redis://",
+            "rediss://",
+            "redis+unix://",
+            "valkey://",
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_url_is_told_how_one_looks() {
+    for text in [
+        "",
+        "localhost",
+        "127.0.0.1:6379",
+        "://",
+        "redis://host:port",
+    ] {
+        assert_refused(text, &["memory://", "redis://127.0.0.1:6379/0"]);
+    }
+}
+
+#[test]
+fn an_unknown_option_is_told_which_there_are() {
+    assert_refused("memory://?sise=1MB", &["sise", "size", "latency"]);
+    assert_refused("redis://localhost?timeout=5", &["timeout", "db"]);
+    assert_refused("redis+unix:///run/redis.sock?size=5", &["size", "db"]);
+    assert_refused(
+        "rediss://localhost?ca=x",
+        &["ca", "ssl_ca_certs", "ssl_keyfile"],
+    );
+    // Of TLS alone.
+    assert_refused("redis://localhost?ssl_ca_certs=x", &["ssl_ca_certs"]);
+}
+
+#[test]
+fn a_value_of_an_option_is_told_what_is_expected() {
+    for size in [
+        "",
+        "0",
+        "-1",
+        "1.5MB",
+        "MB",
+        "1 MB",
+        "1TB",
+        "99999999999GiB",
+    ] {
+        assert_refused(&format!("memory://?size={size}"), &["size", "256MiB"]);
+    }
+    for span in ["", "5", "us", "-1ms", "1h", "nans", "infs"] {
+        assert_refused(&format!("memory://?latency={span}"), &["latency", "500us"]);
+    }
+    for database in ["x", "1.5", ""] {
+        assert_refused(&format!("redis://localhost?db={database}"), &["db"]);
+    }
+    assert_refused("redis://localhost/notes", &["redis://host/0"]);
+    assert_refused("redis://localhost/0/1", &["redis://host/0"]);
+}
+
+#[test]
+fn sizes_and_spans_have_units() {
+    for url in [
+        "memory://?size=4096",
+        "memory://?size=64kB&latency=500us",
+        "memory://?size=64KiB&latency=2ms",
+        "memory://?size=64MB&latency=0.5s",
+        "memory://?size=1GiB&latency=0s",
+        "memory:",
+        "redis://localhost",
+        "valkey://user:pass@localhost:6379/3",
+        "redis+unix:///run/redis.sock?db=3",
+        "rediss://localhost/0",
+    ] {
+        Cache::open(url).unwrap();
+    }
+}
+
+#[test]
+fn a_socket_needs_a_path() {
+    assert_refused("redis+unix://", &["redis+unix:///run/redis.sock"]);
+    assert_refused("redis+unix:///", &["redis+unix:///run/redis.sock"]);
+}
+
+#[test]
+fn certificates_are_read_when_the_cache_is_made() {
+    assert_refused(
+        "rediss://localhost?ssl_ca_certs=/no/such/file",
+        &["/no/such/file", "PEM"],
+    );
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let cache = Cache::open("redis://user:s3cret@localhost:1/0").unwrap();
+    assert_eq!(cache.label(), "redis://user@localhost:1/0");
+    assert!(!format!("{cache:?}").contains("s3cret"));
+    let message = refused(Cache::builder("redis://user:s3cret@localhost?x=1"));
+    assert!(!message.contains("s3cret"), "{message}");
+}
+
+#[test]
+fn secrets_are_given_or_not_but_never_empty() {
+    assert!(refused(Cache::builder("memory://").secrets([""])).contains("empty"));
+    assert!(refused(Cache::builder("memory://").secrets(["long", ""])).contains("empty"));
+    let pickle = Cache::builder("memory://").serializer(Serializer::Pickle);
+    assert!(refused(pickle.clone()).contains("secret"));
+    pickle.secrets(["long"]).build().unwrap();
+}
+
+#[test]
+fn raw_takes_neither_secret_nor_compression() {
+    let raw = Cache::builder("memory://").serializer(Serializer::Raw);
+    assert!(refused(raw.clone().secrets(["long"])).contains("raw"));
+    assert!(refused(raw.clone().compression(Some(Compression::Lz4))).contains("raw"));
+    raw.build().unwrap();
+}
+
+#[test]
+fn no_time_at_all_is_no_timeout_of_a_trip() {
+    let cache = Cache::builder("memory://");
+    assert!(refused(cache.clone().connect_timeout(Duration::ZERO)).contains("connect_timeout"));
+    assert!(refused(cache.trip_timeout(Duration::ZERO)).contains("trip_timeout"));
+}
+
+#[test]
+fn nothing_connects_before_the_first_trip() {
+    Cache::open("redis://127.0.0.1:1/0").unwrap();
+    Cache::open("redis+unix:///no/such/socket").unwrap();
+}

@@ -1,0 +1,161 @@
+//! Law 6, as far as it goes yet: a store that fails is a miss, or an error if that is asked for.
+
+use std::time::Duration;
+
+use onetrip::blocking::Cache;
+use onetrip::{Builder, ErrorKind, OnError, Result, Timeout};
+
+use crate::support::Server;
+
+/// What every operation answers, the page around some of them included.
+fn everything(cache: &Cache) -> Vec<(&'static str, Result<String>)> {
+    fn told<T: std::fmt::Debug>(answer: Result<T>) -> Result<String> {
+        answer.map(|answer| format!("{answer:?}"))
+    }
+    let keys = ["a", "b"];
+    let hour = Duration::from_secs(60 * 60);
+    vec![
+        ("None", told(cache.get::<i64>("a"))),
+        ("[None, None]", told(cache.get_many::<i64, _>(&keys))),
+        ("false", told(cache.contains("a"))),
+        ("()", told(cache.set("a", &1))),
+        ("()", told(cache.set_for("a", &1, Duration::ZERO))),
+        ("()", told(cache.set_many([("a", 1), ("b", 2)], hour))),
+        ("false", told(cache.add("a", &1, Timeout::Default))),
+        ("None", told(cache.incr("a", 1))),
+        ("false", told(cache.touch("a", hour))),
+        ("0", told(cache.touch_many(&keys, hour))),
+        ("false", told(cache.delete("a"))),
+        ("0", told(cache.delete_many(&keys))),
+        ("0", told(cache.clear())),
+        ("5", told(cache.get_or_insert("a", hour, || 5))),
+        ("6", told(cache.preload(keys, || 6))),
+        ("Ok(())", told(cache.scope(|| cache.set("a", &1)))),
+    ]
+}
+
+fn refusing() -> Builder {
+    // The port of tcpmux, which needs a privilege to listen on and which nobody uses.
+    onetrip::Cache::builder("redis://127.0.0.1:1/0")
+}
+
+#[test]
+fn a_port_that_refuses_is_a_miss() {
+    let cache = refusing().build().unwrap().blocking();
+    for (expected, answer) in everything(&cache) {
+        assert_eq!(answer.unwrap(), expected);
+    }
+    let stats = cache.asynchronous().stats();
+    assert_eq!(stats.hits, 0);
+    assert_eq!(stats.trips, 17);
+    assert_eq!(
+        stats.errors, 22,
+        "one for each operation that was not carried out"
+    );
+}
+
+#[test]
+fn a_port_that_refuses_is_an_error_where_that_is_asked_for() {
+    let cache = refusing().on_error(OnError::Raise).build().unwrap();
+    for (would, answer) in everything(&cache.blocking()) {
+        let error = answer.expect_err(would);
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.kind().is_store_failure());
+        assert!(error.to_string().contains(cache.label()), "{error}");
+        assert!(
+            error.to_string().contains("is the server running"),
+            "{error}"
+        );
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}
+
+#[test]
+fn a_page_goes_on_with_what_it_has() {
+    let cache = refusing().build().unwrap().blocking();
+    let page = || {
+        cache.set("a", &1)?;
+        // The scope still answers what the page itself wrote.
+        cache.get::<i64>("a")
+    };
+    assert_eq!(cache.preload(["a", "b"], page).unwrap().unwrap(), Some(1));
+}
+
+#[test]
+fn what_a_preload_could_not_learn_is_not_absent() {
+    let server = Server::start();
+    let cache = onetrip::Cache::open(server.url()).unwrap().blocking();
+    cache.set("a", &1).unwrap();
+    // The server refuses one trip, and serves the next.
+    let allow = |keys| -> () { server.ask(&["ACL", "SETUSER", "default", "resetkeys", keys]) };
+    allow("~none");
+    let page = || {
+        allow("~*");
+        cache.get::<i64>("a")
+    };
+    let answer = cache.preload(["a", "b"], page).unwrap().unwrap();
+    assert_eq!(cache.asynchronous().stats().errors, 2);
+    assert_eq!(answer, Some(1), "unknown is not absent");
+}
+
+#[test]
+fn a_user_and_a_password_are_shown_to_the_server() {
+    let server = Server::start();
+    let rules = ["ACL", "SETUSER", "alice", "on", ">p@ss/w:rd", "~*", "+@all"];
+    let _: () = server.ask(&rules);
+    let with = |login: &str, database: u8| {
+        let url = format!("redis://{login}@127.0.0.1:{}/{database}", server.port());
+        let cache = onetrip::Cache::builder(url).on_error(OnError::Raise);
+        cache.build().unwrap().blocking()
+    };
+    let cache = with("alice:p%40ss%2Fw%3Ard", 2);
+    cache.set("a", &1).unwrap();
+    assert_eq!(cache.get("a").unwrap(), Some(1));
+    let elsewhere = with("alice:p%40ss%2Fw%3Ard", 3);
+    assert_eq!(elsewhere.get::<i64>("a").unwrap(), None, "another database");
+    let error = with("alice:wrong", 2).get::<i64>("a").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+}
+
+#[test]
+fn a_server_that_came_back_is_used_again() {
+    let server = Server::start();
+    let cache = onetrip::Cache::builder(server.url()).on_error(OnError::Raise);
+    let cache = cache.build().unwrap().blocking();
+    cache.set("a", &1).unwrap();
+    // It closes every connection, as a restart does. What may be asked twice is asked again.
+    let _: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    assert_eq!(cache.get("a").unwrap(), Some(1));
+}
+
+#[test]
+fn a_blocking_call_in_a_task_is_told_to_await() {
+    let server = Server::start();
+    let remote = onetrip::Cache::open(server.url()).unwrap();
+    let slow = onetrip::Cache::open("memory://?latency=1us").unwrap();
+    let local = onetrip::Cache::open("memory://").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(async {
+        for cache in [remote, slow] {
+            let error = cache.blocking().set("a", &1).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.to_string().contains("await"), "{error}");
+            assert_eq!(cache.stats().trips, 0);
+        }
+        local.blocking().set("a", &1).unwrap();
+        assert_eq!(local.blocking().get("a").unwrap(), Some(1));
+    });
+}
+
+#[test]
+fn a_cache_works_after_its_connections_were_closed() {
+    let server = Server::start();
+    let cache = onetrip::Cache::builder(server.url()).on_error(OnError::Raise);
+    let cache = cache.build().unwrap();
+    for _ in 0..3 {
+        cache.blocking().set("a", &1).unwrap();
+        assert_eq!(cache.blocking().get("a").unwrap(), Some(1));
+        cache.close_idle();
+    }
+}

@@ -1,0 +1,72 @@
+//! One behaviour suite, run over every store and through both faces of the cache.
+//!
+//! A test is an `async fn` that takes a [`Bed`](support::Bed): a store, a prefix of its own and a
+//! face. [`on_every_store!`] makes of it one `#[test]` for each store and face, and
+//! [`on_every_server!`] one for each store whose server counts what it is asked. To add a store,
+//! add its line there.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+
+/// The given tests, over every store.
+macro_rules! on_every_store {
+    ($($test:ident),* $(,)?) => {
+        mod on {
+            expand!(memory, crate::support::memory, $($test),*);
+            expand!(redis, crate::support::redis, $($test),*);
+            expand!(redis_unix, crate::support::redis_unix, $($test),*);
+        }
+    };
+}
+
+/// The given tests, over every store whose server tells what it was asked; each test has one of
+/// its own.
+macro_rules! on_every_server {
+    ($($test:ident),* $(,)?) => {
+        mod on {
+            expand!(redis, crate::support::own_redis, $($test),*);
+            expand!(redis_unix, crate::support::own_redis_unix, $($test),*);
+        }
+    };
+}
+
+/// The given tests over one store, awaited in a task and called on a thread.
+macro_rules! expand {
+    ($store:ident, $bed:expr, $($test:ident),*) => {
+        mod $store {
+            mod awaited {
+                $(#[test] fn $test() {
+                    let name = concat!(module_path!(), "::", stringify!($test));
+                    $crate::support::run_awaited($bed(name), super::super::super::$test);
+                })*
+            }
+            mod blocking {
+                $(#[test] fn $test() {
+                    let name = concat!(module_path!(), "::", stringify!($test));
+                    $crate::support::run_blocking($bed(name), super::super::super::$test);
+                })*
+            }
+        }
+    };
+}
+
+mod support;
+
+mod bad_entries;
+mod configuration;
+mod failures;
+mod isolation;
+mod keys;
+mod memory;
+mod model;
+mod operations;
+mod stats;
+mod timeouts;
+mod transparent;
+mod trips;
+mod values;

@@ -1,0 +1,160 @@
+//! What is counted, and what a watch sees.
+
+use onetrip::{Stats, Timeout};
+
+use crate::support::{Bed, Blob, Face, Outcome};
+
+on_every_store![
+    every_counter_counts,
+    a_scope_hit_is_a_hit,
+    a_reset_begins_anew,
+    a_watch_sees_the_trips_within,
+    a_watch_describes_each_trip,
+    watches_nest,
+    a_watch_sees_its_own_cache_alone,
+    a_watch_over_everything_sees_all,
+];
+
+fn fields(stats: &Stats) -> Vec<(&'static str, u64)> {
+    let counted = stats.fields().into_iter();
+    counted.filter(|(_, count)| *count > 0).collect()
+}
+
+async fn every_counter_counts(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    let entry = 8 + 100;
+    let value = Blob(vec![1; 100]);
+    cache.set("a", &value).await?;
+    cache
+        .set_many([("b", &value), ("c", &value)], Timeout::Default)
+        .await?;
+    cache.add("a", &value, Timeout::Default).await?;
+    cache.get::<Blob>("a").await?;
+    cache.get::<Blob>("x").await?;
+    cache.get_many::<Blob, _>(&["a", "b", "x"]).await?;
+    cache.delete_many(&["a", "x"]).await?;
+    cache
+        .set_for("b", &value, std::time::Duration::ZERO)
+        .await?;
+    cache.incr("c", 1).await.unwrap_err();
+    cache.touch("c", Timeout::Never).await?;
+    cache.clear().await?;
+    let expected = [
+        ("trips", 11),
+        ("hits", 3),
+        ("misses", 2),
+        ("writes", 4),
+        ("deletes", 3),
+        ("errors", 1),
+        ("bytes_in", 3 * entry),
+        ("bytes_out", 4 * entry),
+    ];
+    assert_eq!(fields(&cache.stats()), expected);
+    Ok(())
+}
+
+async fn a_scope_hit_is_a_hit(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set("a", &1).await?;
+    let page = async {
+        cache.get::<i64>("a").await?;
+        cache.get::<i64>("x").await?;
+        cache.get::<i64>("x").await?;
+        cache.contains("a").await?;
+        Ok(())
+    };
+    cache.preload(["a", "x"], page).await?;
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.scope_hits, stats.misses), (2, 2, 2));
+    Ok(())
+}
+
+async fn a_reset_begins_anew(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set("a", &1).await?;
+    cache.cache().reset_stats();
+    assert_eq!(cache.stats(), Stats::default());
+    cache.clone().get::<i64>("a").await?;
+    assert_eq!(cache.stats().hits, 1, "clones count together");
+    assert_eq!(bed.cache().stats().hits, 0, "other caches do not");
+    Ok(())
+}
+
+async fn a_watch_sees_the_trips_within(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set("before", &1).await?;
+    let (done, seen) = cache.watch(cache.get::<i64>("a")).await;
+    done?;
+    assert_eq!(seen.trips(), 1);
+    cache.get::<i64>("a").await?;
+    assert_eq!(seen.trips(), 1, "it has ended");
+    let (done, seen) = cache.watch(async { 5 }).await;
+    assert_eq!((done, seen.trips()), (5, 0));
+    Ok(())
+}
+
+async fn a_watch_describes_each_trip(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    let work = async {
+        cache.set("a", &Blob(vec![1; 100])).await?;
+        cache.get_many::<Blob, _>(&["a", "b\n"]).await?;
+        cache.incr("a", 1).await.unwrap_err();
+        let many: Vec<String> = (0..150).map(|number| number.to_string()).collect();
+        cache.delete_many(&many).await
+    };
+    let (done, seen) = cache.watch(work).await;
+    done?;
+    let [set, read, incr, delete] = &seen.records()[..] else {
+        panic!("{:?}", seen.records());
+    };
+    let name = bed.name("a");
+    assert_eq!(set.ops, [("set", name.clone())]);
+    assert_eq!((set.bytes_out, set.bytes_in, set.failed), (108, 0, 0));
+    assert_eq!(*set.store, *cache.cache().label());
+    assert_eq!(read.ops, [("get", name), ("get", bed.name("b\\n"))]);
+    assert_eq!((read.bytes_out, read.bytes_in, read.failed), (0, 108, 0));
+    assert_eq!((incr.ops[0].0, incr.failed), ("incr", 1));
+    assert_eq!((delete.ops.len(), delete.len), (100, 150));
+    Ok(())
+}
+
+async fn watches_nest(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    let work = async {
+        cache.get::<i64>("a").await?;
+        let (done, inner) = cache.watch(cache.scope(cache.set("a", &1))).await;
+        done?;
+        Ok::<_, onetrip::Error>(inner)
+    };
+    let (inner, outer) = cache.watch(work).await;
+    assert_eq!((inner?.trips(), outer.trips()), (1, 2));
+    Ok(())
+}
+
+async fn a_watch_sees_its_own_cache_alone(bed: Bed) -> Outcome {
+    let (cache, other) = (&bed.cache(), &bed.cache());
+    let both = async |cache: &Face, other: &Face| {
+        cache.get::<i64>("a").await?;
+        other.get::<i64>("a").await
+    };
+    let (done, seen) = cache.watch(both(cache, other)).await;
+    done?;
+    assert_eq!(seen.trips(), 1);
+    Ok(())
+}
+
+async fn a_watch_over_everything_sees_all(bed: Bed) -> Outcome {
+    let (cache, other) = (&bed.cache(), &bed.cache());
+    let everything = onetrip::watch_everything();
+    cache.get::<i64>("seen").await?;
+    other.get::<i64>("seen").await?;
+    // Other tests run meanwhile, and are seen as well.
+    let ours = |name: &str| {
+        let records = everything.watch().records();
+        let names = records.iter().flat_map(|record| record.ops.iter());
+        names.filter(|(_, seen)| *seen == bed.name(name)).count()
+    };
+    assert_eq!(ours("seen"), 2);
+    assert!(everything.watch().trips() >= 2);
+    Ok(())
+}

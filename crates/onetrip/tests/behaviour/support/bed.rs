@@ -1,0 +1,172 @@
+//! A store for one test, with a prefix and a clock of its own.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use onetrip::{Builder, Cache, Clock, OnError, Serializer};
+
+use super::server::shared;
+use super::{Blob, Driver, Face, Outcome, Server};
+
+/// Long enough for a machine that builds something else meanwhile.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a test runs: a store, a prefix that no other test uses, and a face.
+#[derive(Debug)]
+pub(crate) struct Bed {
+    url: String,
+    prefix: String,
+    blocking: bool,
+    own: Option<Server>,
+    clock: Clock,
+    /// A shared memory store ends with the last of its caches; this one lasts as long as the test.
+    keeper: OnceLock<Cache>,
+}
+
+impl Bed {
+    fn new(url: String, prefix: &str, own: Option<Server>) -> Self {
+        Self {
+            url,
+            prefix: prefix.to_owned(),
+            blocking: false,
+            own,
+            clock: Clock::manual(),
+            keeper: OnceLock::new(),
+        }
+    }
+
+    /// A cache on this bed, which raises whatever goes wrong.
+    pub(crate) fn cache(&self) -> Face {
+        self.open(self.builder())
+    }
+
+    /// Its options, to be changed and [opened](Self::open).
+    pub(crate) fn builder(&self) -> Builder {
+        Cache::builder(&self.url)
+            .prefix(&self.prefix)
+            .clock(self.clock.clone())
+            .connect_timeout(PATIENCE)
+            .trip_timeout(PATIENCE)
+            .on_error(OnError::Raise)
+    }
+
+    pub(crate) fn open(&self, builder: Builder) -> Face {
+        self.keeper.get_or_init(|| {
+            let keeper = Cache::builder(&self.url).clock(self.clock.clone());
+            keeper.build().expect("the URL names a store")
+        });
+        let cache = builder.build().expect("the options are good");
+        if self.blocking {
+            Face::Blocking(cache.blocking())
+        } else {
+            Face::Awaited(cache)
+        }
+    }
+
+    /// What moves the time of scopes on, and of entries in a memory store.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Entries as the bytes that they are in the store.
+    pub(crate) fn raw(&self) -> Raw {
+        Raw(self.open(self.builder().serializer(Serializer::Raw)))
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The name of `key` in the store.
+    pub(crate) fn name(&self, key: &str) -> String {
+        format!("{}:{key}", self.prefix)
+    }
+
+    /// The server that counts what it is asked, for this test alone.
+    pub(crate) fn server(&self) -> &Server {
+        self.own.as_ref().expect("the test runs on_every_server!")
+    }
+
+    /// Checks that the entry of `key` lives for `span` from now on: on the bed's clock where the
+    /// store follows it, by what a server says where it does not.
+    pub(crate) async fn assert_lives(&self, cache: &Face, key: &str, span: Duration) -> Outcome {
+        if cache.cache().is_local() {
+            let instant = Duration::from_micros(1);
+            self.clock.advance(span - instant);
+            assert!(cache.contains(key).await?, "ended before {span:?}");
+            self.clock.advance(instant);
+            assert!(!cache.contains(key).await?, "lives beyond {span:?}");
+            return Ok(());
+        }
+        let left = shared().milliseconds_left(&self.name(key)).expect("a TTL");
+        assert!(left <= span, "lives {left:?}, not {span:?}");
+        // What a machine can stand still for, and less than any two spans in use differ by.
+        assert!(left + Duration::from_secs(60) > span, "lives {left:?} only");
+        Ok(())
+    }
+
+    /// Checks that the entry of `key` lives until it is evicted.
+    pub(crate) async fn assert_lives_on(&self, cache: &Face, key: &str) -> Outcome {
+        if cache.cache().is_local() {
+            self.clock
+                .advance(Duration::from_secs(1_000 * 365 * 24 * 60 * 60));
+        } else {
+            assert_eq!(shared().milliseconds_left(&self.name(key)), None);
+        }
+        assert!(cache.contains(key).await?);
+        Ok(())
+    }
+}
+
+/// The entries of a bed as bytes.
+#[derive(Debug)]
+pub(crate) struct Raw(Face);
+
+impl Raw {
+    pub(crate) async fn get(&self, key: impl AsRef<[u8]>) -> onetrip::Result<Option<Vec<u8>>> {
+        Ok(self.0.get::<Blob>(key).await?.map(|Blob(bytes)| bytes))
+    }
+
+    pub(crate) async fn set(&self, key: impl AsRef<[u8]>, entry: &[u8]) -> Outcome {
+        self.0.set(key, &Blob(entry.to_vec())).await
+    }
+}
+
+/// The name of a test as a prefix: unlike all others, and a host name.
+fn slug(test: &str) -> String {
+    test.replace("::", "-").replace('_', "-")
+}
+
+pub(crate) fn memory(test: &str) -> Bed {
+    let name = slug(test);
+    Bed::new(format!("memory://{name}"), &name, None)
+}
+
+pub(crate) fn redis(test: &str) -> Bed {
+    Bed::new(shared().url(), &slug(test), None)
+}
+
+pub(crate) fn redis_unix(test: &str) -> Bed {
+    Bed::new(shared().socket_url(), &slug(test), None)
+}
+
+pub(crate) fn own_redis(test: &str) -> Bed {
+    let server = Server::start();
+    Bed::new(server.url(), &slug(test), Some(server))
+}
+
+pub(crate) fn own_redis_unix(test: &str) -> Bed {
+    let server = Server::start();
+    Bed::new(server.socket_url(), &slug(test), Some(server))
+}
+
+/// Runs a test as a task.
+pub(crate) fn run_awaited<F: Future<Output = Outcome>>(bed: Bed, test: fn(Bed) -> F) {
+    Driver::task().run(test(bed)).expect("no error");
+}
+
+/// Runs a test on this thread, without a runtime.
+pub(crate) fn run_blocking<F: Future<Output = Outcome>>(mut bed: Bed, test: fn(Bed) -> F) {
+    bed.blocking = true;
+    Driver::Thread.run(test(bed)).expect("no error");
+}

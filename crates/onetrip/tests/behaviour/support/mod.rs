@@ -1,0 +1,47 @@
+//! What tests stand on: beds, faces and servers.
+
+mod bed;
+mod face;
+mod server;
+
+pub(crate) use bed::{
+    Bed, Raw, memory, own_redis, own_redis_unix, redis, redis_unix, run_awaited, run_blocking,
+};
+pub(crate) use face::{Driver, Face};
+pub(crate) use server::Server;
+
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+/// How every test ends: an error of onetrip that it did not expect fails it.
+pub(crate) type Outcome = onetrip::Result<()>;
+
+/// Bytes, which serde takes for a list of numbers where nobody tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blob(pub(crate) Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl de::Visitor<'_> for Bytes {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
+}

@@ -1,0 +1,176 @@
+//! How long entries live.
+
+use std::time::Duration;
+
+use onetrip::Timeout;
+
+use crate::support::{Bed, Outcome};
+
+on_every_store![
+    left_out_it_is_the_default,
+    the_default_may_be_another,
+    the_default_may_be_never,
+    never_is_never,
+    thirty_days_are_no_limit,
+    zero_stores_nothing_and_removes_what_was_there,
+    a_zero_default_stores_nothing,
+    less_than_a_second_is_kept_to,
+    the_shortest_span_is_no_error,
+    the_longest_span_is_no_error,
+    touch_counts_from_now,
+    set_forgets_the_old_timeout,
+    incr_keeps_the_timeout,
+    add_over_nothing_takes_its_timeout,
+    add_over_an_entry_leaves_its_timeout,
+];
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+async fn left_out_it_is_the_default(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set("a", &1).await?;
+    bed.assert_lives(&cache, "a", Duration::from_secs(300))
+        .await?;
+    cache.set_many([("b", 1)], Timeout::Default).await?;
+    bed.assert_lives(&cache, "b", Duration::from_secs(300))
+        .await
+}
+
+async fn the_default_may_be_another(bed: Bed) -> Outcome {
+    let cache = bed.open(bed.builder().timeout(Some(HOUR)));
+    cache.set("a", &1).await?;
+    bed.assert_lives(&cache, "a", HOUR).await?;
+    cache.add("b", &1, Timeout::Default).await?;
+    bed.assert_lives(&cache, "b", HOUR).await
+}
+
+async fn the_default_may_be_never(bed: Bed) -> Outcome {
+    let cache = bed.open(bed.builder().timeout(None));
+    cache.set("a", &1).await?;
+    bed.assert_lives_on(&cache, "a").await
+}
+
+async fn never_is_never(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set_for("a", &1, Timeout::Never).await?;
+    cache.add("b", &1, Timeout::Never).await?;
+    bed.assert_lives_on(&cache, "a").await?;
+    bed.assert_lives_on(&cache, "b").await
+}
+
+async fn thirty_days_are_no_limit(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set_for("a", &1, 31 * DAY).await?;
+    bed.assert_lives(&cache, "a", 31 * DAY).await?;
+    cache.set_for("b", &1, 3650 * DAY).await?;
+    bed.assert_lives(&cache, "b", 3650 * DAY).await
+}
+
+async fn zero_stores_nothing_and_removes_what_was_there(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache
+        .set_many([("a", 1), ("b", 1), ("c", 1)], Timeout::Never)
+        .await?;
+    cache.set_for("a", &2, Duration::ZERO).await?;
+    cache.set_many([("b", 2), ("x", 2)], Duration::ZERO).await?;
+    assert!(cache.touch("c", Duration::ZERO).await?);
+    assert!(!cache.touch("c", Duration::ZERO).await?);
+    let left: Vec<Option<i64>> = cache.get_many(&["a", "b", "c", "x"]).await?;
+    assert_eq!(left, [None; 4]);
+    // As Django has it: it would have been added, and has expired at once.
+    assert!(cache.add("d", &1, Duration::ZERO).await?);
+    assert_eq!(cache.get::<i64>("d").await?, None);
+    cache.set("d", &1).await?;
+    assert!(!cache.add("d", &2, Duration::ZERO).await?);
+    assert_eq!(cache.get("d").await?, Some(1));
+    Ok(())
+}
+
+async fn a_zero_default_stores_nothing(bed: Bed) -> Outcome {
+    let cache = bed.open(bed.builder().timeout(Some(Duration::ZERO)));
+    cache.set("a", &1).await?;
+    assert_eq!(cache.get::<i64>("a").await?, None);
+    Ok(())
+}
+
+async fn less_than_a_second_is_kept_to(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set_for("a", &1, Duration::from_millis(20)).await?;
+    // A store rounds up or down to its own tick, never to "for ever": the loop would not end.
+    while cache.contains("a").await? {
+        bed.clock().advance(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+async fn the_shortest_span_is_no_error(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    let shortest = Duration::from_nanos(1);
+    cache.set_for("a", &1, shortest).await?;
+    cache.add("b", &1, shortest).await?;
+    cache.set("c", &1).await?;
+    cache.touch("c", shortest).await?;
+    for key in ["a", "b", "c"] {
+        while cache.contains(key).await? {
+            bed.clock().advance(shortest);
+        }
+    }
+    Ok(())
+}
+
+async fn the_longest_span_is_no_error(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set_for("a", &1, Duration::MAX).await?;
+    cache.add("b", &1, Duration::MAX).await?;
+    cache.set("c", &1).await?;
+    assert!(cache.touch("c", Duration::MAX).await?);
+    for key in ["a", "b", "c"] {
+        bed.assert_lives_on(&cache, key).await?;
+    }
+    Ok(())
+}
+
+async fn touch_counts_from_now(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set_for("a", &1, HOUR).await?;
+    assert!(cache.touch("a", 3 * HOUR).await?);
+    bed.assert_lives(&cache, "a", 3 * HOUR).await?;
+    cache.set_for("b", &1, HOUR).await?;
+    assert!(cache.touch("b", Timeout::Default).await?);
+    bed.assert_lives(&cache, "b", Duration::from_secs(300))
+        .await?;
+    cache.set_for("c", &1, HOUR).await?;
+    assert!(cache.touch("c", Timeout::Never).await?);
+    bed.assert_lives_on(&cache, "c").await
+}
+
+async fn set_forgets_the_old_timeout(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set_for("a", &1, HOUR).await?;
+    cache.set_for("a", &2, DAY).await?;
+    bed.assert_lives(&cache, "a", DAY).await?;
+    cache.set_for("b", &1, HOUR).await?;
+    cache.set_for("b", &2, Timeout::Never).await?;
+    bed.assert_lives_on(&cache, "b").await
+}
+
+async fn incr_keeps_the_timeout(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set_for("a", &1, HOUR).await?;
+    cache.incr("a", 1).await?;
+    bed.assert_lives(&cache, "a", HOUR).await
+}
+
+async fn add_over_nothing_takes_its_timeout(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    assert!(cache.add("a", &1, HOUR).await?);
+    bed.assert_lives(&cache, "a", HOUR).await
+}
+
+async fn add_over_an_entry_leaves_its_timeout(bed: Bed) -> Outcome {
+    let cache = bed.cache();
+    cache.set_for("a", &1, HOUR).await?;
+    assert!(!cache.add("a", &1, DAY).await?);
+    bed.assert_lives(&cache, "a", HOUR).await
+}
