@@ -13,6 +13,7 @@ use redis::{
 
 use super::connections::{Connections, Lease};
 use super::{Exchange, Store, StoreOptions};
+use crate::entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::trip::{Op, Replies, Reply, Trip, Ttl};
 use crate::url::StoreUrl;
@@ -38,9 +39,11 @@ const MAX_ENTRY: usize = 512 << 20;
 /// Keys looked at in one step of a clear.
 const SCAN_COUNT: usize = 1000;
 
-/// Adds to a number only where there is one: INCRBY alone would begin at nought.
+/// Adds to a number only where there is one: INCRBY alone would begin at nought. The sum is read
+/// back as text, since a number in Lua is a double and loses digits beyond 53 bits.
 const INCR: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return false end \
-                    return redis.call('INCRBY', KEYS[1], ARGV[1])";
+                    redis.call('INCRBY', KEYS[1], ARGV[1]) \
+                    return redis.call('GET', KEYS[1])";
 
 /// A Redis server.
 #[derive(Debug)]
@@ -322,7 +325,10 @@ impl Redis {
             (Op::Add { .. }, Value::Okay) => Reply::Flag(true),
             (Op::Add { .. }, Value::Nil) => Reply::Flag(false),
             (Op::Delete { .. } | Op::Touch { .. }, Value::Int(count)) => Reply::Flag(count > 0),
-            (Op::Incr { .. }, Value::Int(number)) => Reply::Number(Some(number)),
+            (Op::Incr { .. }, Value::BulkString(digits)) => match entry::integer(&digits) {
+                Some(number) => Reply::Number(Some(number)),
+                None => Reply::Failed(self.nonsense("not a number")),
+            },
             (Op::Incr { .. }, Value::Nil) => Reply::Number(None),
             (op, _) => Reply::Failed(self.nonsense(op.word())),
         }
