@@ -163,13 +163,16 @@ pub(crate) fn decode<T: DeserializeOwned>(content: &Content) -> Result<T, BadEnt
         Kind::Native => return decode_native(payload),
         Kind::Str => {
             let text = std::str::from_utf8(payload).map_err(|_| BadEntry::Undecodable)?;
-            T::deserialize(Top(BorrowedStrDeserializer::<DecodeError>::new(text)))
+            T::deserialize(Top::new(BorrowedStrDeserializer::<DecodeError>::new(text)))
         }
-        Kind::Bytes => T::deserialize(Top(BorrowedBytesDeserializer::new(payload))),
+        Kind::Bytes => T::deserialize(Top {
+            scalar: BorrowedBytesDeserializer::new(payload),
+            wide: payload.try_into().ok().map(i128::from_be_bytes),
+        }),
         Kind::Integer => {
             let number = integer(payload).ok_or(BadEntry::Undecodable)?;
             let number: I64Deserializer<DecodeError> = number.into_deserializer();
-            T::deserialize(Top(number))
+            T::deserialize(Top::new(number))
         }
         Kind::Pickle => return Err(BadEntry::Undecodable),
     };
@@ -203,13 +206,42 @@ fn read_whole<T: DeserializeOwned>(payload: &[u8]) -> Result<T, rmp_serde::decod
 }
 
 /// A lone scalar, also where an `Option` or a newtype of it is asked for.
-struct Top<D>(D);
+struct Top<D> {
+    scalar: D,
+    /// The integer of 128 bits that the encoder writes as these bytes.
+    wide: Option<i128>,
+}
+
+impl<D> Top<D> {
+    fn new(scalar: D) -> Self {
+        Self { scalar, wide: None }
+    }
+}
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Top<D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_any(visitor)
+        self.scalar.deserialize_any(visitor)
+    }
+
+    /// As the encoder, so that a type which writes itself in two ways is read in the same.
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        match self.wide {
+            Some(number) => visitor.visit_i128(number),
+            None => self.scalar.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        match self.wide {
+            Some(number) => visitor.visit_u128(number.cast_unsigned()),
+            None => self.scalar.deserialize_any(visitor),
+        }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -230,11 +262,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Top<D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_enum(name, variants, visitor)
+        self.scalar.deserialize_enum(name, variants, visitor)
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit
         unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }

@@ -210,7 +210,8 @@ fn no_increment_of_many_threads_is_lost() {
     cache.set("n", &0).unwrap();
     std::thread::scope(|threads| {
         for _ in 0..8 {
-            threads.spawn(|| (0..1000).for_each(|_| assert!(cache.incr("n", 1).unwrap().is_some())));
+            threads
+                .spawn(|| (0..1000).for_each(|_| assert!(cache.incr("n", 1).unwrap().is_some())));
         }
     });
     assert_eq!(cache.get("n").unwrap(), Some(8000));

@@ -77,6 +77,31 @@ struct Wrapped<T>(T);
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Unit;
 
+/// Writes itself as a word for people and as a number for machines, as types with `bitflags` do.
+#[derive(Debug, PartialEq)]
+struct Flags(u8);
+
+impl Serialize for Flags {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(&format_args!("flags {}", self.0))
+        } else {
+            serializer.serialize_u8(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Flags {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return Err(serde::de::Error::custom(
+                "read for people, written for machines",
+            ));
+        }
+        u8::deserialize(deserializer).map(Flags)
+    }
+}
+
 async fn every_shape_comes_back(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     for number in [0, 1, -1, 127, 128, -128, 65_536, i64::MAX, i64::MIN] {
@@ -108,6 +133,8 @@ async fn every_shape_comes_back(bed: Bed) -> Outcome {
     }
     same(cache, Blob((0..=255).collect())).await?;
     same(cache, vec![0_u8, 1, 255]).await?;
+    same(cache, Flags(5)).await?;
+    same(cache, vec![Flags(5)]).await?;
     same(cache, Shape::Point).await?;
     same(cache, Shape::Circle(1.5)).await?;
     same(cache, Shape::Line(1, -2)).await?;
