@@ -1,0 +1,149 @@
+"""The pages: what they show, and the trips they take."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from caching import cache
+from model import BY_ID, NOTES
+
+if TYPE_CHECKING:
+    from flask.testing import FlaskClient
+
+    from onetrip.pytest_plugin import AssertTrips
+
+PIECES = 2 * len(NOTES)
+README = "/notes/README.md"
+
+
+def body(client: FlaskClient, url: str) -> str:
+    """The page without its footer, which alone may differ from visit to visit."""
+    response = client.get(url)
+    assert response.status_code == 200
+    main = re.search(r"<main>.*</main>", response.text, re.DOTALL)
+    assert main is not None
+    return main[0].replace("?preload=no", "")
+
+
+def test_the_index_shows_every_note(client: FlaskClient) -> None:
+    page = body(client, "/")
+    for note in NOTES:
+        assert f'href="/notes/{note.id}"' in page
+    assert page.count("No comments yet.") == len(NOTES)
+
+
+def test_a_note_shows_its_rendered_markup(client: FlaskClient) -> None:
+    note = BY_ID["CHANGELOG.md"]
+    page = body(client, "/notes/CHANGELOG.md")
+    assert str(note.note_markup.uncached()) in page
+    assert "<h1" in page
+
+
+@pytest.mark.parametrize("url", ["/", README])
+def test_pages_are_the_same_cold_and_warm_without_and_with_preload(
+    client: FlaskClient, url: str
+) -> None:
+    client.post(README, data={"author": "Ada", "text": "Well said."})
+    cold = body(client, url)
+    assert body(client, url) == cold
+    assert body(client, f"{url}?preload=no") == cold
+    cache.clear()
+    assert body(client, f"{url}?preload=no") == cold
+
+
+def test_trips_of_the_index(client: FlaskClient, assert_trips: AssertTrips) -> None:
+    with assert_trips(2) as cold:
+        client.get("/")
+    with assert_trips(1) as warm:
+        client.get("/")
+    assert [len(trip) for trip in cold.records] == [PIECES, PIECES]
+    assert {word for word, _ in cold.records[0].ops} == {"get"}
+    assert {word for word, _ in cold.records[1].ops} == {"set"}
+    assert warm.records[0].ops == cold.records[0].ops
+
+
+def test_trips_of_the_index_without_preload(client: FlaskClient, assert_trips: AssertTrips) -> None:
+    with assert_trips(2 * PIECES):
+        client.get("/?preload=no")
+    with assert_trips(PIECES):
+        client.get("/?preload=no")
+
+
+def test_trips_of_a_note(client: FlaskClient, assert_trips: AssertTrips) -> None:
+    with assert_trips(2):
+        client.get(README)
+    with assert_trips(1):
+        client.get(README)
+    with assert_trips(2):
+        client.get(f"{README}?preload=no")
+
+
+def test_a_note_that_the_index_cached_is_warm(
+    client: FlaskClient, assert_trips: AssertTrips
+) -> None:
+    client.get("/")
+    with assert_trips(1):
+        client.get(README)
+
+
+def test_the_footer_tells_the_trips(client: FlaskClient) -> None:
+    def footer(url: str) -> str:
+        return " ".join(client.get(url).text.partition("<footer>")[2].split())
+
+    assert "<strong>2 trips</strong>" in footer("/")
+    warm = footer("/")
+    assert "<strong>1 trip</strong>" in warm
+    assert "0 Bytes written" in warm
+    assert f"<strong>{PIECES} trips</strong>" in footer("/?preload=no")
+    assert "<code>notes:note_markup:README.md</code>" in footer(README)
+
+
+def test_the_keys_are_those_that_pages_read(client: FlaskClient) -> None:
+    note = BY_ID["README.md"]
+    assert note.cache_keys() == ["note_markup:README.md", "note_comments:README.md"]
+    client.get(README)
+    assert list(cache.get_many(note.cache_keys())) == note.cache_keys()
+
+
+def test_a_comment_shows_at_once(client: FlaskClient, assert_trips: AssertTrips) -> None:
+    client.get("/")
+    with assert_trips(1) as busted:
+        response = client.post(README, data={"author": " Ada ", "text": "Well <b>said</b>."})
+    assert busted.records[0].ops == [("delete", "notes:note_comments:README.md")]
+    assert response.status_code == 303
+    assert response.headers["Location"] == f"{README}#comments"
+    for url in ("/", README):
+        page = body(client, url)
+        assert "<strong>Ada</strong>" in page
+        assert "Well &lt;b&gt;said&lt;/b&gt;." in page
+    assert "Ada" not in body(client, "/notes/CHANGELOG.md")
+
+
+def test_only_the_busted_fragment_is_made_again(
+    client: FlaskClient, assert_trips: AssertTrips
+) -> None:
+    client.get("/")
+    client.post(README, data={"text": "Anybody there?"})
+    with assert_trips(2) as seen:
+        page = body(client, "/")
+    assert seen.records[1].ops == [("set", "notes:note_comments:README.md")]
+    assert "<strong>Anonymous</strong>" in page
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "x" * 2001])
+def test_a_comment_must_say_something_and_not_too_much(client: FlaskClient, text: str) -> None:
+    response = client.post(README, data={"text": text})
+    assert response.status_code == 400
+    assert "between 1 and 2000 characters" in response.text
+    assert "No comments yet." in body(client, README)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unknown_note(client: FlaskClient, method: str, assert_trips: AssertTrips) -> None:
+    with assert_trips(0):
+        response = client.open("/notes/../etc/passwd", method=method, data={"text": "Hello"})
+    assert response.status_code == 404
+    assert "There is no such note." in response.text
