@@ -45,6 +45,8 @@
 //! - `redis` (default): the stores `redis://`, `rediss://` and `redis+unix://`.
 
 pub mod blocking;
+#[cfg(feature = "redis")]
+mod breaker;
 mod cache;
 mod carrier;
 mod clock;

@@ -17,7 +17,7 @@ use crate::error::Error;
 pub type Ttl = Option<Duration>;
 
 /// One operation on one name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Op {
     /// Reads an entry. Answered by [`Reply::Entry`].

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "redis")]
 mod connections;
+#[cfg(feature = "redis")]
+mod guarded;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
@@ -13,6 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+#[cfg(feature = "redis")]
+use self::guarded::Guarded;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
@@ -69,7 +73,10 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     match url.scheme() {
         "memory" => memory::open(&url, options),
         #[cfg(feature = "redis")]
-        scheme if redis::SCHEMES.contains(&scheme) => redis::open(&url, options),
+        scheme if redis::SCHEMES.contains(&scheme) => {
+            let server = redis::open(&url, options)?;
+            Ok(Arc::new(Guarded::new(server, options.clock.clone())))
+        }
         _ => Err(url.unknown_scheme(&schemes())),
     }
 }

@@ -1,0 +1,199 @@
+//! Whether a store is worth asking: a circuit breaker.
+//!
+//! A store that hangs would cost every read its timeout. After a few failures the breaker opens
+//! and trips are answered at once; now and then it lets one through to try. How long it waits
+//! between tries follows from what a try costs: ten times as long as it took to fail, so that
+//! trying takes no more than a tenth of a caller's time. A refused connection fails in no time and
+//! is tried again soon; a server that hangs is left alone for longer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{Clock, Moment};
+use crate::error::{Error, ErrorKind};
+
+/// Failures in a row that open the breaker. One timeout is enough: it has cost a page too much.
+const FEW: u32 = 3;
+
+/// How much longer than a failed try to wait before the next one.
+const PATIENCE: u32 = 10;
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The breaker of one server.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    label: Arc<str>,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The store is asked. So many trips in a row have failed.
+    Closed { failures: u32 },
+    /// The store is not asked before this moment, and then by one trip alone.
+    Open { until: Moment, error: Error },
+}
+
+/// The right to make one trip, and the duty to tell how it went.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    began: Moment,
+}
+
+impl Breaker {
+    pub(crate) fn new(label: Arc<str>, clock: Clock) -> Self {
+        Self {
+            label,
+            clock,
+            state: Mutex::new(State::Closed { failures: 0 }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a trip through, or gives the error to answer it with.
+    pub(crate) fn admit(&self) -> Result<Pass, Error> {
+        let now = self.clock.now();
+        match &mut *self.state() {
+            State::Closed { .. } => {}
+            State::Open { until, error } if now < *until => return Err(error.clone()),
+            // Whoever comes meanwhile waits for this try to tell, or for the same pause again.
+            State::Open { until, .. } => *until = now.after(LONGEST_PAUSE),
+        }
+        Ok(Pass { began: now })
+    }
+
+    /// Notes that the store answered, whatever it answered.
+    pub(crate) fn succeeded(&self) {
+        let mut state = self.state();
+        if matches!(*state, State::Closed { failures: 0 }) {
+            return;
+        }
+        let was_open = matches!(*state, State::Open { .. });
+        *state = State::Closed { failures: 0 };
+        drop(state);
+        if was_open {
+            log::warn!("{} answers again", self.label);
+        }
+    }
+
+    /// Notes that the store could not be reached, or did not answer.
+    pub(crate) fn failed(&self, pass: &Pass, error: &Error) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let was_open = match &mut *state {
+            State::Closed { failures } => {
+                *failures += 1;
+                if *failures < FEW && error.kind() != ErrorKind::Timeout {
+                    return;
+                }
+                false
+            }
+            State::Open { .. } => true,
+        };
+        let pause = (now.since(pass.began) * PATIENCE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        *state = State::Open {
+            until: now.after(pause),
+            error: Error::with_source(
+                error.kind(),
+                format!(
+                    "{} is not asked, since it failed just now: {error}",
+                    self.label
+                ),
+                error.clone(),
+            ),
+        };
+        drop(state);
+        if !was_open {
+            log::warn!(
+                "{} is not asked for {pause:?}, and then by one trip at a time until it answers: {error}",
+                self.label
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ErrorKind) -> Error {
+        Error::new(kind, "no answer")
+    }
+
+    fn breaker() -> (Breaker, Clock) {
+        let clock = Clock::manual();
+        (Breaker::new("test://".into(), clock.clone()), clock)
+    }
+
+    fn fail(breaker: &Breaker, clock: &Clock, took: Duration, kind: ErrorKind) {
+        let pass = breaker.admit().unwrap();
+        clock.advance(took);
+        breaker.failed(&pass, &error(kind));
+    }
+
+    #[test]
+    fn one_timeout_opens_it() {
+        let (breaker, clock) = breaker();
+        fail(&breaker, &clock, Duration::from_secs(1), ErrorKind::Timeout);
+        assert_eq!(breaker.admit().unwrap_err().kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn a_few_refusals_open_it_and_fewer_do_not() {
+        let (breaker, clock) = breaker();
+        for _ in 1..FEW {
+            fail(&breaker, &clock, Duration::ZERO, ErrorKind::Unavailable);
+        }
+        fail(&breaker, &clock, Duration::ZERO, ErrorKind::Unavailable);
+        assert!(breaker.admit().is_err());
+    }
+
+    #[test]
+    fn a_success_between_failures_counts_from_nought() {
+        let (breaker, clock) = breaker();
+        for _ in 0..10 {
+            fail(&breaker, &clock, Duration::ZERO, ErrorKind::Unavailable);
+            breaker.succeeded();
+        }
+        assert!(breaker.admit().is_ok());
+    }
+
+    #[test]
+    fn one_trip_at_a_time_tries_again() {
+        let (breaker, clock) = breaker();
+        fail(
+            &breaker,
+            &clock,
+            Duration::from_millis(50),
+            ErrorKind::Timeout,
+        );
+        clock.advance(Duration::from_millis(499));
+        assert!(breaker.admit().is_err());
+        clock.advance(Duration::from_millis(1));
+        let pass = breaker.admit().unwrap();
+        assert!(breaker.admit().is_err());
+        breaker.failed(&pass, &error(ErrorKind::Timeout));
+        clock.advance(SHORTEST_PAUSE);
+        assert!(breaker.admit().is_ok());
+        breaker.succeeded();
+        assert!(breaker.admit().is_ok());
+        assert!(breaker.admit().is_ok());
+    }
+
+    #[test]
+    fn a_try_that_never_tells_is_followed_by_another() {
+        let (breaker, clock) = breaker();
+        fail(&breaker, &clock, Duration::from_secs(1), ErrorKind::Timeout);
+        clock.advance(LONGEST_PAUSE);
+        let _cancelled = breaker.admit().unwrap();
+        assert!(breaker.admit().is_err());
+        clock.advance(LONGEST_PAUSE);
+        assert!(breaker.admit().is_ok());
+    }
+}
