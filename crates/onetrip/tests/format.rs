@@ -1,0 +1,449 @@
+//! The format of entries: its test vectors, both ways, and whatever else may stand in a store.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+
+use bytes::Bytes;
+use onetrip::entry::{BadEntry, Content, Kind, Name, Sealer};
+use onetrip::trip::{Op, Trip};
+use onetrip::{Cache, Compression, MAX_EXPANDED, blocking, store};
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Deserialize)]
+struct Vectors {
+    good: Vec<Good>,
+    bad: Vec<Bad>,
+}
+
+#[derive(Deserialize)]
+struct Good {
+    title: String,
+    #[serde(flatten)]
+    name: VectorName,
+    secret: Option<String>,
+    compression: Option<String>,
+    kind: String,
+    payload: String,
+    entry: String,
+    value: Value,
+    /// `None` where JSON cannot hold the value; `Some(Value::Null)` where it is null.
+    #[serde(default, deserialize_with = "given")]
+    plain: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Bad {
+    title: String,
+    #[serde(flatten)]
+    name: VectorName,
+    secret: Option<String>,
+    entry: String,
+    reason: String,
+    #[serde(default)]
+    opens: bool,
+}
+
+#[derive(Deserialize)]
+struct VectorName {
+    name: Option<String>,
+    name_hex: Option<String>,
+}
+
+impl VectorName {
+    fn bytes(&self) -> Vec<u8> {
+        let hex = self.name_hex.as_deref().map(unhex);
+        hex.unwrap_or_else(|| self.name.clone().unwrap().into_bytes())
+    }
+}
+
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+fn vectors() -> Vectors {
+    let text = include_str!("../../../docs/format-vectors.json");
+    serde_json::from_str(text).expect("the vectors are JSON")
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).unwrap() as u8;
+    let pairs = hex.as_bytes().chunks_exact(2);
+    pairs
+        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+        .collect()
+}
+
+fn named(name: &[u8]) -> Name<'_> {
+    Name {
+        prefix: b"",
+        key: name,
+    }
+}
+
+fn sealer(secret: Option<&str>, compression: Option<Compression>) -> Sealer {
+    let secrets: Vec<Vec<u8>> = secret.into_iter().map(Into::into).collect();
+    Sealer::new(&secrets, compression, 0)
+}
+
+fn kind(word: &str) -> Kind {
+    match word {
+        "bytes" => Kind::Bytes,
+        "str" => Kind::Str,
+        "native" => Kind::Native,
+        "pickle" => Kind::Pickle,
+        "integer" => Kind::Integer,
+        other => panic!("{other} is no kind"),
+    }
+}
+
+fn seal(sealer: &Sealer, name: &[u8], kind: Kind, payload: &[u8]) -> Bytes {
+    let mut draft = sealer.draft();
+    draft.extend_from_slice(payload);
+    sealer.seal(named(name), kind, draft)
+}
+
+/// A cache, and the store that it reads.
+struct Shelf {
+    cache: blocking::Cache,
+    url: String,
+}
+
+impl Shelf {
+    fn new(name: &str, secret: Option<&str>) -> Self {
+        let url = format!("memory://format-{name}");
+        let cache = Cache::builder(&url).timeout(None).secrets(secret);
+        let cache = cache.build().unwrap().blocking();
+        Self { cache, url }
+    }
+
+    fn exchange(&self, op: Op) -> onetrip::trip::Reply {
+        let options = store::StoreOptions {
+            clock: onetrip::Clock::system(),
+            connect_timeout: std::time::Duration::from_secs(1),
+            trip_timeout: std::time::Duration::from_secs(1),
+        };
+        let store = store::open(&self.url, &options).unwrap();
+        match store.exchange(&Trip::from(op)) {
+            store::Exchange::Ready(mut replies) => replies.pop().unwrap(),
+            store::Exchange::Pending(_) => panic!("a local store does not wait"),
+        }
+    }
+
+    fn plant(&self, name: &[u8], entry: &[u8]) {
+        self.exchange(Op::Set {
+            name: Bytes::copy_from_slice(name),
+            entry: Bytes::copy_from_slice(entry),
+            ttl: None,
+        });
+    }
+
+    fn planted(&self, name: &[u8]) -> Option<Bytes> {
+        let name = Bytes::copy_from_slice(name);
+        match self.exchange(Op::Get { name }) {
+            onetrip::trip::Reply::Entry(entry) => entry,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn good_vectors_open() {
+    for vector in vectors().good {
+        let (title, entry) = (&vector.title, Bytes::from(unhex(&vector.entry)));
+        let expected = Content {
+            kind: kind(&vector.kind),
+            payload: unhex(&vector.payload).into(),
+        };
+        let sealer = sealer(vector.secret.as_deref(), None);
+        let opened = sealer.open(named(&vector.name.bytes()), &entry);
+        assert_eq!(opened, Ok(expected), "{title}");
+    }
+}
+
+#[test]
+fn good_vectors_are_what_is_sealed() {
+    for vector in vectors().good {
+        // Compressors may find shorter forms from one version to the next.
+        if vector.compression.is_none() {
+            let sealer = sealer(vector.secret.as_deref(), None);
+            let (kind, payload) = (kind(&vector.kind), unhex(&vector.payload));
+            let sealed = seal(&sealer, &vector.name.bytes(), kind, &payload);
+            assert_eq!(sealed, unhex(&vector.entry), "{}", vector.title);
+        }
+    }
+}
+
+#[test]
+fn good_vectors_are_read_by_serde() {
+    for vector in vectors().good {
+        let shelf = Shelf::new("read", vector.secret.as_deref());
+        let name = vector.name.bytes();
+        if let Some(plain) = vector.plain {
+            shelf.plant(&name, &unhex(&vector.entry));
+            let value: Option<Value> = shelf.cache.get(&name).unwrap();
+            assert_eq!(value, Some(plain), "{}", vector.title);
+        }
+    }
+}
+
+#[test]
+fn good_vectors_are_written_by_serde() {
+    for vector in vectors().good {
+        let shelf = Shelf::new("write", vector.secret.as_deref());
+        // What JSON holds as it is; a tag is more than serde writes.
+        if vector.plain.as_ref() == Some(&vector.value) && vector.compression.is_none() {
+            let name = vector.name.bytes();
+            shelf.cache.set(&name, &vector.value).unwrap();
+            let written = shelf.planted(&name).unwrap();
+            assert_eq!(written, unhex(&vector.entry), "{}", vector.title);
+        }
+    }
+}
+
+#[test]
+fn bad_vectors_are_refused_for_their_reason() {
+    for vector in vectors().bad {
+        let sealer = sealer(vector.secret.as_deref(), None);
+        let entry = Bytes::from(unhex(&vector.entry));
+        let opened = sealer.open(named(&vector.name.bytes()), &entry);
+        let reason = match vector.reason.as_str() {
+            "foreign" => BadEntry::Foreign,
+            "cut_short" => BadEntry::CutShort,
+            "broken" => BadEntry::Broken,
+            "unsigned" => BadEntry::Unsigned,
+            "inflated" => BadEntry::Inflated,
+            "undecodable" => BadEntry::Undecodable,
+            other => panic!("{other} is no reason"),
+        };
+        if vector.opens {
+            assert!(opened.is_ok(), "{}", vector.title);
+        } else {
+            assert_eq!(opened, Err(reason), "{}", vector.title);
+        }
+    }
+}
+
+#[test]
+fn bad_vectors_are_counted_misses() {
+    for vector in vectors().bad {
+        let shelf = Shelf::new("bad", vector.secret.as_deref());
+        let (name, title) = (vector.name.bytes(), &vector.title);
+        shelf.plant(&name, &unhex(&vector.entry));
+        assert_eq!(shelf.cache.get::<Value>(&name).unwrap(), None, "{title}");
+        let stats = shelf.cache.asynchronous().stats();
+        assert_eq!((stats.misses, stats.bad_entries), (1, 1), "{title}");
+    }
+}
+
+#[test]
+fn what_compression_makes_no_smaller_stays_plain() {
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let noise: Vec<u8> = (0..2000).map(|_| noise()).collect();
+    for with in [Compression::Zstd, Compression::Lz4] {
+        let sealer = sealer(None, Some(with));
+        for payload in [&b""[..], b"x", b"hello", &noise] {
+            let entry = seal(&sealer, b"name", Kind::Bytes, payload);
+            assert_eq!(entry[2] >> 4, 0, "{} bytes with {with:?}", payload.len());
+            assert_eq!(entry.len(), 8 + payload.len());
+        }
+        let entry = seal(&sealer, b"name", Kind::Bytes, &[7; 100]);
+        assert_ne!(entry[2] >> 4, 0, "{with:?}");
+        assert!(entry.len() < 60, "{with:?}");
+    }
+}
+
+#[test]
+fn what_is_below_the_threshold_stays_plain() {
+    let sealer = Sealer::new(&[], Some(Compression::Zstd), 100);
+    let compressed = |length| seal(&sealer, b"name", Kind::Bytes, &vec![7; length])[2] >> 4;
+    assert_eq!((compressed(99), compressed(100)), (0, 1));
+}
+
+#[test]
+fn what_could_not_be_expanded_again_is_not_compressed() {
+    let sealer = sealer(None, Some(Compression::Lz4));
+    let payload = vec![0; MAX_EXPANDED + 1];
+    let entry = seal(&sealer, b"name", Kind::Bytes, &payload);
+    assert_eq!(entry[2] >> 4, 0);
+    assert_eq!(
+        sealer.open(named(b"name"), &entry).unwrap().payload,
+        payload
+    );
+}
+
+/// The options of a sealer, which does not show its own.
+#[derive(Clone, Debug)]
+struct Setup {
+    secret: Option<String>,
+    compression: Option<Compression>,
+}
+
+impl Setup {
+    fn sealer(&self) -> Sealer {
+        sealer(self.secret.as_deref(), self.compression)
+    }
+}
+
+fn setups() -> impl Strategy<Value = Setup> {
+    let compression = prop_oneof![
+        Just(None),
+        Just(Some(Compression::Zstd)),
+        Just(Some(Compression::Lz4)),
+    ];
+    let parts = (prop::option::of("[a-z]{1,80}"), compression);
+    parts.prop_map(|(secret, compression)| Setup {
+        secret,
+        compression,
+    })
+}
+
+/// What has a header: all but integers, which are what the store adds to.
+fn contents() -> impl Strategy<Value = Content> {
+    // Runs, so that there is something to compress.
+    let runs = prop::collection::vec((any::<u8>(), 1_usize..40), 0..12);
+    let bytes = runs.prop_map(|runs| {
+        let runs = runs.into_iter().map(|(byte, count)| vec![byte; count]);
+        runs.collect::<Vec<_>>().concat()
+    });
+    let payload = prop_oneof![
+        bytes.clone().prop_map(|bytes| (Kind::Bytes, bytes)),
+        bytes.prop_map(|bytes| (Kind::Native, bytes)),
+        "\\PC{0,60}".prop_map(|text| (Kind::Str, text.into_bytes())),
+    ];
+    payload.prop_map(|(kind, payload)| Content {
+        kind,
+        payload: payload.into(),
+    })
+}
+
+fn names() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 1..20)
+}
+
+/// Ways in which bytes go bad.
+#[derive(Clone, Debug)]
+enum Harm {
+    Cut(prop::sample::Index),
+    Flip(prop::sample::Index, u8),
+    Insert(prop::sample::Index, u8),
+    Remove(prop::sample::Index),
+    Append(Vec<u8>),
+}
+
+fn harms() -> impl Strategy<Value = Harm> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        index().prop_map(Harm::Cut),
+        (index(), 0_u8..8).prop_map(|(at, bit)| Harm::Flip(at, bit)),
+        (index(), any::<u8>()).prop_map(|(at, byte)| Harm::Insert(at, byte)),
+        index().prop_map(Harm::Remove),
+        prop::collection::vec(any::<u8>(), 1..5).prop_map(Harm::Append),
+    ]
+}
+
+fn harmed(entry: &[u8], harm: &Harm) -> Vec<u8> {
+    let mut entry = entry.to_vec();
+    match harm {
+        Harm::Cut(at) => entry.truncate(at.index(entry.len())),
+        Harm::Flip(at, bit) => {
+            let at = at.index(entry.len());
+            entry[at] ^= 1 << bit;
+        }
+        Harm::Insert(at, byte) => entry.insert(at.index(entry.len()), *byte),
+        Harm::Remove(at) => drop(entry.remove(at.index(entry.len()))),
+        Harm::Append(more) => entry.extend(more),
+    }
+    entry
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_sealed_opens(setup in setups(), name in names(), content in contents()) {
+        let entry = seal(&setup.sealer(), &name, content.kind, &content.payload);
+        prop_assert_eq!(setup.sealer().open(named(&name), &entry), Ok(content));
+    }
+
+    #[test]
+    fn a_number_is_its_digits(setup in setups(), name in names(), number in any::<i64>()) {
+        let digits = number.to_string();
+        let entry = seal(&setup.sealer(), &name, Kind::Integer, digits.as_bytes());
+        prop_assert_eq!(&entry, digits.as_bytes());
+        let content = setup.sealer().open(named(&name), &entry);
+        prop_assert_eq!(content.map(|content| content.kind), Ok(Kind::Integer));
+        prop_assert_eq!(onetrip::entry::integer(&entry), Some(number));
+    }
+
+    #[test]
+    fn only_what_a_store_writes_is_a_number(text in "[-+ ]?[0-9]{0,21}") {
+        let number = onetrip::entry::integer(text.as_bytes());
+        let canonical = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+        prop_assert_eq!(number, canonical);
+    }
+
+    #[test]
+    fn where_the_prefix_ends_does_not_matter(name in names(), split in any::<prop::sample::Index>()) {
+        let sealer = sealer(Some("secret"), None);
+        let (prefix, key) = name.split_at(split.index(name.len() + 1));
+        let entry = seal(&sealer, &name, Kind::Str, b"hello");
+        let opened = sealer.open(Name { prefix, key }, &entry);
+        prop_assert!(opened.is_ok());
+    }
+
+    #[test]
+    fn harm_is_noticed(setup in setups(), name in names(), content in contents(), harm in harms()) {
+        let entry = seal(&setup.sealer(), &name, content.kind, &content.payload);
+        let bad = harmed(&entry, &harm);
+        prop_assume!(bad != entry);
+        prop_assert!(setup.sealer().open(named(&name), &bad.into()).is_err());
+    }
+
+    #[test]
+    fn another_name_is_noticed(setup in setups(), name in names(), harm in harms(), content in contents()) {
+        let entry = seal(&setup.sealer(), &name, content.kind, &content.payload);
+        let other = harmed(&name, &harm);
+        prop_assume!(other != name);
+        prop_assert_eq!(setup.sealer().open(named(&other), &entry), Err(BadEntry::Broken));
+    }
+
+    #[test]
+    fn anything_at_all_is_opened_or_refused(
+        setup in setups(),
+        name in names(),
+        start in prop_oneof![Just(vec![]), Just(vec![0xC1, 1]), Just(vec![0xC1, 1, 0x12, 0])],
+        rest in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let entry = Bytes::from([start, rest].concat());
+        if let Ok(content) = setup.sealer().open(named(&name), &entry) {
+            // Bytes that nobody sealed open by chance alone, but for numbers.
+            prop_assert_eq!(content.kind, Kind::Integer);
+        }
+    }
+
+    /// What a writer that is whole but hostile, or of another program, might have sealed.
+    #[test]
+    fn any_sealed_payload_is_read_or_refused(
+        kind in prop_oneof![Just(Kind::Str), Just(Kind::Native), Just(Kind::Bytes)],
+        payload in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let shelf = Shelf::new("any", None);
+        shelf.plant(b"a", &seal(&sealer(None, None), b"a", kind, &payload));
+        let read = shelf.cache.get::<Value>("a").unwrap();
+        let bad = shelf.cache.asynchronous().stats().bad_entries;
+        prop_assert_eq!(read.is_none(), bad == 1);
+    }
+}
