@@ -270,3 +270,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Top<D> {
         unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
+
+#[cfg(test)]
+mod tests;
