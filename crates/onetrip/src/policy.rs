@@ -525,7 +525,7 @@ impl Policy {
             if let Some(scope) = at.scope() {
                 // A read that overtook the change may have brought back what was there before.
                 for key in keys {
-                    scope.forget(key.as_ref());
+                    scope.doubt(key.as_ref());
                 }
             }
             asked

@@ -187,6 +187,18 @@ impl Scope {
         (leaving, Ticket(state.changes))
     }
 
+    /// Ends an operation that changed `key`: what a read brought of it meanwhile no longer counts.
+    /// A write that began meanwhile still waits.
+    pub(crate) fn doubt(&self, key: &[u8]) {
+        let mut state = self.state();
+        state.changes += 1;
+        if let Some(held) = state.held.get(key)
+            && held.pending.is_none()
+        {
+            state.held.remove(key);
+        }
+    }
+
     /// Forgets all keys and drops what waits to be written.
     pub(crate) fn forget_all(&self) {
         let mut state = self.state();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use onetrip::blocking::Cache;
-use onetrip::{Builder, ErrorKind, OnError, Result, Timeout};
+use onetrip::trip::{Op, Trip};
+use onetrip::{Builder, Context, ErrorKind, OnError, Result, Timeout};
 
 use crate::support::Server;
 
@@ -127,6 +128,36 @@ fn a_server_that_came_back_is_used_again() {
     // It closes every connection, as a restart does. What may be asked twice is asked again.
     let _: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     assert_eq!(cache.get("a").unwrap(), Some(1));
+}
+
+#[test]
+fn an_entry_that_is_too_large_is_refused_and_removes_the_old_one() {
+    let server = Server::start();
+    let cache = onetrip::Cache::builder(server.url()).on_error(OnError::Raise);
+    let cache = cache.build().unwrap();
+    cache.blocking().set("a", "old").unwrap();
+    // Never touched and never sent, so it takes no memory but addresses.
+    let entry = bytes::Bytes::from(vec![0; (512 << 20) + 1]);
+    let name = bytes::Bytes::from("a");
+    let write = |op: Op| {
+        let get = Op::Get { name: name.clone() };
+        let trip = Trip::from_iter([op, get]);
+        let sent = cache.send_blocking(&Context::default(), &trip);
+        assert_eq!(sent.unwrap_err().kind(), ErrorKind::TooLarge);
+        cache.blocking().get::<String>("a").unwrap()
+    };
+    let add = Op::Add {
+        name: name.clone(),
+        entry: entry.clone(),
+        ttl: None,
+    };
+    assert_eq!(write(add), Some("old".to_owned()));
+    let set = Op::Set {
+        name: name.clone(),
+        entry,
+        ttl: None,
+    };
+    assert_eq!(write(set), None, "what was there is out of date");
 }
 
 #[test]

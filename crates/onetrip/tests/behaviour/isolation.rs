@@ -2,6 +2,8 @@
 
 use std::sync::Barrier;
 
+use onetrip::Timeout;
+
 use crate::support::{Bed, Face, Outcome};
 
 on_every_store![
@@ -9,6 +11,7 @@ on_every_store![
     another_thread_has_no_scope,
     two_pages_at_once_never_share,
     parts_of_one_task_share_its_scope,
+    a_write_beside_a_touch_is_not_lost,
     a_page_that_is_dropped_writes_nothing,
 ];
 
@@ -102,6 +105,21 @@ async fn parts_of_one_task_share_its_scope(bed: Bed) -> Outcome {
         Ok(())
     };
     cache.scope(page).await?
+}
+
+async fn a_write_beside_a_touch_is_not_lost(bed: Bed) -> Outcome {
+    let Face::Awaited(cache) = &bed.cache() else {
+        return Ok(());
+    };
+    cache.set("a", "old").await?;
+    let page = async {
+        let (touched, set) = tokio::join!(cache.touch("a", Timeout::Never), cache.set("a", "new"));
+        assert!(touched?);
+        set
+    };
+    cache.scope(page).await??;
+    assert_eq!(cache.get("a").await?, Some("new".to_owned()));
+    Ok(())
 }
 
 async fn a_page_that_is_dropped_writes_nothing(bed: Bed) -> Outcome {
