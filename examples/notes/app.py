@@ -70,9 +70,9 @@ def error(error: HTTPException) -> tuple[str, int]:
 
 @app.template_filter()
 def excerpt(markup: Markup) -> str:
-    """The first paragraph, as plain text."""
-    found = re.search(r"<p>.*?</p>", markup, re.DOTALL)
-    return Markup(found[0]).striptags() if found else ""  # noqa: S704 - a part of the same markup
+    """The first paragraphs, as plain text."""
+    paragraphs = re.findall(r"<p>.*?</p>", markup, re.DOTALL)
+    return Markup(" ".join(paragraphs[:3])).striptags()  # noqa: S704 - parts of the same markup
 
 
 def _note(note_id: str) -> Note:
