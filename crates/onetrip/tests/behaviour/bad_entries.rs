@@ -34,7 +34,7 @@ struct Note {
 
 fn note() -> Note {
     Note {
-        title: "aha ".repeat(12),
+        title: "a".repeat(30),
         votes: 7,
     }
 }
@@ -110,9 +110,8 @@ async fn flipped(cache: Face, raw: Raw) -> Outcome {
         damaged[bit / 8] ^= 1 << (bit % 8);
         raw.set("note", &damaged).await?;
         assert_eq!(cache.get::<Note>("note").await?, None, "bit {bit}");
-        assert!(!cache.contains("note").await?, "bit {bit}");
     }
-    assert_eq!(cache.stats().bad_entries, 16 * whole.len() as u64);
+    assert_eq!(cache.stats().bad_entries, 8 * whole.len() as u64);
     Ok(())
 }
 

@@ -224,7 +224,7 @@ async fn assert_left(bed: &Bed, cache: &Face, model: &Model) -> Outcome {
 
 async fn any_program_means_the_same_in_scopes_as_without(bed: Bed) -> Outcome {
     let cache = &bed.cache();
-    let cases = if cache.cache().is_local() { 512 } else { 96 };
+    let cases = if cache.cache().is_local() { 400 } else { 64 };
     let config = Config {
         cases,
         failure_persistence: None,
