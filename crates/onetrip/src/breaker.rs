@@ -6,11 +6,12 @@
 //! trying takes no more than a tenth of a caller's time. A refused connection fails in no time and
 //! is tried again soon; a server that hangs is left alone for longer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
 use crate::error::{Error, ErrorKind};
+use crate::process::PerProcess;
 
 /// Failures in a row that open the breaker. One timeout is enough: it has cost a page too much.
 const FEW: u32 = 3;
@@ -26,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Breaker {
     label: Arc<str>,
     clock: Clock,
-    state: Mutex<State>,
+    state: PerProcess<Mutex<State>>,
 }
 
 #[derive(Debug)]
@@ -48,36 +49,36 @@ impl Breaker {
         Self {
             label,
             clock,
-            state: Mutex::new(State::Closed { failures: 0 }),
+            state: PerProcess::default(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        self.state
+            .with(|state| change(&mut state.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Lets a trip through, or gives the error to answer it with.
     pub(crate) fn admit(&self) -> Result<Pass, Error> {
         let now = self.clock.now();
-        match &mut *self.state() {
-            State::Closed { .. } => {}
-            State::Open { until, error } if now < *until => return Err(error.clone()),
-            // Whoever comes meanwhile waits for this try to tell, or for the same pause again.
-            State::Open { until, .. } => *until = now.after(LONGEST_PAUSE),
-        }
-        Ok(Pass { began: now })
+        self.state(|state| match state {
+            State::Closed { .. } => Ok(Pass { began: now }),
+            State::Open { until, error } if now < *until => Err(error.clone()),
+            State::Open { until, .. } => {
+                // Others wait for this try to tell, or for as long again if it never does.
+                *until = now.after(LONGEST_PAUSE);
+                Ok(Pass { began: now })
+            }
+        })
     }
 
     /// Notes that the store answered, whatever it answered.
     pub(crate) fn succeeded(&self) {
-        let mut state = self.state();
-        if matches!(*state, State::Closed { failures: 0 }) {
-            return;
-        }
-        let was_open = matches!(*state, State::Open { .. });
-        *state = State::Closed { failures: 0 };
-        drop(state);
-        if was_open {
+        let before = self.state(|state| match state {
+            State::Closed { failures: 0 } => State::Closed { failures: 0 },
+            _ => std::mem::take(state),
+        });
+        if let State::Open { .. } = before {
             log::warn!("{} answers again", self.label);
         }
     }
@@ -85,36 +86,39 @@ impl Breaker {
     /// Notes that the store could not be reached, or did not answer.
     pub(crate) fn failed(&self, pass: &Pass, error: &Error) {
         let now = self.clock.now();
-        let mut state = self.state();
-        let was_open = match &mut *state {
-            State::Closed { failures } => {
+        let pause = (now.since(pass.began) * PATIENCE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let opens = self.state(|state| {
+            if let State::Closed { failures } = state {
                 *failures += 1;
                 if *failures < FEW && error.kind() != ErrorKind::Timeout {
-                    return;
+                    return false;
                 }
-                false
             }
-            State::Open { .. } => true,
-        };
-        let pause = (now.since(pass.began) * PATIENCE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        *state = State::Open {
-            until: now.after(pause),
-            error: Error::with_source(
-                error.kind(),
-                format!(
-                    "{} is not asked, since it failed just now: {error}",
-                    self.label
+            let open = State::Open {
+                until: now.after(pause),
+                error: Error::with_source(
+                    error.kind(),
+                    format!(
+                        "{} is not asked, since it failed just now: {error}",
+                        self.label
+                    ),
+                    error.clone(),
                 ),
-                error.clone(),
-            ),
-        };
-        drop(state);
-        if !was_open {
+            };
+            matches!(std::mem::replace(state, open), State::Closed { .. })
+        });
+        if opens {
             log::warn!(
                 "{} is not asked for {pause:?}, and then by one trip at a time until it answers: {error}",
                 self.label
             );
         }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Closed { failures: 0 }
     }
 }
 

@@ -12,17 +12,12 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::PerProcess;
 
-/// The idle lanes of a cache. There are as many as trips were ever under way at once.
+/// The idle lanes of a cache. There are as many as trips were ever under way at once; they are
+/// used last in, first out, so that few stay warm.
 #[derive(Debug, Default)]
-pub(crate) struct Lanes(Mutex<Idle>);
-
-#[derive(Debug, Default)]
-struct Idle {
-    pid: u32,
-    /// Used last in, first out, so that few stay warm.
-    lanes: Vec<Runtime>,
-}
+pub(crate) struct Lanes(PerProcess<Mutex<Vec<Runtime>>>);
 
 thread_local! {
     /// Whether this thread polls something that must not wait yet.
@@ -71,15 +66,8 @@ impl Lanes {
     }
 
     fn idle<T>(&self, change: impl FnOnce(&mut Vec<Runtime>) -> T) -> T {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let pid = std::process::id();
-        if idle.pid != pid {
-            // A forked child shares its parent's epoll sets; to close a lane here would take the
-            // parent's sockets out of them.
-            std::mem::forget(std::mem::take(&mut idle.lanes));
-            idle.pid = pid;
-        }
-        change(&mut idle.lanes)
+        self.0
+            .with(|idle| change(&mut idle.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

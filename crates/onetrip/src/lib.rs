@@ -59,6 +59,7 @@ mod key;
 mod lanes;
 mod options;
 mod policy;
+mod process;
 mod scope;
 mod stats;
 pub mod store;

@@ -284,6 +284,28 @@ fn what_could_not_be_expanded_again_is_not_compressed() {
     );
 }
 
+#[test]
+fn what_expands_beyond_the_bound_is_refused() {
+    // Half a megabyte or less, whole in every other way.
+    let entry = |code: u8, length: usize| {
+        let plain = vec![0; length];
+        let packed = match code {
+            1 => zstd::bulk::compress(&plain, 1).unwrap(),
+            _ => lz4_flex::block::compress(&plain),
+        };
+        let payload = [&u32::try_from(length).unwrap().to_le_bytes()[..], &packed].concat();
+        let preamble = [0xC1, 1, code << 4, 0];
+        let seal = crc32fast::hash(&[&b"name"[..], &preamble, &payload].concat());
+        Bytes::from([&preamble[..], &seal.to_le_bytes(), &payload].concat())
+    };
+    for code in [1, 2] {
+        let open = |entry| sealer(None, None).open(named(b"name"), &entry);
+        assert!(open(entry(code, MAX_EXPANDED)).is_ok());
+        let beyond = open(entry(code, MAX_EXPANDED + 1));
+        assert_eq!(beyond, Err(BadEntry::Inflated));
+    }
+}
+
 /// The options of a sealer, which does not show its own.
 #[derive(Clone, Debug)]
 struct Setup {

@@ -10,18 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::{Handle, Id};
 
 use crate::error::{Error, Result};
+use crate::process::PerProcess;
 
 /// The connections of one store, by runtime.
 #[derive(Debug)]
 pub(super) struct Connections<C> {
-    by_runtime: Mutex<OwnedByProcess<C>>,
+    by_runtime: PerProcess<Mutex<Slots<C>>>,
 }
 
-#[derive(Debug)]
-struct OwnedByProcess<C> {
-    pid: u32,
-    slots: HashMap<Id, Arc<Slot<C>>>,
-}
+type Slots<C> = HashMap<Id, Arc<Slot<C>>>;
 
 #[derive(Debug)]
 struct Slot<C> {
@@ -47,12 +44,8 @@ pub(super) struct Lease<C> {
 
 impl<C: Clone + Send + Sync + 'static> Connections<C> {
     pub(super) fn new() -> Self {
-        let slots = OwnedByProcess {
-            pid: std::process::id(),
-            slots: HashMap::new(),
-        };
         Self {
-            by_runtime: Mutex::new(slots),
+            by_runtime: PerProcess::default(),
         }
     }
 
@@ -111,20 +104,16 @@ impl<C: Clone + Send + Sync + 'static> Connections<C> {
     }
 
     fn slot(&self) -> Arc<Slot<C>> {
-        let mut table = lock(&self.by_runtime);
-        let pid = std::process::id();
-        if table.pid != pid {
-            // A forked child must not touch its parent's sockets, not even to close them in order.
-            std::mem::forget(std::mem::take(&mut table.slots));
-            table.pid = pid;
-        }
+        self.by_runtime
+            .with(|slots| Self::slot_in(&mut lock(slots)))
+    }
+
+    fn slot_in(slots: &mut Slots<C>) -> Arc<Slot<C>> {
         let runtime = Handle::current();
-        if let Some(slot) = table.slots.get(&runtime.id()) {
+        if let Some(slot) = slots.get(&runtime.id()) {
             return Arc::clone(slot);
         }
-        table
-            .slots
-            .retain(|_, slot| slot.runtime.strong_count() > 0);
+        slots.retain(|_, slot| slot.runtime.strong_count() > 0);
         let alive = Arc::new(());
         let slot = Arc::new(Slot {
             state: tokio::sync::Mutex::new(State {
@@ -139,7 +128,7 @@ impl<C: Clone + Send + Sync + 'static> Connections<C> {
             let _alive = alive;
             std::future::pending::<()>().await;
         });
-        table.slots.insert(runtime.id(), Arc::clone(&slot));
+        slots.insert(runtime.id(), Arc::clone(&slot));
         slot
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Exchange, Store};
 use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::PerProcess;
 use crate::trip::{Op, Replies, Reply, Trip};
 
 /// The most deletes that are kept for a server that cannot be reached.
@@ -22,7 +23,7 @@ const MAX_OWED: usize = 10_000;
 pub(super) struct Guarded {
     server: Arc<dyn Store>,
     breaker: Breaker,
-    owed: Mutex<Owed>,
+    owed: PerProcess<Mutex<Owed>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,12 +47,13 @@ impl Guarded {
         Self {
             server,
             breaker,
-            owed: Mutex::default(),
+            owed: PerProcess::default(),
         }
     }
 
-    fn owed(&self) -> MutexGuard<'_, Owed> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn owed<T>(&self, look: impl FnOnce(&mut Owed) -> T) -> T {
+        self.owed
+            .with(|owed| look(&mut owed.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
@@ -61,7 +63,7 @@ impl Guarded {
             delivered: false,
         };
         let pass = self.breaker.admit()?;
-        let (ahead, until) = self.owed().list();
+        let (ahead, until) = self.owed(|owed| owed.list());
         let answer = if ahead.is_empty() {
             self.ask(trip).await
         } else {
@@ -78,7 +80,7 @@ impl Guarded {
             (_, Some(error)) => self.breaker.failed(&pass, error),
             (_, None) => {
                 self.breaker.succeeded();
-                self.owed().settle(until);
+                self.owed(|owed| owed.settle(until));
                 pledge.delivered = true;
             }
         }
@@ -155,9 +157,9 @@ impl Drop for Pledge<'_> {
         if deletes.peek().is_none() {
             return;
         }
-        let mut owed = self.guarded.owed();
-        let overflows = deletes.filter(|op| owed.add(op)).count();
-        drop(owed);
+        let overflows = self
+            .guarded
+            .owed(|owed| deletes.filter(|op| owed.add(op)).count());
         if overflows > 0 {
             log::error!(
                 "{} cannot be reached and owes {MAX_OWED} deletes; those that follow are lost, and what they were to remove stays until it expires",
