@@ -1,0 +1,260 @@
+"""How long entries live, in every way that Python says a span of time."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onetrip import Cache, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import OpenCache
+    from tests.servers import RedisServer
+
+# Each writes `value` under "a", with a timeout as its last argument.
+WRITES: dict[str, Callable[[Cache, Any], object]] = {
+    "set": lambda cache, timeout: cache.set("a", 1, timeout),
+    "set by name": lambda cache, timeout: cache.set("a", 1, timeout=timeout),
+    "set_many": lambda cache, timeout: cache.set_many({"a": 1}, timeout),
+    "set_many by name": lambda cache, timeout: cache.set_many({"a": 1}, timeout=timeout),
+    "add": lambda cache, timeout: cache.add("a", 1, timeout),
+    "add by name": lambda cache, timeout: cache.add("a", 1, timeout=timeout),
+    "get_or_set": lambda cache, timeout: cache.get_or_set("a", 1, timeout),
+    "get_or_set by name": lambda cache, timeout: cache.get_or_set("a", 1, timeout=timeout),
+    "cached": lambda cache, timeout: cache.cached(timeout, key="a")(lambda: 1)(),
+    "cached by name": lambda cache, timeout: cache.cached(timeout=timeout, key="a")(lambda: 1)(),
+    "refresh": lambda cache, timeout: cache.cached(timeout, key="a")(lambda: 1).refresh(),
+    "many": lambda cache, timeout: cache.cached(timeout, key="a")(lambda: 1).many([()]),
+    "touch": lambda cache, timeout: (cache.add("a", 1), cache.touch("a", timeout)),
+    "touch_many": lambda cache, timeout: (cache.add("a", 1), cache.touch_many(["a"], timeout)),
+}
+
+each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+
+FOREVER = -1
+
+
+def seconds_left(server: RedisServer, cache: Cache) -> float:
+    """What the server says of the entry that `write` made."""
+    left: int = server.admin.pttl("test:a")
+    return left if left < 0 else left / 1000
+
+
+@pytest.fixture
+def on_redis(redis_url: str) -> Cache:
+    return Cache(redis_url, prefix="test")
+
+
+class TestTheServerIsTold:
+    @each_write
+    @pytest.mark.parametrize(
+        ("timeout", "seconds"),
+        [
+            (60, 60),
+            (60.5, 60.5),
+            (timedelta(minutes=2), 120),
+            (timedelta(days=40), 40 * 86400),
+            (Decimal("90.25"), 90.25),
+            (Fraction(181, 2), 90.5),
+            (10**7, 10**7),
+        ],
+        ids=repr,
+    )
+    def test_spans(
+        self,
+        redis_server: RedisServer,
+        on_redis: Cache,
+        write: Callable[[Cache, Any], object],
+        timeout: object,
+        seconds: float,
+    ) -> None:
+        write(on_redis, timeout)
+        # Room for a machine that stands still for a while.
+        assert seconds - 30 < seconds_left(redis_server, on_redis) <= seconds
+
+    @each_write
+    @pytest.mark.parametrize(
+        "timeout",
+        [None, math.inf, 1e300, 10**40, timedelta.max, timedelta(days=200 * 365)],
+        ids=repr,
+    )
+    def test_for_ever(
+        self,
+        redis_server: RedisServer,
+        on_redis: Cache,
+        write: Callable[[Cache, Any], object],
+        timeout: object,
+    ) -> None:
+        write(on_redis, timeout)
+        assert seconds_left(redis_server, on_redis) == FOREVER
+
+    def test_the_default(self, redis_server: RedisServer, redis_url: str) -> None:
+        options: list[tuple[dict[str, Any], float]] = [
+            ({}, 300),
+            ({"timeout": 60}, 60),
+            ({"timeout": timedelta(hours=1)}, 3600),
+        ]
+        writes: list[Callable[[Cache], object]] = [
+            lambda cache: cache.set("a", 1),
+            lambda cache: cache.__setitem__("a", 1),
+            lambda cache: cache.set_many({"a": 1}),
+            lambda cache: cache.add("a", 1),
+            lambda cache: cache.get_or_set("a", 1),
+            lambda cache: cache.cached(key="a")(lambda: 1)(),
+            lambda cache: cache.cached(key="a")(lambda: 1).refresh(),
+            lambda cache: cache.cached(key="a")(lambda: 1).many([()]),
+        ]
+        for given, seconds in options:
+            cache = Cache(redis_url, prefix="test", **given)
+            for write in writes:
+                redis_server.flush()
+                write(cache)
+                assert seconds - 30 < seconds_left(redis_server, cache) <= seconds
+
+    def test_a_default_of_none_is_for_ever(self, redis_server: RedisServer, redis_url: str) -> None:
+        cache = Cache(redis_url, prefix="test", timeout=None)
+        cache.set("a", 1)
+        assert seconds_left(redis_server, cache) == FOREVER
+        cache.set("a", 1, 60)
+        assert 30 < seconds_left(redis_server, cache) <= 60
+
+    def test_also_when_a_scope_closes(self, redis_server: RedisServer, on_redis: Cache) -> None:
+        with on_redis.scope():
+            on_redis.set("a", 1, 60)
+            assert redis_server.admin.exists("test:a") == 0
+        assert 30 < seconds_left(redis_server, on_redis) <= 60
+        with on_redis.scope():
+            on_redis.set("a", 1, None)
+        assert seconds_left(redis_server, on_redis) == FOREVER
+
+    def test_adding_to_a_number_leaves_it(self, redis_server: RedisServer, on_redis: Cache) -> None:
+        on_redis.set("a", 1, 60)
+        on_redis.incr("a")
+        assert 30 < seconds_left(redis_server, on_redis) <= 60
+        on_redis.set("a", 1, None)
+        on_redis.decr("a")
+        assert seconds_left(redis_server, on_redis) == FOREVER
+
+    def test_an_add_that_adds_nothing_leaves_it(
+        self, redis_server: RedisServer, on_redis: Cache
+    ) -> None:
+        on_redis.set("a", 1, None)
+        assert on_redis.add("a", 2, 60) is False
+        assert seconds_left(redis_server, on_redis) == FOREVER
+
+
+class TestZeroAndLess:
+    over = pytest.mark.parametrize(
+        "timeout",
+        [0, 0.0, -0.0, -1, -1e300, -math.inf, timedelta(0), timedelta.min, Decimal(0)],
+        ids=repr,
+    )
+
+    @over
+    @pytest.mark.parametrize("call", ["set", "set_many", "touch", "touch_many", "refresh"])
+    def test_remove_what_was_there(self, cache: Cache, call: str, timeout: object) -> None:
+        cache.set("a", "old")
+        WRITES[call](cache, timeout)
+        assert "a" not in cache
+
+    @over
+    @each_write
+    def test_store_nothing(
+        self, cache: Cache, write: Callable[[Cache, Any], object], timeout: object
+    ) -> None:
+        write(cache, timeout)
+        assert "a" not in cache
+        with cache.scope():
+            write(cache, timeout)
+            assert cache.get("a") is None
+        assert "a" not in cache
+
+    def test_answer_all_the_same(self, cache: Cache) -> None:
+        assert cache.get_or_set("a", [1], 0) == [1]
+        assert cache.cached(0, key="b")(lambda: [2])() == [2]
+        assert cache.add("a", 1, 0) is True
+        cache.set("a", 1)
+        assert cache.add("a", 1, 0) is False
+        assert cache["a"] == 1
+        assert cache.touch("a", 0) is True
+        assert cache.touch("a", 0) is False
+        cache.set_many({"a": 1, "b": 2})
+        assert cache.touch_many(["a", "b", "x"], -1) == 2
+
+    @over
+    def test_as_the_default_store_nothing(self, open_cache: OpenCache, timeout: object) -> None:
+        open_cache().set("a", "old")
+        cache = open_cache(timeout=timeout)
+        cache.set("a", 1)
+        cache["b"] = 1
+        cache.set_many({"c": 1})
+        assert cache.add("d", 1) is True
+        assert cache.get_many(["a", "b", "c", "d"]) == {}
+        cache.set("a", 1, 60)
+        assert cache["a"] == 1
+
+
+class TestRefusals:
+    @each_write
+    @pytest.mark.parametrize(
+        "timeout",
+        [math.nan, True, False, "60", b"60", [60], {}, 10**400, 1j, Decimal("nan")],
+        ids=lambda value: repr(value)[:20],
+    )
+    def test_what_is_no_span_of_time(
+        self, write: Callable[[Cache, Any], object], timeout: object
+    ) -> None:
+        cache = Cache(prefix="test")
+        with pytest.raises(
+            ConfigurationError, match="is not a timeout; give seconds as a number, a timedelta, or"
+        ):
+            write(cache, timeout)
+
+    @pytest.mark.parametrize("timeout", [math.nan, True, "60", [60]], ids=repr)
+    def test_of_a_default(self, timeout: Any) -> None:
+        with pytest.raises(ConfigurationError, match="is not a timeout"):
+            Cache(timeout=timeout)
+
+
+class TestExpiry:
+    """The clock of the real world: what has expired is waited for, and nothing is timed."""
+
+    @staticmethod
+    def wait_until(gone: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not gone():
+            assert time.monotonic() < deadline, "an entry outlived its timeout"
+            time.sleep(0.005)
+
+    @each_write
+    def test_ends_every_entry(self, cache: Cache, write: Callable[[Cache, Any], object]) -> None:
+        write(cache, 0.02)
+        self.wait_until(lambda: "a" not in cache)
+        assert cache.get("a") is None
+        assert cache.add("a", 2) is True
+
+    @pytest.mark.parametrize("timeout", [1e-3, 1e-6, 1e-9, timedelta(microseconds=1)], ids=repr)
+    def test_of_next_to_nothing(self, cache: Cache, timeout: float | timedelta) -> None:
+        cache.set("a", 1, timeout)
+        self.wait_until(lambda: "a" not in cache)
+
+    def test_ends_what_a_scope_holds(self, cache: Cache) -> None:
+        with cache.scope():
+            cache.set("a", 1, 0.02)
+            self.wait_until(lambda: "a" not in cache)
+        assert "a" not in cache
+
+    def test_while_a_write_waits_ends_what_it_replaced(self, cache: Cache) -> None:
+        cache.set("a", "old")
+        with cache.scope():
+            cache.set("a", "new", 0.01)
+            time.sleep(0.05)
+        assert "a" not in cache
