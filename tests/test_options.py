@@ -1,0 +1,479 @@
+"""The URL and options of a cache: what they do, and what is said of those that cannot work."""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onetrip import (
+    Cache,
+    ConfigurationError,
+    EntryTooLargeError,
+    SerializationError,
+    StoreError,
+    StoreUnavailableError,
+)
+from tests.calls import CALLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import OpenCache, Raw
+    from tests.servers import RedisServer
+
+OPTIONS = (
+    "prefix, timeout, serializer, secret, compression, compression_min, on_error, "
+    "connect_timeout, trip_timeout, scope_max_age, defer_writes, debug"
+)
+
+# Nothing listens on this port of the loopback: it is that of tcpmux.
+REFUSING = "redis://127.0.0.1:1"
+
+
+class TestTheUrl:
+    def test_left_out_is_memory_of_its_own(self) -> None:
+        one, two = Cache(), Cache()
+        one.set("a", 1)
+        assert "a" not in two
+        assert Cache("memory://").get("a") is None
+        assert Cache(url="memory://").get("a") is None
+
+    def test_a_name_shares_memory(self) -> None:
+        one, two = Cache("memory://shared"), Cache("memory://shared?size=256MiB")
+        one.set("a", [1])
+        assert two["a"] == [1]
+        assert "a" not in Cache("memory://other")
+
+    def test_shared_memory_has_one_size(self) -> None:
+        first = Cache("memory://sized?size=1MiB")
+        with pytest.raises(ConfigurationError, match="size=1048576; give all its caches the same"):
+            Cache("memory://sized?size=2MiB")
+        assert "a" not in first
+
+    def test_shared_memory_ends_with_its_last_cache(self) -> None:
+        Cache("memory://brief").set("a", 1)
+        assert "a" not in Cache("memory://brief")
+
+    @pytest.mark.parametrize("size", ["4096", "4096B", "4kB", "4KB", "4KiB"])
+    def test_a_size_has_units(self, size: str) -> None:
+        cache = Cache(f"memory://?size={size}", on_error="raise")
+        cache.set("a", b"x" * 3000)
+        with pytest.raises(EntryTooLargeError):
+            cache.set("a", b"x" * 5000)
+
+    def test_memory_is_bounded(self) -> None:
+        cache = Cache("memory://?size=64KiB")
+        for number in range(1000):
+            cache.set(str(number), b"x" * 1024)
+        kept = cache.get_many(map(str, range(1000)))
+        assert 0 < sum(map(len, kept.values())) <= 64 << 10
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("nourl", "is not a URL of a store"),
+            ("", "is not a URL of a store"),
+            ("redis//127.0.0.1", "is not a URL of a store"),
+            ("http://127.0.0.1", "no store is named http://; onetrip has memory://, redis://"),
+            ("Memory2://", "onetrip has memory://"),
+            ("memory://?sise=1", '"sise"; it has size, latency'),
+            ("memory://?size=1&size=2", '"size"'),
+            ("memory://?size=", "a size such as 64MB, 256MiB or 1GiB"),
+            ("memory://?size=0", "a size such as"),
+            ("memory://?size=-1", "a size such as"),
+            ("memory://?size=1TB", "a size such as"),
+            ("memory://?size=99999999999999999999", "a size such as"),
+            ("memory://?size=18446744073709551615GiB", "a size such as"),
+            ("memory://?latency=5", "a span of time such as 500us, 2ms or 1.5s"),
+            ("memory://?latency=-5ms", "a span of time such as"),
+            ("memory://?latency=infs", "a span of time such as"),
+            ("memory://?latency=nans", "a span of time such as"),
+            ("redis://127.0.0.1/first", "is not the number of a database, as in redis://host/0"),
+            ("redis://127.0.0.1?db=first", "the number of a database"),
+            ("redis://127.0.0.1?ssl_ca_certs=/ca.pem", '"ssl_ca_certs"; it has db'),
+            ("redis://127.0.0.1?decode_responses=1", '"decode_responses"; it has db'),
+            ("rediss://127.0.0.1?a=1", "it has db, ssl_ca_certs, ssl_certfile, ssl_keyfile"),
+            ("redis+unix://", "names no socket; write its path, as in redis"),
+            ("rediss://127.0.0.1?ssl_ca_certs=/no/ca.pem", "cannot be read: No such file"),
+            ("rediss://127.0.0.1?ssl_certfile=/no/a.pem", "name a file in PEM format"),
+        ],
+    )
+    def test_says_what_is_wrong_with_it(self, url: str, said: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            Cache(url)
+        assert said in str(caught.value)
+
+    def test_a_client_certificate_needs_its_key(self, tmp_path: Path) -> None:
+        file = tmp_path / "client.pem"
+        file.write_text("")
+        for option in ("ssl_certfile", "ssl_keyfile"):
+            with pytest.raises(ConfigurationError, match="both ssl_certfile= and ssl_keyfile="):
+                Cache(f"rediss://127.0.0.1?{option}={file}")
+
+    @pytest.mark.parametrize("option", ["ssl_ca_certs", "both"])
+    def test_a_certificate_is_one(self, tmp_path: Path, option: str) -> None:
+        file = tmp_path / "wrong.pem"
+        file.write_bytes(b"\xff not a certificate")
+        query = f"ssl_ca_certs={file}"
+        if option == "both":
+            query = f"ssl_certfile={file}&ssl_keyfile={file}"
+        cache_url = f"rediss://127.0.0.1:1?{query}"
+        with pytest.raises((ConfigurationError, StoreError)):
+            Cache(cache_url, on_error="raise").get("a")
+
+    def test_never_shows_the_password(self) -> None:
+        url = "redis://ann:hunter2@127.0.0.1:1"
+        messages = [repr(Cache(url))]
+        for wrong in (f"{url}/x", f"{url}?x=1", f"{url}?db=x"):
+            with pytest.raises(ConfigurationError) as refused:
+                Cache(wrong)
+            messages.append(str(refused.value))
+        with pytest.raises(StoreUnavailableError) as unavailable:
+            Cache(url, on_error="raise").get("a")
+        messages.append(str(unavailable.value))
+        with Cache(url).watch() as seen:
+            Cache(url).get("a")
+        messages.extend(map(repr, seen.records))
+        assert "hunter2" not in " ".join(messages)
+
+    @pytest.mark.parametrize("url", [5, b"memory://", ["memory://"]], ids=repr)
+    def test_is_a_string(self, url: Any) -> None:
+        with pytest.raises((TypeError, ConfigurationError)):
+            Cache(url)
+
+    def test_connects_to_nothing_before_the_first_trip(self) -> None:
+        cache = Cache(REFUSING, on_error="raise")
+        with cache.scope():
+            cache.set("a", 1)
+            assert cache["a"] == 1
+            cache.delete_many([])
+            assert cache.get_many([]) == {}
+            with pytest.raises(StoreUnavailableError):
+                cache.get("b")
+            cache.close()
+            # What waits to be written would be a failure of its own.
+            with pytest.raises(StoreUnavailableError):
+                cache.clear()
+
+
+class TestUnknownOptions:
+    def test_are_refused_with_those_that_exist(self) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            Cache(max_size=5)  # type: ignore[call-arg]
+        assert str(caught.value) == f'Cache has no option "max_size"; it has {OPTIONS}'
+
+    def test_options_are_keywords(self) -> None:
+        with pytest.raises(TypeError):
+            Cache("memory://", "blog")  # type: ignore[call-arg]
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"prefix": 5}, "prefix=5 is not a string"),
+            ({"prefix": None}, "prefix=None is not a string"),
+            ({"timeout": "x"}, "is not a timeout"),
+            ({"serializer": "json"}, 'serializer=\'json\' is not one of "native", "pickle"'),
+            ({"serializer": None}, "serializer=None is not one of"),
+            ({"serializer": "Native"}, "is not one of"),
+            ({"serializer": "pickle"}, 'serializer="pickle" needs secret='),
+            ({"serializer": "pickle", "secret": None}, "needs secret="),
+            ({"serializer": "pickle", "secret": []}, "needs secret="),
+            ({"serializer": "raw", "secret": "s"}, "takes neither secret= nor compression="),
+            ({"serializer": "raw", "compression": "zstd"}, "takes neither secret= nor"),
+            ({"secret": ""}, "secret is empty"),
+            ({"secret": b""}, "secret is empty"),
+            ({"secret": ["good", ""]}, "secret is empty"),
+            ({"secret": 5}, "secret= is a string, bytes, or a list of them"),
+            ({"secret": [5]}, "secret= is a string, bytes, or a list of them"),
+            ({"secret": [None]}, "secret= is a string, bytes, or a list of them"),
+            ({"secret": "\ud800"}, "secret= is a string, bytes, or a list of them"),
+            ({"compression": "gzip"}, 'compression=\'gzip\' is not one of "zstd", "lz4"'),
+            ({"compression": True}, "is not one of"),
+            ({"compression_min": -1}, "compression_min=-1 is not a number of bytes"),
+            ({"compression_min": 1.5}, "is not a number of bytes"),
+            ({"compression_min": None}, "is not a number of bytes"),
+            ({"compression_min": 2**64}, "is not a number of bytes"),
+            ({"on_error": "ignore"}, 'on_error=\'ignore\' is not one of "miss", "raise"'),
+            ({"on_error": None}, "is not one of"),
+            ({"connect_timeout": 0}, "above zero"),
+            ({"connect_timeout": -1}, "above zero"),
+            ({"connect_timeout": None}, "connect_timeout=None is not a span of time"),
+            ({"connect_timeout": math.inf}, "is not a span of time"),
+            ({"trip_timeout": 0.0}, "above zero"),
+            ({"trip_timeout": True}, "trip_timeout=True is not a span of time"),
+            ({"trip_timeout": math.nan}, "is not a span of time"),
+            ({"trip_timeout": "1s"}, "is not a span of time"),
+            ({"scope_max_age": None}, "scope_max_age=None is not a span of time"),
+            ({"scope_max_age": []}, "is not a span of time"),
+            ({"defer_writes": 1}, "defer_writes=1 is not True or False"),
+            ({"defer_writes": None}, "is not True or False"),
+            ({"debug": "yes"}, "is not True or False"),
+        ],
+        ids=lambda value: repr(value) if isinstance(value, dict) else "",
+    )
+    def test_wrong_ones_are_refused_with_what_is_expected(
+        self, options: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            Cache(**options)
+        assert said in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"prefix": ""},
+            {"prefix": "блог 🗝️ \n"},
+            {"timeout": None},
+            {"timeout": 0},
+            {"serializer": "native"},
+            {"serializer": "pickle", "secret": "s"},
+            {"secret": b"\xff\x00"},
+            {"secret": ("a", b"b")},
+            {"secret": None},
+            {"compression": None},
+            {"compression": "lz4", "compression_min": 0},
+            {"connect_timeout": timedelta(seconds=1), "trip_timeout": 5},
+            {"scope_max_age": 0},
+            {"defer_writes": False, "debug": True},
+        ],
+        ids=repr,
+    )
+    def test_good_ones_are_taken(self, options: dict[str, Any]) -> None:
+        cache = Cache(**options)
+        cache.set("a", [1])
+        assert cache.get("a") in ([1], None)
+
+
+class TestOnError:
+    def test_miss_turns_failures_into_misses_and_dropped_writes(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cache = Cache(REFUSING)
+        with caplog.at_level(logging.WARNING, "onetrip"):
+            assert cache.get("a", "default") == "default"
+        [record] = caplog.records
+        assert record.name.startswith("onetrip")
+        assert "1 of 1 operations failed" in record.message
+        assert "is the server running, and the URL right?" in record.message
+        assert "a" not in cache
+        assert cache.get_many(["a", "b"]) == {}
+        cache.set("a", 1)
+        cache.set_many({"a": 1, "b": 2})
+        assert cache.add("a", 1) is False
+        assert cache.get_or_set("a", lambda: 5) == 5
+        assert cache.touch("a", 60) is False
+        assert cache.touch_many(["a", "b"], 60) == 0
+        assert cache.delete("a") is False
+        assert cache.delete_many(["a", "b"]) == 0
+        assert cache.clear() == 0
+        with pytest.raises(KeyError):
+            cache.incr("a")
+        with pytest.raises(KeyError):
+            cache["a"]
+        assert cache.cached(lambda: [1])() == [1]
+        with cache.preload("a", "b"):
+            assert cache.get("a") is None
+            cache.set("a", "held")
+            assert cache["a"] == "held"
+        stats = cache.stats()
+        assert stats.hits == stats.scope_hits == 1
+        assert stats.errors > stats.misses > 0
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+    def test_raise_raises_what_a_program_may_catch_in_its_own_terms(
+        self, call: Callable[[Cache, Any], object]
+    ) -> None:
+        cache = Cache(REFUSING, on_error="raise")
+        with pytest.raises(StoreUnavailableError) as caught:
+            call(cache, "b")
+        assert isinstance(caught.value, ConnectionError)
+        assert isinstance(caught.value, StoreError)
+        assert "redis://127.0.0.1:1 cannot be reached; is the server running" in str(caught.value)
+        assert cache.stats().errors in {1, 2}
+
+    def test_raise_raises_in_all_that_makes_trips(self) -> None:
+        cache = Cache(REFUSING, on_error="raise")
+        cached = cache.cached(lambda: 1)
+        for call in (
+            cache.clear,
+            cache.preload("a").__enter__,
+            cached,
+            cached.refresh,
+            cached.bust,
+            lambda: cached.many([()]),
+        ):
+            with pytest.raises(StoreUnavailableError):
+                call()
+
+    def test_a_preload_that_failed_leaves_no_scope_behind(self) -> None:
+        cache = Cache(REFUSING, on_error="raise")
+        with pytest.raises(StoreUnavailableError), cache.preload("a"):
+            pytest.fail("entered all the same")
+        # Without a scope, a write goes at once.
+        with pytest.raises(StoreUnavailableError):
+            cache.set("a", 1)
+
+    def test_raise_raises_when_a_scope_closes(self) -> None:
+        cache = Cache(REFUSING, on_error="raise")
+        scope = cache.scope()
+        scope.__enter__()
+        cache.set("a", 1)
+        with pytest.raises(StoreUnavailableError):
+            scope.__exit__(None, None, None)
+        with pytest.raises(StoreUnavailableError):
+            cache.get("a")
+
+    def test_the_exception_under_way_comes_first(self, caplog: pytest.LogCaptureFixture) -> None:
+        cache = Cache(REFUSING, on_error="raise")
+
+        def page() -> None:
+            with cache.scope():
+                cache.set("a", 1)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            page()
+        assert "the writes of a scope that an exception ended were lost" in caplog.text
+
+    def test_an_error_of_the_program_is_raised_by_either(self, redis_url: str) -> None:
+        cache = Cache(redis_url)
+        cache.set("a", "text")
+        with pytest.raises(ValueError, match="does not hold an integer"):
+            cache.incr("a")
+
+
+class TestTooLarge:
+    def test_is_dropped_with_what_it_would_have_replaced(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cache = Cache("memory://?size=4KiB")
+        cache.set("a", "small")
+        cache.set("a", "x" * 5000)
+        assert "a" not in cache
+        assert cache.add("a", "x" * 5000) is False
+        assert cache.stats().errors == 2
+        assert "give the store a larger size= or cache less at once" in caplog.text
+
+    def test_does_not_hold_up_the_others(self) -> None:
+        cache = Cache("memory://?size=4KiB")
+        cache.set_many({"a": 1, "b": "x" * 5000, "c": 3})
+        assert cache.get_many(["a", "b", "c"]) == {"a": 1, "c": 3}
+
+    def test_raises_on_demand(self) -> None:
+        cache = Cache("memory://?size=4KiB", on_error="raise")
+        with pytest.raises(EntryTooLargeError, match="larger size= or cache less") as caught:
+            cache.set("big", "x" * 5000)
+        assert '"big"' in str(caught.value)
+        assert isinstance(caught.value, ValueError)
+
+
+class TestDeferWrites:
+    def test_false_sends_each_write_at_once(self, open_cache: OpenCache, cache: Cache) -> None:
+        eager = open_cache(defer_writes=False)
+        with eager.scope():
+            eager.set("a", 1)
+            assert cache["a"] == 1
+            eager.set_many({"a": 2, "b": 3})
+            assert cache.get_many(["a", "b"]) == {"a": 2, "b": 3}
+            with eager.watch() as seen:
+                assert eager.get_many(["a", "b"]) == {"a": 2, "b": 3}
+            assert seen.trips == 0
+        assert eager.stats().writes == 3
+
+    def test_true_keeps_them_until_the_scope_closes(
+        self, open_cache: OpenCache, cache: Cache
+    ) -> None:
+        lazy = open_cache(defer_writes=True)
+        with lazy.scope():
+            lazy.set("a", 1)
+            assert "a" not in cache
+            assert lazy["a"] == 1
+        assert cache["a"] == 1
+
+
+class TestScopeMaxAge:
+    def test_of_nothing_asks_the_store_each_time(self, open_cache: OpenCache, cache: Cache) -> None:
+        reader = open_cache(scope_max_age=0)
+        cache.set("a", 1)
+        with reader.preload("a"):
+            assert reader["a"] == 1
+            cache.set("a", 2)
+            assert reader["a"] == 2
+            reader.set("b", 3)
+            assert reader["b"] == 3
+            # The write went along with the question.
+            assert cache["b"] == 3
+
+    def test_is_the_age_that_an_answer_may_have(self, open_cache: OpenCache, cache: Cache) -> None:
+        patient, hasty = open_cache(scope_max_age=3600), open_cache(scope_max_age=1e-6)
+        cache.set("a", 1)
+        with patient.preload("a"), hasty.preload("a"):
+            cache.set("a", 2)
+            assert patient["a"] == 1
+            assert hasty["a"] == 2
+
+
+class TestRawSerializer:
+    def test_stores_bytes_as_they_are(self, open_cache: OpenCache, raw: Raw) -> None:
+        cache = open_cache(serializer="raw")
+        for value in (b"", b"bytes \xc1\x01", b"5", bytes(range(256))):
+            cache.set("a", value)
+            assert raw["test:a"] == value
+            assert cache["a"] == value
+        raw["test:a"] = b"another program's"
+        assert cache["a"] == b"another program's"
+
+    @pytest.mark.parametrize(
+        "value", ["text", 5, None, True, 1.5, [b"a"], bytearray(b"a"), object()], ids=repr
+    )
+    def test_refuses_all_else(self, open_cache: OpenCache, value: object) -> None:
+        with pytest.raises(SerializationError):
+            open_cache(serializer="raw").set("a", value)
+
+    def test_says_what_to_do(self) -> None:
+        with pytest.raises(SerializationError, match="encode the value to bytes, or use the nat"):
+            Cache(serializer="raw").set("a", "text")
+
+    def test_counts_digits(self, open_cache: OpenCache) -> None:
+        cache = open_cache(serializer="raw")
+        cache.set("n", b"5")
+        with cache.scope():
+            assert cache.incr("n") == 6
+            assert cache["n"] == b"6"
+
+
+class TestLatency:
+    def test_answers_as_memory_does(self) -> None:
+        cache = Cache("memory://?latency=100us")
+        cache.set("a", [1])
+        with cache.preload("a", "b"), cache.watch() as seen:
+            assert cache["a"] == [1]
+            assert cache.get("b") is None
+        assert seen.trips == 0
+        assert cache.clear() == 1
+
+    def test_is_told_where_trips_are_told(self) -> None:
+        cache = Cache("memory://?latency=100us")
+        with cache.watch() as seen:
+            cache.get("a")
+        [trip] = seen.records
+        assert trip.store == "memory:// (latency of 100µs simulated)"
+
+    def test_shares_named_memory(self) -> None:
+        fast, slow = Cache("memory://both"), Cache("memory://both?latency=100us")
+        fast.set("a", 1)
+        assert slow["a"] == 1
+
+
+class TestCounting:
+    def test_is_of_each_cache_alone(self, redis_server: RedisServer, redis_url: str) -> None:
+        one, two = Cache(redis_url), Cache(redis_url)
+        one.get("a")
+        assert one.stats().trips == 1
+        assert two.stats().trips == 0
+        assert redis_server.commandstats()["get"] == 1

@@ -1,0 +1,304 @@
+"""Redis: every way to reach it, and what becomes of a connection when something happens to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+import trustme
+
+from onetrip import (
+    Cache,
+    StoreError,
+    StoreRefusedError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
+from tests.servers import HOST, RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def answers(url: str) -> None:
+    """A round trip over the connection that `url` describes."""
+    cache = Cache(url, on_error="raise")
+    cache.set("a", [1])
+    with cache.preload("a", "b"):
+        assert cache["a"] == [1]
+    assert cache.delete("a") is True
+    cache.close()
+
+
+class TestTheWayThere:
+    @pytest.mark.usefixtures("redis_url")
+    @pytest.mark.parametrize("scheme", ["redis", "valkey"])
+    def test_tcp(self, redis_server: RedisServer, scheme: str) -> None:
+        answers(f"{scheme}://{HOST}:{redis_server.port}")
+        answers(f"{scheme}://{HOST}:{redis_server.port}/")
+        assert redis_server.commandstats()["set"] == 2
+
+    def test_a_database(self, redis_server: RedisServer) -> None:
+        base = f"redis://{HOST}:{redis_server.port}"
+        for url, number in [
+            (f"{base}/3", 3),
+            (f"{base}?db=4", 4),
+            # As in redis-py, the option counts more than the path.
+            (f"{base}/3?db=5", 5),
+            (f"redis+unix://{redis_server.unix_socket}?db=6", 6),
+            (base, 0),
+        ]:
+            redis_server.flush()
+            Cache(url, on_error="raise").set("a", 1)
+            assert list(redis_server.admin.info("keyspace")) == [f"db{number}"]
+
+    def test_a_database_that_is_not_there(self, redis_url: str) -> None:
+        cache = Cache(f"{redis_url}?db=9999", on_error="raise")
+        with pytest.raises((StoreRefusedError, StoreUnavailableError), match="redis://"):
+            cache.get("a")
+
+    @pytest.mark.parametrize("scheme", ["redis+unix", "valkey+unix"])
+    def test_a_socket(self, redis_server: RedisServer, scheme: str) -> None:
+        answers(f"{scheme}://{redis_server.unix_socket}")
+
+    def test_no_socket(self, tmp_path: Path) -> None:
+        cache = Cache(f"redis+unix://{tmp_path}/none.sock", on_error="raise")
+        with pytest.raises(StoreUnavailableError, match=r"none\.sock cannot be reached"):
+            cache.get("a")
+
+    def test_a_host_that_is_not_there(self) -> None:
+        with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+            Cache("redis://no-such-host.invalid", on_error="raise").get("a")
+
+
+class TestLogin:
+    def test_with_a_password(self) -> None:
+        with RedisServer(password="s3cret @/:%") as server:
+            answers(server.url)
+            stranger = Cache(f"redis://{HOST}:{server.port}", on_error="raise")
+            with pytest.raises(StoreRefusedError, match="NOAUTH"):
+                stranger.get("a")
+            guesser = Cache(f"redis://:guess@{HOST}:{server.port}", on_error="raise")
+            with pytest.raises(StoreRefusedError, match="refused") as caught:
+                guesser.get("a")
+            assert "guess" not in str(caught.value)
+            # To a page, a server that lets nobody in is one that has nothing.
+            assert Cache(f"redis://{HOST}:{server.port}").get("a") is None
+
+    def test_with_user_and_password(self) -> None:
+        with RedisServer(username="alice@home", password="s3cret @/:") as server:
+            answers(server.url)
+            login = f"{quote('alice@home', safe='')}:{quote('s3cret @/:', safe='')}"
+            # The host of a socket's URL says nothing, and may say so.
+            answers(f"redis+unix://{login}@localhost{server.unix_socket}?db=2")
+            wrong = Cache(f"redis://bob:secret@{HOST}:{server.port}", on_error="raise")
+            with pytest.raises(StoreRefusedError):
+                wrong.get("a")
+
+
+@pytest.fixture(scope="class")
+def tls_server() -> Iterator[RedisServer]:
+    """A server that does not ask for the certificate of a client, but checks one that is shown."""
+    with RedisServer("--tls-auth-clients", "optional", tls=True) as server:
+        yield server
+
+
+def client_certificate(authority: trustme.CA, folder: Path) -> str:
+    """The options of a URL that shows a certificate of `authority`."""
+    certificate = authority.issue_cert("client.example")
+    shown, key = folder / "client.pem", folder / "client.key"
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(shown)
+    certificate.private_key_pem.write_to_path(key)
+    return f"ssl_certfile={shown}&ssl_keyfile={key}"
+
+
+class TestTls:
+    @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
+    def test_trusts_the_authority_that_it_is_told(
+        self, tls_server: RedisServer, scheme: str
+    ) -> None:
+        answers(f"{scheme}://{HOST}:{tls_server.port}/0?ssl_ca_certs={tls_server.ca_file}")
+
+    def test_trusts_no_other(self, tls_server: RedisServer, tmp_path: Path) -> None:
+        other = tmp_path / "other.pem"
+        trustme.CA().cert_pem.write_to_path(other)
+        for query in ("", f"?ssl_ca_certs={other}"):
+            cache = Cache(f"{tls_server.url}{query}", on_error="raise")
+            with pytest.raises(StoreUnavailableError, match="certificate"):
+                cache.get("a")
+
+    def test_checks_the_name(self, tls_server: RedisServer) -> None:
+        # The certificate is for 127.0.0.1 and localhost, and the server listens there alone.
+        other = f"rediss://127.0.0.2:{tls_server.port}?ssl_ca_certs={tls_server.ca_file}"
+        with pytest.raises(StoreUnavailableError):
+            Cache(other, on_error="raise").get("a")
+
+    def test_shows_its_own_certificate(self, tls_server: RedisServer, tmp_path: Path) -> None:
+        trusted = f"{tls_server.url}?ssl_ca_certs={tls_server.ca_file}"
+        assert tls_server._authority is not None
+        answers(f"{trusted}&{client_certificate(tls_server._authority, tmp_path)}")
+        # Were it not shown, the server could not refuse a stranger's.
+        stranger = f"{trusted}&{client_certificate(trustme.CA(), tmp_path)}"
+        with pytest.raises(StoreUnavailableError):
+            Cache(stranger, on_error="raise").get("a")
+
+    def test_without_tls_is_no_answer(self, tls_server: RedisServer) -> None:
+        plain = Cache(f"redis://{HOST}:{tls_server.port}", on_error="raise", trip_timeout=5)
+        with pytest.raises(StoreUnavailableError):
+            plain.get("a")
+
+    def test_with_a_server_that_has_none(self, redis_url: str) -> None:
+        secure = Cache(redis_url.replace("redis", "rediss", 1), on_error="raise")
+        with pytest.raises((StoreUnavailableError, StoreTimeoutError)):
+            secure.get("a")
+
+
+def eventually(ask: Callable[[], object]) -> object:
+    """The first answer: a server that comes back is not asked at once, nor may it be quick."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return ask()
+        except (KeyError, StoreError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server to stop, to hang and to restart."""
+    with RedisServer() as server:
+        yield server
+
+
+class TestAServerThatGoesAway:
+    def test_the_first_request_after_a_restart_is_answered(self, own_server: RedisServer) -> None:
+        cache = Cache(own_server.url, on_error="raise")
+        for call in (
+            lambda: cache.set("a", 1),
+            lambda: cache.get("a"),
+            lambda: cache.get_many(["a", "b"]),
+            lambda: cache.delete("a"),
+            lambda: cache.touch("a", 60),
+            lambda: cache.preload("a", "b").__enter__().__exit__(),
+        ):
+            cache.set("warm", 1)
+            own_server.restart()
+            call()
+
+    def test_it_may_be_away_for_a_while(self, own_server: RedisServer) -> None:
+        cache = Cache(own_server.url)
+        cache.set("a", 1)
+        own_server.stop()
+        assert cache.get("a", "gone") == "gone"
+        cache.set("a", 2)
+        own_server.start()
+
+        def comes_back() -> object:
+            cache.set("a", 3)
+            return cache["a"]
+
+        assert eventually(comes_back) == 3
+
+    def test_a_scope_outlives_it(self, own_server: RedisServer) -> None:
+        cache = Cache(own_server.url)
+        cache.set("a", 1)
+        with cache.preload("a", "b"):
+            own_server.restart()
+            assert cache["a"] == 1
+            cache.set("b", 2)
+        assert cache["b"] == 2
+
+    def test_that_is_full_drops_writes(self) -> None:
+        with RedisServer("--maxmemory", "2mb", "--maxmemory-policy", "noeviction") as server:
+            strict, lenient = Cache(server.url, on_error="raise"), Cache(server.url)
+            full = {str(number): b"x" * 100_000 for number in range(100)}
+            with pytest.raises(StoreRefusedError, match="OOM"):
+                strict.set_many(full)
+            lenient.set("a", b"x" * 1_000_000)
+            assert "a" not in lenient
+            assert lenient.stats().errors == 1
+            server.admin.config_set("maxmemory", 0)
+            lenient.set("a", 1)
+            assert strict["a"] == 1
+
+
+class TestAServerThatHangs:
+    def test_is_given_up_and_its_late_answer_is_nobodys(self, own_server: RedisServer) -> None:
+        cache = Cache(own_server.url, on_error="raise", trip_timeout=0.05)
+        cache.set_many({"a": "A", "b": "B"})
+        assert own_server._process is not None
+        pid = own_server._process.pid
+        for _ in range(3):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(StoreTimeoutError, match="see connect_timeout and trip_timeout"):
+                    cache.get("a")
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            patient = Cache(own_server.url, on_error="raise", trip_timeout=30)
+            assert patient["a"] == "A"
+            # The answer about "a" is on its way, or here; it is not the answer about "b".
+            assert eventually(lambda: cache["b"]) == "B"
+
+    def test_is_a_timeout_in_pythons_own_terms(self) -> None:
+        with socket.create_server((HOST, 0)) as silent:
+            url = f"redis://{HOST}:{silent.getsockname()[1]}"
+            strict = Cache(url, on_error="raise", connect_timeout=0.05, trip_timeout=0.05)
+            with pytest.raises(TimeoutError):
+                strict.get("a")
+            lenient = Cache(url, connect_timeout=0.05, trip_timeout=0.05)
+            assert lenient.get("a", "miss") == "miss"
+
+
+class TestAServerThatIsNone:
+    @pytest.mark.parametrize(
+        "says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64, b"+OK\r\n" * 64, b""]
+    )
+    def test_is_a_failure_and_no_value(self, says: bytes) -> None:
+        with socket.create_server((HOST, 0)) as server:
+            talker = threading.Thread(target=self.talk, args=(server, says))
+            talker.start()
+            url = f"redis://{HOST}:{server.getsockname()[1]}"
+            try:
+                assert Cache(url, trip_timeout=0.2, connect_timeout=0.2).get("a", "miss") == "miss"
+            finally:
+                # Wakes the talker, which then sees that it is to end.
+                server.shutdown(socket.SHUT_RDWR)
+                talker.join()
+
+    @staticmethod
+    def talk(server: socket.socket, says: bytes) -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            with client:
+                try:
+                    client.recv(1024)
+                    client.sendall(says)
+                except OSError:
+                    continue
+
+
+def test_a_fork_shares_no_connection(redis_server: RedisServer, redis_url: str) -> None:
+    cache = Cache(redis_url, on_error="raise")
+    cache.set_many({str(number): number for number in range(200)})
+    child = os.fork()
+    if child == 0:
+        wrong = sum(cache[str(number)] != number for number in range(200))
+        os._exit(1 if wrong else 0)
+    right = [cache[str(number)] == number for number in range(200)]
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert all(right)
