@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
@@ -118,13 +119,12 @@ def test_the_table_on_redis(notes: Path, redis_server: RedisServer) -> None:
     assert kept == {"another's"}
 
 
-def test_the_pages_are_served_until_it_is_told_to_end(
-    notes: Path, redis_server: RedisServer
-) -> None:
-    redis_server.flush()
+@contextmanager
+def serving(**settings: str) -> Iterator[str]:
+    """The demo with its pages served; gives their address, and checks that it ends in order."""
     with subprocess.Popen(
         [sys.executable, DEMO],
-        env=environment(NOTES=str(notes), STORE=redis_server.url),
+        env=environment(**settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -132,22 +132,39 @@ def test_the_pages_are_served_until_it_is_told_to_end(
         try:
             assert run.stdout is not None
             urls = (re.search(r"http://127\.0\.0\.1:\d+/", line) for line in run.stdout)
-            url = next(found[0] for found in urls if found)
-            # The table left the index warm, and the server counts what a visit asks of it.
-            redis_server.reset_stats()
-            with urlopen(url) as response:  # noqa: S310 - the address that was just printed
-                index = response.read().decode()
-            assert redis_server.commandstats() == {"mget": 1}
-            assert redis_server.reads() == 1
-            assert "Über alles" in index
-            assert "/notes/sub/a%20second.md" in index
-            assert "Caf\N{REPLACEMENT CHARACTER}" in index
-            assert "<strong>1 trip</strong>" in index
-            with urlopen(f"{url}notes/sub/a%20second.md") as response:  # noqa: S310
-                assert 'href="../first.md"' in response.read().decode()
+            yield next(found[0] for found in urls if found)
         finally:
             run.terminate()
         assert run.wait(10) == 0
+
+
+def read(url: str) -> str:
+    with urlopen(url) as response:  # noqa: S310 - an address that the demo printed
+        text: str = response.read().decode()
+    return text
+
+
+def test_the_pages_are_served(notes: Path, redis_server: RedisServer) -> None:
+    redis_server.flush()
+    with serving(NOTES=str(notes), STORE=redis_server.url) as url:
+        # The table left the index warm, and the server counts what a visit asks of it.
+        redis_server.reset_stats()
+        index = read(url)
+        assert redis_server.commandstats() == {"mget": 1}
+        assert redis_server.reads() == 1
+        assert "<strong>1 trip</strong>" in index
+        assert "Über alles" in index
+        assert "/notes/sub/a%20second.md" in index
+        assert "Caf\N{REPLACEMENT CHARACTER}" in index
+        assert 'href="../first.md"' in read(f"{url}notes/sub/a%20second.md")
+
+
+def test_the_pages_outlive_the_store(notes: Path) -> None:
+    with RedisServer() as server, serving(NOTES=str(notes), STORE=server.url) as url:
+        server.stop()
+        index = read(url)
+        assert "Über alles" in index
+        assert "operations failed" in index
 
 
 def test_another_port_is_taken_where_the_usual_one_is_not_free(notes: Path) -> None:
@@ -155,23 +172,9 @@ def test_another_port_is_taken_where_the_usual_one_is_not_free(notes: Path) -> N
         occupied = socket.create_server(("127.0.0.1", 8000))
     except OSError:
         occupied = socket.socket()  # somebody else's is as good
-    with (
-        occupied,
-        subprocess.Popen(
-            [sys.executable, DEMO],
-            env=environment(NOTES=str(notes), STORE="memory://"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as run,
-    ):
-        try:
-            assert run.stdout is not None
-            said = next(line for line in run.stdout if "http://" in line)
-            assert "127.0.0.1:8000/" not in said
-        finally:
-            run.terminate()
-        assert run.wait(10) == 0
+    with occupied, serving(NOTES=str(notes), STORE="memory://") as url:
+        assert not url.endswith(":8000/")
+        assert "Über alles" in read(url)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+//! The same cache from threads that may block: each has scopes of its own.
+
+use onetrip::blocking::Cache;
+
+fn page(cache: &Cache, id: u32) -> onetrip::Result<i64> {
+    let (note, views) = (format!("note:{id}"), format!("views:{id}"));
+    cache.preload([&note, &views], || {
+        if !cache.contains(&note)? {
+            cache.set(&note, &format!("Note {id}"))?;
+        }
+        // Counted in the store, at once: other pages count there too.
+        match cache.incr(&views, 1)? {
+            Some(count) => Ok(count),
+            None => cache.set(&views, &1).map(|()| 1),
+        }
+    })?
+}
+
+fn main() -> onetrip::Result<()> {
+    let cache = onetrip::Cache::open("memory://")?.blocking();
+    std::thread::scope(|threads| {
+        let pages: Vec<_> = (1..=4)
+            .map(|id| {
+                threads.spawn({
+                    let cache = &cache;
+                    move || (1..=3).map(|_| page(cache, id)).last()
+                })
+            })
+            .collect();
+        for (id, page) in (1..).zip(pages) {
+            println!("note {id}: {:?} views", page.join());
+        }
+    });
+    let stats = cache.asynchronous().stats();
+    println!("{} trips for 12 pages, {} hits", stats.trips, stats.hits);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_are_counted() {
+        let cache = onetrip::Cache::open("memory://").unwrap().blocking();
+        for views in 1..=3 {
+            assert_eq!(page(&cache, 5).unwrap(), views);
+        }
+        main().unwrap();
+    }
+}
