@@ -16,19 +16,21 @@ fn page(cache: &Cache, id: u32) -> onetrip::Result<i64> {
     })?
 }
 
+/// Shows a page three times; how often it was seen by then.
+fn visits(cache: &Cache, id: u32) -> onetrip::Result<i64> {
+    page(cache, id)?;
+    page(cache, id)?;
+    page(cache, id)
+}
+
 fn main() -> onetrip::Result<()> {
-    let cache = onetrip::Cache::open("memory://")?.blocking();
+    let cache = &onetrip::Cache::open("memory://")?.blocking();
     std::thread::scope(|threads| {
-        let pages: Vec<_> = (1..=4)
-            .map(|id| {
-                threads.spawn({
-                    let cache = &cache;
-                    move || (1..=3).map(|_| page(cache, id)).last()
-                })
-            })
-            .collect();
-        for (id, page) in (1..).zip(pages) {
-            println!("note {id}: {:?} views", page.join());
+        for id in 1..=4 {
+            threads.spawn(move || match visits(cache, id) {
+                Ok(views) => println!("note {id}: {views} views"),
+                Err(error) => eprintln!("note {id}: {error}"),
+            });
         }
     });
     let stats = cache.asynchronous().stats();
