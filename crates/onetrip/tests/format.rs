@@ -286,23 +286,21 @@ fn what_could_not_be_expanded_again_is_not_compressed() {
 
 #[test]
 fn what_expands_beyond_the_bound_is_refused() {
-    // Half a megabyte or less, whole in every other way.
-    let entry = |code: u8, length: usize| {
-        let plain = vec![0; length];
-        let packed = match code {
-            1 => zstd::bulk::compress(&plain, 1).unwrap(),
-            _ => lz4_flex::block::compress(&plain),
-        };
-        let payload = [&u32::try_from(length).unwrap().to_le_bytes()[..], &packed].concat();
+    let beyond = MAX_EXPANDED + 1;
+    let zstd = zstd::bulk::compress(&vec![0; beyond], 1).unwrap();
+    // A nought, a match of all but the last five at distance one, and those five.
+    let more = beyond - 6 - 4 - 15;
+    let match_length = [vec![255; more / 255], vec![(more % 255) as u8]].concat();
+    let lz4 = [&[0x1F, 0, 1, 0][..], &match_length, &[0x50, 0, 0, 0, 0, 0]].concat();
+    for (code, packed) in [(1_u8, zstd), (2, lz4)] {
+        // Half a megabyte or less, and whole in every other way.
+        let length = u32::try_from(beyond).unwrap().to_le_bytes();
+        let payload = [&length[..], &packed].concat();
         let preamble = [0xC1, 1, code << 4, 0];
         let seal = crc32fast::hash(&[&b"name"[..], &preamble, &payload].concat());
-        Bytes::from([&preamble[..], &seal.to_le_bytes(), &payload].concat())
-    };
-    for code in [1, 2] {
-        let open = |entry| sealer(None, None).open(named(b"name"), &entry);
-        assert!(open(entry(code, MAX_EXPANDED)).is_ok());
-        let beyond = open(entry(code, MAX_EXPANDED + 1));
-        assert_eq!(beyond, Err(BadEntry::Inflated));
+        let entry = [&preamble[..], &seal.to_le_bytes(), &payload].concat();
+        let opened = sealer(None, None).open(named(b"name"), &entry.into());
+        assert_eq!(opened, Err(BadEntry::Inflated), "compression {code}");
     }
 }
 
