@@ -182,22 +182,27 @@ impl Cache {
     /// # Errors
     ///
     /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store in those two trips.
-    pub async fn preload<K: AsRef<[u8]>, F: Future>(
+    pub fn preload<K: AsRef<[u8]>, F: Future>(
         &self,
         keys: impl IntoIterator<Item = K>,
         page: F,
-    ) -> Result<F::Output> {
-        let at = self.here();
-        let (scope, opened) = self.policy().enter(&at);
-        let within = at.with_scope(Arc::clone(&scope));
-        let keys: Vec<K> = keys.into_iter().collect();
-        self.travel(&within, self.policy().preload(&scope, &keys))
-            .await?;
-        let output = task::within(self.0.id, within.clone(), page).await;
-        if opened {
-            self.close(&within, &scope).await?;
+    ) -> impl Future<Output = Result<F::Output>> {
+        // Held in place, a page would be in this future four times over, and a page within
+        // pages as often for each of them.
+        let page = Box::pin(page);
+        async move {
+            let at = self.here();
+            let (scope, opened) = self.policy().enter(&at);
+            let within = at.with_scope(Arc::clone(&scope));
+            let keys: Vec<K> = keys.into_iter().collect();
+            self.travel(&within, self.policy().preload(&scope, &keys))
+                .await?;
+            let output = task::within(self.0.id, within.clone(), page).await;
+            if opened {
+                self.close(&within, &scope).await?;
+            }
+            Ok(output)
         }
-        Ok(output)
     }
 
     async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {
@@ -210,15 +215,18 @@ impl Cache {
     /// # Errors
     ///
     /// Those of [`preload`](Self::preload).
-    pub async fn scope<F: Future>(&self, page: F) -> Result<F::Output> {
-        self.preload::<&[u8], F>([], page).await
+    pub fn scope<F: Future>(&self, page: F) -> impl Future<Output = Result<F::Output>> {
+        self.preload::<&[u8], F>([], page)
     }
 
     /// Runs `work` and tells which trips it made, in this task.
-    pub async fn watch<F: Future>(&self, work: F) -> (F::Output, Arc<Watch>) {
-        let watch = Arc::new(Watch::default());
-        let at = self.here().with_watch(Arc::clone(&watch));
-        (task::within(self.0.id, at, work).await, watch)
+    pub fn watch<F: Future>(&self, work: F) -> impl Future<Output = (F::Output, Arc<Watch>)> {
+        let work = Box::pin(work);
+        async move {
+            let watch = Arc::new(Watch::default());
+            let at = self.here().with_watch(Arc::clone(&watch));
+            (task::within(self.0.id, at, work).await, watch)
+        }
     }
 }
 

@@ -499,3 +499,13 @@ fn what_is_too_much_to_wait_goes_at_once() {
         assert_eq!(outside.get(key).unwrap(), Some(large.clone()), "{key}");
     }
 }
+
+#[test]
+fn a_scope_within_scopes_costs_the_stack_no_more_than_one() {
+    let cache = onetrip::Cache::open("memory://").unwrap();
+    let one = size_of_val(&cache.scope(cache.get::<i64>("a")));
+    let many = cache.scope(cache.scope(cache.scope(cache.get::<i64>("a"))));
+    assert_eq!(size_of_val(&many), one);
+    let watched = cache.watch(cache.watch(cache.get::<i64>("a")));
+    assert_eq!(size_of_val(&watched), size_of_val(&cache.watch(async {})));
+}
