@@ -422,7 +422,7 @@ class TestKeys:
         assert cache["a"] == "untouched"
 
     def test_the_message_says_what_to_do(self) -> None:
-        with pytest.raises(BadKeyError, match=r"string, not a int; convert it with str\(\)"):
+        with pytest.raises(BadKeyError, match=r"string, not int; convert it with str\(\)"):
             Cache().get(5)  # type: ignore[call-overload]
 
     def test_a_lone_string_is_not_many_keys(self, cache: Cache) -> None:

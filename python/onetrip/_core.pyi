@@ -40,6 +40,7 @@ __all__ = [
     "Watch",
     "__version__",
     "digest",
+    "stable_text",
 ]
 
 __version__: str
@@ -228,3 +229,4 @@ class Everything:
     ) -> None: ...
 
 def digest(arguments: dict[str, Any]) -> str: ...
+def stable_text(part: object) -> str: ...

@@ -6,33 +6,40 @@ import inspect
 import string
 from typing import TYPE_CHECKING, Any
 
-from onetrip._core import digest
+from onetrip._core import digest, stable_text
 from onetrip.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
     # What makes a key of the positional and keyword arguments of a call.
     KeyMaker: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], str]
 
 
-def check(function: object) -> None:
-    """Refuse what cannot be cached: anything but a function that returns its result."""
+def check(function: object, *, named: bool) -> None:
+    """Refuse what cannot be cached: anything but a function that returns its result.
+
+    Unless its key is given whole, a function is known by its name, which a lambda lacks.
+    """
     if isinstance(function, (staticmethod, classmethod)):
         kind = type(function).__name__
         msg = f"put @{kind} above the caching decorator, not below it"
         raise ConfigurationError(msg)
-    if not callable(function) or isinstance(function, type):
-        msg = f"{function!r} is not a function; decorate a function or a method"
+    if isinstance(function, property):
+        msg = "a property cannot be cached; use cache.cached_property instead of both"
+        raise ConfigurationError(msg)
+    if not callable(function) or isinstance(function, type) or not hasattr(function, "__name__"):
+        msg = f"{function!r} is not a function with a name; decorate one that is written with def"
+        raise ConfigurationError(msg)
+    if not named and function.__name__ == "<lambda>":
+        msg = "a lambda has no name to make keys of; write it with def, or give cached() a key="
         raise ConfigurationError(msg)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         msg = f"{_name(function)} is asynchronous; cached() takes blocking functions only, as yet"
         raise ConfigurationError(msg)
     if inspect.isgeneratorfunction(function):
-        msg = (
-            f"{_name(function)} is a generator, whose items are used up once; return a list instead"
-        )
+        msg = f"{_name(function)} is a generator, used up once; return a list instead"
         raise ConfigurationError(msg)
 
 
@@ -41,9 +48,14 @@ def key_maker(function: Callable[..., Any], key: str | None) -> KeyMaker:
 
     With a format, `"note:{note.id}"`, its fields are the arguments by name. Without one, the key
     is the function's module and name and a digest of all arguments, so that `f(1)` and `f(x=1)`
-    share it.
+    share it. A function within another one is known by its name alone: what it closes over is not
+    part of the key.
     """
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:
+        msg = f"{_name(function)} does not tell its arguments ({error}); give cached() a key_fn="
+        raise ConfigurationError(msg) from error
     if key is not None:
         _check_format(function, signature, key)
 
@@ -53,7 +65,8 @@ def key_maker(function: Callable[..., Any], key: str | None) -> KeyMaker:
         return bound.arguments
 
     if key is not None:
-        return lambda args, kwargs: key.format_map(arguments(args, kwargs))
+        formatter = _StableFormatter()
+        return lambda args, kwargs: formatter.vformat(key, (), arguments(args, kwargs))
     name = _name(function)
     return lambda args, kwargs: f"{name}:{digest(arguments(args, kwargs))}"
 
@@ -62,22 +75,39 @@ def _name(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
+class _StableFormatter(string.Formatter):
+    """Formats as `str.format` does, and refuses what has another text in each process."""
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        stable_text(value)
+        return super().convert_field(value, conversion)
+
+
+def _fields(key: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the fields of a format with their conversions, those within other fields as well."""
+    for _, field, specification, conversion in string.Formatter().parse(key):
+        if field is not None:
+            yield field, conversion
+            yield from _fields(specification or "")
+
+
 def _check_format(function: Callable[..., Any], signature: inspect.Signature, key: str) -> None:
     parameters = list(signature.parameters)
     has = ", ".join(parameters) or "none"
-    advice = (
-        f"name an argument of {_name(function)} in braces (it has {has}), as in 'note:{{note.id}}'"
-    )
+    advice = f"name arguments of {_name(function)} in braces (it has {has}), as in 'note:{{id}}'"
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(key) if field is not None]
+        fields = list(_fields(key))
     except ValueError as error:
         msg = f"key={key!r} is not a format ({error}); {advice}"
         raise ConfigurationError(msg) from error
     if not fields and parameters:
         msg = f"key={key!r} names no argument, so all calls would share one result; {advice}"
         raise ConfigurationError(msg)
-    for field in fields:
+    for field, conversion in fields:
         root = field.split(".")[0].split("[")[0]
         if root not in parameters:
             msg = f"key={key!r} names {root!r}, which is no argument; {advice}"
+            raise ConfigurationError(msg)
+        if conversion not in (None, "s", "r", "a"):
+            msg = f"key={key!r} has the conversion !{conversion}; there are !s, !r and !a"
             raise ConfigurationError(msg)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jinja2 import nodes
+from jinja2 import Undefined, nodes
 from jinja2.ext import Extension
 from markupsafe import Markup
 
@@ -31,31 +31,30 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheExtension", "fragment_key", "install"]
 
+# The attribute of an environment that holds its cache.
+_CACHE = "onetrip_cache"
+
 
 def install(environment: Environment, cache: Cache) -> None:
     """Make `{% cache %}` known to `environment`, with `cache` behind it."""
     environment.add_extension(CacheExtension)
-    environment.extend(onetrip_cache=cache)
+    # `Environment.extend` would leave an earlier cache in place.
+    setattr(environment, _CACHE, cache)
 
 
 def fragment_key(name: str, *vary_on: object) -> str:
     """Return the key of a fragment: its name and what it varies on, joined by colons.
 
-    A colon within a part is written `%3A` (and `%` is `%25`), so that no two fragments share a
-    key. Use it to preload fragments: `cache.preload(fragment_key("note_comments", note.id))`.
+    A colon within one of them is written `%3A` (and `%` is `%25`), so that no two fragments share
+    a key. Use it to preload fragments: `cache.preload(fragment_key("note_comments", note.id))`.
     """
-    parts = (str(part).replace("%", "%25").replace(":", "%3A") for part in vary_on)
-    return ":".join((name, *parts))
+    return ":".join(str(part).replace("%", "%25").replace(":", "%3A") for part in (name, *vary_on))
 
 
 class CacheExtension(Extension):
     """The tag `{% cache timeout, name, vary_on… %} … {% endcache %}`."""
 
     tags = {"cache"}  # noqa: RUF012 - jinja2 declares it as a plain set
-
-    def __init__(self, environment: Environment) -> None:
-        super().__init__(environment)
-        environment.extend(onetrip_cache=None)
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Turn the tag into a call that has its body as `caller`."""
@@ -72,7 +71,7 @@ class CacheExtension(Extension):
 
     def _find(self, name: object, vary_on: tuple[object, ...]) -> tuple[Cache, str, str | None]:
         """Return the cache, the key of a fragment and, if it is there, what it was rendered to."""
-        cache: Cache | None = getattr(self.environment, "onetrip_cache", None)
+        cache: Cache | None = getattr(self.environment, _CACHE, None)
         if cache is None:
             msg = (
                 "a template uses {% cache %} and its environment has no cache; "
@@ -83,6 +82,12 @@ class CacheExtension(Extension):
             msg = (
                 f"the name of a fragment is a string, not {name!r}; it stands behind the timeout, "
                 'as in {% cache 60, "note_comments", note.id %}'
+            )
+            raise ConfigurationError(msg)
+        if any(isinstance(part, Undefined) for part in vary_on):
+            msg = (
+                f"the fragment {name!r} varies on a variable that is not defined, "
+                "so all its pages would share one text; mend its name, or give it a value"
             )
             raise ConfigurationError(msg)
         key = fragment_key(name, *vary_on)

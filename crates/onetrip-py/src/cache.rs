@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
-use onetrip::codec::Presence;
+use onetrip::codec::Decode;
+use onetrip::entry::Content;
 use onetrip::trip::Replies;
 use onetrip::{Context, Step};
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
@@ -122,6 +123,16 @@ impl Cache {
         )
     }
 
+    /// A value as another reader of its entry would get it: equal, and nobody else's.
+    pub(crate) fn fresh<'py>(&self, value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
+        let mut payload = Vec::new();
+        let kind = encode(self.core.serializer(), value, &mut payload)?;
+        let payload = Bytes::from(payload);
+        let decoder = Decoder::new(value.py());
+        let copy = decoder.decode(&Content { kind, payload });
+        Ok(decoder.finish(copy.unwrap_or_else(|_| value.clone()))?)
+    }
+
     /// Removes the entries of `keys`; how many there were.
     pub(crate) fn remove<K: AsRef<[u8]>>(&self, py: Python<'_>, keys: &[K]) -> Result<usize> {
         let here = self.variable.here(py)?;
@@ -163,7 +174,11 @@ impl Cache {
         signature = (url=None, **options),
         text_signature = "(url=..., *, prefix=..., timeout=..., serializer=..., secret=..., compression=..., compression_min=..., on_error=..., connect_timeout=..., trip_timeout=..., scope_max_age=..., defer_writes=..., debug=...)"
     )]
-    fn new(py: Python<'_>, url: Option<&str>, options: Option<&Bound<'_, PyDict>>) -> Result<Self> {
+    fn new(
+        py: Python<'_>,
+        url: Option<&Bound<'_, PyAny>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> Result<Self> {
         Ok(Self {
             core: options::open(url, options)?,
             variable: Variable::new(py)?,
@@ -191,10 +206,7 @@ impl Cache {
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> Result<bool> {
-        let (py, bytes) = (key.py(), key::bytes(key)?);
-        let here = self.variable.here(py)?;
-        let found = self.travel(py, &here, self.core.policy().get(&here, &bytes, &Presence))?;
-        Ok(found.is_some())
+        Ok(self.read(key.py(), &key::bytes(key)?)?.is_some())
     }
 
     /// A dict of those of `keys` that were found, read in one trip.
@@ -291,7 +303,10 @@ impl Cache {
     /// Subtract `delta` from the integer under `key`; otherwise as `incr`.
     #[pyo3(signature = (key, delta=1))]
     fn decr(&self, key: &Bound<'_, PyAny>, delta: i64) -> Result<i64> {
-        self.number(key, delta.saturating_neg())
+        let delta = delta.checked_neg().ok_or_else(|| {
+            PyOverflowError::new_err("the negative of delta does not fit in 64 bits")
+        })?;
+        self.number(key, delta)
     }
 
     /// Give the entry of `key` a new timeout, counted from now; True if there was one.
@@ -339,7 +354,7 @@ impl Cache {
     #[pyo3(signature = (*keys))]
     fn preload(slf: &Bound<'_, Self>, keys: &Bound<'_, PyTuple>) -> Result<Scope> {
         let mut names = Vec::new();
-        cached::collect_keys(slf, keys.as_any(), &mut names)?;
+        cached::collect_keys(slf, keys.as_any(), &mut names, 0)?;
         Ok(Scope::new(slf.clone().unbind(), names))
     }
 
@@ -365,7 +380,7 @@ impl Cache {
     fn cached<'py>(
         slf: &Bound<'py, Self>,
         timeout: First<'py>,
-        key: Option<Bound<'py, PyString>>,
+        key: Option<Bound<'py, PyAny>>,
         key_fn: Option<Bound<'py, PyAny>>,
     ) -> Result<Bound<'py, PyAny>> {
         cached::decorate::<Cached>(slf, timeout, key, key_fn)
@@ -379,7 +394,7 @@ impl Cache {
     fn cached_property<'py>(
         slf: &Bound<'py, Self>,
         timeout: First<'py>,
-        key: Option<Bound<'py, PyString>>,
+        key: Option<Bound<'py, PyAny>>,
         key_fn: Option<Bound<'py, PyAny>>,
     ) -> Result<Bound<'py, PyAny>> {
         cached::decorate::<CachedProperty>(slf, timeout, key, key_fn)

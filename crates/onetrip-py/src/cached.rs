@@ -5,13 +5,13 @@ use std::sync::Arc;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCFunction, PyDict, PyInt, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyCFunction, PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyClass, PyClassInitializer};
 
 use crate::cache::Cache;
-use crate::error::{Result, configuration, raise};
+use crate::error::{Result, configuration, raise, shown};
 use crate::key;
-use crate::recipe::{Arguments, Recipe};
+use crate::recipe::{Arguments, Naming, Recipe};
 use crate::timeout::Lifetime;
 
 /// The first argument of `cached`: a timeout, or, where the decorator stands bare, the function.
@@ -27,8 +27,12 @@ impl<'py> FromPyObject<'_, 'py> for First<'py> {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        // A staticmethod is not callable everywhere, but is meant as a function all the same.
-        if value.is_callable() || value.hasattr(intern!(value.py(), "__func__"))? {
+        // A staticmethod or a property is meant as a function, and told so when it is refused.
+        let py = value.py();
+        if value.is_callable()
+            || value.hasattr(intern!(py, "__func__"))?
+            || value.hasattr(intern!(py, "fget"))?
+        {
             return Ok(Self::Function(value.to_owned()));
         }
         Ok(Self::Timeout(value.extract()?))
@@ -44,37 +48,57 @@ pub(crate) trait Decorated: Sized + PyClass + Into<PyClassInitializer<Self>> {
 pub(crate) fn decorate<'py, T: Decorated>(
     cache: &Bound<'py, Cache>,
     first: First<'py>,
-    key: Option<Bound<'py, PyString>>,
+    key: Option<Bound<'py, PyAny>>,
     key_fn: Option<Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
-    let py = cache.py();
-    if key.is_some() && key_fn.is_some() {
-        return Err(configuration(
-            "cached() takes key= or key_fn=, not both".into(),
-        ));
-    }
+    let naming = match (key, key_fn) {
+        (None, None) => Naming::Digest,
+        (Some(key), None) => match key.cast_into::<PyString>() {
+            Ok(key) => Naming::Format(key.unbind()),
+            Err(wrong) => {
+                return Err(configuration(format!(
+                    "key={} is not a format; give a string such as \"note:{{note.id}}\"",
+                    shown(&wrong.into_inner())
+                )));
+            }
+        },
+        (None, Some(key_fn)) if key_fn.is_callable() => Naming::KeyFn(key_fn.unbind()),
+        (None, Some(wrong)) => {
+            return Err(configuration(format!(
+                "key_fn={} is not a function; give one of a call's args and kwargs",
+                shown(&wrong)
+            )));
+        }
+        (Some(_), Some(_)) => {
+            return Err(configuration(
+                "cached() takes key= or key_fn=, not both".into(),
+            ));
+        }
+    };
     let timeout = match first {
         First::Function(function) => {
-            return wrap::<T>(cache, &function, Lifetime::default(), None, None);
+            return wrap::<T>(cache, &function, Lifetime::default(), &naming);
         }
         First::Timeout(timeout) => timeout,
         First::Unset => Lifetime::default(),
     };
-    let (cache, key, key_fn) = (
-        cache.clone().unbind(),
-        key.map(Bound::unbind),
-        key_fn.map(Bound::unbind),
-    );
-    let decorator =
-        PyCFunction::new_closure(py, None, None, move |arguments, _| -> PyResult<Py<PyAny>> {
+    let owner = cache.clone().unbind();
+    let decorator = PyCFunction::new_closure(
+        cache.py(),
+        None,
+        None,
+        move |arguments: &Bound<'_, PyTuple>, options| -> PyResult<Py<PyAny>> {
             let py = arguments.py();
-            let function = arguments.get_item(0)?;
-            let (key, key_fn) = (
-                key.as_ref().map(|key| key.bind(py)),
-                key_fn.as_ref().map(|key_fn| key_fn.bind(py)),
-            );
-            Ok(wrap::<T>(cache.bind(py), &function, timeout, key, key_fn)?.unbind())
-        })?;
+            let (function,): (Bound<'_, PyAny>,) = match (arguments.extract(), options) {
+                (Ok(function), None) => function,
+                _ => {
+                    let message = "a caching decorator takes one function, and no options: give them to cached()";
+                    return Err(configuration(message.into()).into());
+                }
+            };
+            Ok(wrap::<T>(owner.bind(py), &function, timeout, &naming)?.unbind())
+        },
+    )?;
     Ok(decorator.into_any())
 }
 
@@ -82,11 +106,10 @@ fn wrap<'py, T: Decorated>(
     cache: &Bound<'py, Cache>,
     function: &Bound<'py, PyAny>,
     timeout: Lifetime,
-    key: Option<&Bound<'py, PyString>>,
-    key_fn: Option<&Bound<'py, PyAny>>,
+    naming: &Naming,
 ) -> Result<Bound<'py, PyAny>> {
     let py = cache.py();
-    let recipe = Recipe::new(cache, function, timeout, key, key_fn)?;
+    let recipe = Recipe::new(cache, function, timeout, naming)?;
     let decorated = Bound::new(py, T::of(Arc::new(recipe)))?.into_any();
     py.import("functools")?
         .call_method1("update_wrapper", (&decorated, function))?;
@@ -223,13 +246,44 @@ impl Cached {
         }
     }
 
+    #[getter]
+    fn __doc__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.recipe
+            .function
+            .bind(py)
+            .getattr(intern!(py, "__doc__"))
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        let Ok(other) = other.cast::<Self>() else {
+            return false;
+        };
+        let same_instance = match (&self.instance, &other.get().instance) {
+            (Some(mine), Some(theirs)) => mine.is(theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        same_instance && Arc::ptr_eq(&self.recipe, &other.get().recipe)
+    }
+
+    fn __hash__(&self) -> usize {
+        let instance = self
+            .instance
+            .as_ref()
+            .map_or(0, |instance| instance.as_ptr() as usize);
+        Arc::as_ptr(&self.recipe) as usize ^ instance.rotate_left(1)
+    }
+
     /// What a method does not have itself, its function has: `__name__`, `__doc__`, …
-    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn __getattr__<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        let py = name.py();
         let function = self.recipe.function.bind(py);
-        match (name, &self.instance) {
+        match (&*name.to_string_lossy(), &self.instance) {
             ("__self__", Some(instance)) => Ok(instance.bind(py).clone()),
             ("__wrapped__", Some(instance)) => function.call_method1("__get__", (instance,)),
-            ("__wrapped__" | "__self__", None) => Err(PyAttributeError::new_err(name.to_owned())),
+            ("__wrapped__" | "__self__", None) => {
+                Err(PyAttributeError::new_err(name.clone().unbind()))
+            }
             _ => function.getattr(name),
         }
     }
@@ -317,14 +371,26 @@ impl CachedProperty {
     }
 }
 
+/// The deepest that iterables of keys may nest.
+const MAX_NESTING: usize = 100;
+
 /// Appends the keys that `what` names: a string, a cached function bound to its arguments, or an
 /// iterable of such.
 pub(crate) fn collect_keys(
     cache: &Bound<'_, Cache>,
     what: &Bound<'_, PyAny>,
     keys: &mut Vec<Vec<u8>>,
+    depth: usize,
 ) -> Result<()> {
     let py = what.py();
+    if depth > MAX_NESTING {
+        return Err(raise(
+            "BadKeyError",
+            format!(
+                "keys nest deeper than {MAX_NESTING} iterables, or one contains itself; give preload a flat list"
+            ),
+        ));
+    }
     if what.is_instance_of::<PyString>() {
         keys.push(key::bytes(what)?.into_owned());
     } else if let Ok(cached) = what.cast::<Cached>() {
@@ -336,21 +402,21 @@ pub(crate) fn collect_keys(
                 .key(&cached.arguments(&PyTuple::empty(py), None)?)?,
         );
     } else if let Some((cached, args, kwargs)) = partial(what)? {
-        cached.get().belongs_to(cache)?;
+        let cached = cached.get();
+        cached.belongs_to(cache)?;
         keys.push(
             cached
-                .get()
                 .recipe
-                .key(&cached.get().arguments(&args, Some(&kwargs))?)?,
+                .key(&cached.arguments(&args, Some(&kwargs))?)?,
         );
-    } else if what.is_instance_of::<PyBytes>() || what.is_instance_of::<PyInt>() {
+    } else if what.is_instance_of::<PyBytes>() {
         return Err(not_a_key(what)?);
     } else {
         let Ok(items) = what.try_iter() else {
             return Err(not_a_key(what)?);
         };
         for item in items {
-            collect_keys(cache, &item?, keys)?;
+            collect_keys(cache, &item?, keys, depth + 1)?;
         }
     }
     Ok(())
@@ -361,7 +427,7 @@ fn not_a_key(what: &Bound<'_, PyAny>) -> Result<crate::error::Raised> {
     Ok(raise(
         "BadKeyError",
         format!(
-            "preload takes strings, cached functions bound to their arguments, and iterables of them, not a {type_name}"
+            "preload takes strings, cached methods, functools.partial of cached functions, and iterables of them, not {type_name}; the key of anything else is its .key(…)"
         ),
     ))
 }

@@ -88,19 +88,12 @@ macro_rules! put {
 }
 
 fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, form: Form, depth: usize) -> Result<()> {
-    if depth > MAX_DEPTH {
-        return Err(raise(
-            "SerializationError",
-            format!(
-                "a value nests deeper than {MAX_DEPTH} containers, or contains itself; cache something flatter"
-            ),
-        ));
-    }
+    check_depth(depth)?;
     if let Ok(text) = value.cast_exact::<PyString>() {
         return write_str(text, out);
     }
     if let Ok(number) = value.cast_exact::<PyInt>() {
-        return write_int(number, out);
+        return write_int(number, out, depth);
     }
     if value.is_none() {
         put!(rmp::encode::write_nil(out));
@@ -133,14 +126,27 @@ fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, form: Form, depth: usize) 
             write_set(set.iter(), set.len(), out, form, depth)
         });
     } else if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
+        check_depth(depth + 1)?;
         return tagged(tag::BYTEARRAY, out, |out| {
             put!(rmp::encode::write_bin(out, &bytes.to_vec()));
             Ok(())
         });
     } else {
-        return write_extension(value, out);
+        return write_extension(value, out, depth);
     }
     Ok(())
+}
+
+fn check_depth(depth: usize) -> Result<()> {
+    if depth <= MAX_DEPTH {
+        return Ok(());
+    }
+    Err(raise(
+        "SerializationError",
+        format!(
+            "a value nests deeper than {MAX_DEPTH} containers, or contains itself; cache something flatter"
+        ),
+    ))
 }
 
 fn length(length: usize) -> Result<u32> {
@@ -163,12 +169,13 @@ fn write_str(text: &Bound<'_, PyString>, out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-fn write_int(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<()> {
+fn write_int(number: &Bound<'_, PyInt>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
     if let Ok(number) = number.extract::<i64>() {
         put!(rmp::encode::write_sint(out, number));
     } else if let Ok(number) = number.extract::<u64>() {
         put!(rmp::encode::write_uint(out, number));
     } else {
+        check_depth(depth + 1)?;
         let py = number.py();
         // One bit more than its magnitude, for the sign.
         let bits: usize = number.call_method0(intern!(py, "bit_length"))?.extract()?;
@@ -225,7 +232,8 @@ fn write_set<'py>(
     Ok(())
 }
 
-fn write_extension(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> {
+fn write_extension(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+    check_depth(depth + 1)?;
     let Some((tag, inner)) = extension::inner(value)? else {
         let type_name = value.get_type().fully_qualified_name()?;
         return Err(raise(

@@ -3,7 +3,6 @@
 //! Each is written as one MessagePack value under a tag of [`onetrip::codec::tag`].
 
 use onetrip::codec::tag;
-use pyo3::IntoPyObjectExt;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -40,10 +39,7 @@ pub(crate) fn inner<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<(i8, Inne
             if !zone.is_none() && !is_fixed_offset(&zone)? {
                 return Ok(None);
             }
-            (
-                tag::TIME,
-                text(value.call_method0(intern!(py, "isoformat"))?)?,
-            )
+            (tag::TIME, Inner::Text(written(value, "")?))
         }
         ("datetime", "timedelta") => {
             let part = |name: &str| -> PyResult<i64> { value.getattr(name)?.extract() };
@@ -79,22 +75,52 @@ fn is_fixed_offset(zone: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// RFC 9557: the name of the zone in brackets behind its offset. `None` for zones without a name.
 fn datetime<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
-    let py = value.py();
-    let written = value
-        .call_method0(intern!(py, "isoformat"))?
-        .cast_into::<PyString>()?;
-    let zone = value.getattr(intern!(py, "tzinfo"))?;
+    let zone = value.getattr(intern!(value.py(), "tzinfo"))?;
     if zone.is_none() || is_fixed_offset(&zone)? {
-        return Ok(Some(written));
+        return Ok(Some(written(value, "")?));
     }
     if zone.get_type().module()?.to_str()? != "zoneinfo" {
         return Ok(None);
     }
-    let name = zone.getattr(intern!(py, "key"))?;
+    let name = zone.getattr(intern!(value.py(), "key"))?;
     if name.is_none() {
         return Ok(None);
     }
-    Ok(Some(PyString::new(py, &format!("{written}[{name}]"))))
+    Ok(Some(written(value, &format!("[{name}]"))?))
+}
+
+/// The suffix of a time that comes second where the clock shows it twice. RFC 9557 leaves tags
+/// that begin with an underscore to their users.
+const FOLD: &str = "[_fold=1]";
+
+/// A time in ISO 8601, with `zone` behind it, and its fold where it has one.
+fn written<'py>(value: &Bound<'py, PyAny>, zone: &str) -> PyResult<Bound<'py, PyString>> {
+    let py = value.py();
+    let time = value.call_method0(intern!(py, "isoformat"))?;
+    let fold: u8 = value.getattr(intern!(py, "fold"))?.extract()?;
+    let fold = if fold == 1 { FOLD } else { "" };
+    Ok(PyString::new(py, &format!("{time}{zone}{fold}")))
+}
+
+/// Reads what [`written`] wrote: the time and, in brackets, its zone.
+fn read_time<'py>(
+    class: &Bound<'py, PyType>,
+    text: &str,
+) -> PyResult<(Bound<'py, PyAny>, Option<String>)> {
+    let (text, fold) = match text.strip_suffix(FOLD) {
+        Some(text) => (text, 1),
+        None => (text, 0),
+    };
+    let (time, zone) = match text.split_once('[') {
+        Some((time, zone)) => (time, Some(zone.trim_end_matches(']').to_owned())),
+        None => (text, None),
+    };
+    let time = class.call_method1("fromisoformat", (time,))?;
+    if fold == 0 {
+        return Ok((time, zone));
+    }
+    let options = [("fold", fold)].into_py_dict(class.py())?;
+    Ok((time.call_method("replace", (), Some(&options))?, zone))
 }
 
 /// The object that a tag and its inner value stand for: `None` for an unknown tag.
@@ -118,10 +144,16 @@ pub(crate) fn outer<'py>(tag: i8, inner: Bound<'py, PyAny>) -> PyResult<Option<B
         }
         tag::DATETIME => read_datetime(
             class!("datetime", "datetime"),
-            &inner.cast_into::<PyString>()?,
+            inner.cast_into::<PyString>()?.to_str()?,
         )?,
         tag::DATE => class!("datetime", "date").call_method1("fromisoformat", (inner,))?,
-        tag::TIME => class!("datetime", "time").call_method1("fromisoformat", (inner,))?,
+        tag::TIME => {
+            read_time(
+                class!("datetime", "time"),
+                inner.cast_into::<PyString>()?.to_str()?,
+            )?
+            .0
+        }
         tag::TIMEDELTA => {
             let [days, seconds, microseconds]: [i64; 3] = inner.extract()?;
             class!("datetime", "timedelta").call1((days, seconds, microseconds))?
@@ -134,34 +166,24 @@ pub(crate) fn outer<'py>(tag: i8, inner: Bound<'py, PyAny>) -> PyResult<Option<B
     }))
 }
 
-fn read_datetime<'py>(
-    class: &Bound<'py, PyType>,
-    text: &Bound<'py, PyString>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn read_datetime<'py>(class: &Bound<'py, PyType>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     static ZONE_INFO: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let py = text.py();
-    let written = text.to_str()?;
-    let Some((offset_time, zone)) = written.split_once('[') else {
-        return class.call_method1("fromisoformat", (text,));
+    let py = class.py();
+    let (aware, zone) = read_time(class, text)?;
+    let Some(zone) = zone else {
+        return Ok(aware);
     };
-    let aware = class.call_method1("fromisoformat", (offset_time,))?;
     let zone = ZONE_INFO
         .import(py, "zoneinfo", "ZoneInfo")?
-        .call1((zone.trim_end_matches(']'),))?;
-    // The same wall clock, in whichever fold has the offset that was written.
-    for fold in 0..2 {
-        let options = [
-            ("tzinfo", zone.clone()),
-            ("fold", fold.into_bound_py_any(py)?),
-        ]
-        .into_py_dict(py)?;
-        let local = aware.call_method("replace", (), Some(&options))?;
-        if local
-            .call_method0("utcoffset")?
-            .eq(aware.call_method0("utcoffset")?)?
-        {
-            return Ok(local);
-        }
+        .call1((zone,))?;
+    let options = [("tzinfo", zone.clone())].into_py_dict(py)?;
+    let local = aware.call_method("replace", (), Some(&options))?;
+    let offset = intern!(py, "utcoffset");
+    if local
+        .call_method0(offset)?
+        .eq(aware.call_method0(offset)?)?
+    {
+        return Ok(local);
     }
     // The zone's rules have changed since: the instant counts.
     aware.call_method1("astimezone", (zone,))

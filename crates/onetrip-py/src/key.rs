@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use onetrip::codec::MAX_DEPTH;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::encode::{self, Form};
 use crate::error::{Result, raise};
@@ -15,7 +17,7 @@ pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
         return Err(raise(
             "BadKeyError",
             format!(
-                "a key is a string, not a {type_name}; convert it with str(), or join its parts with colons"
+                "a key is a string, not {type_name}; convert it with str(), or join its parts with colons"
             ),
         ));
     };
@@ -30,6 +32,60 @@ pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
             .as_bytes()
             .to_vec(),
     ))
+}
+
+/// The text of a part of a key, as `str` gives it.
+///
+/// Raises BadKeyError if that would be another one in each process: an address, or the order of a
+/// set.
+#[pyfunction]
+pub(crate) fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
+    if let Ok(text) = part.cast_exact::<PyString>() {
+        return Ok(text.clone());
+    }
+    if is_stable(part, 0)? {
+        return Ok(part.str()?);
+    }
+    let type_name = part.get_type().fully_qualified_name()?;
+    Err(raise(
+        "BadKeyError",
+        format!(
+            "a key cannot be made of {type_name}, whose text is not the same in every process; give a string, a number, or a tuple of them"
+        ),
+    ))
+}
+
+/// Whether the text of an object depends on nothing but its value: that of numbers and the like,
+/// of tuples and lists of such, and of objects whose class says what their text is.
+fn is_stable(part: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
+    let py = part.py();
+    if part.is_none()
+        || part.is_exact_instance_of::<PyString>()
+        || part.is_instance_of::<PyInt>()
+        || part.is_instance_of::<PyFloat>()
+        || part.is_exact_instance_of::<PyBytes>()
+    {
+        return Ok(true);
+    }
+    if part.is_exact_instance_of::<PyTuple>() || part.is_exact_instance_of::<PyList>() {
+        for item in part.try_iter()? {
+            if depth >= MAX_DEPTH || !is_stable(&item?, depth + 1)? {
+                return Ok(false);
+            }
+        }
+        return Ok(true);
+    }
+    let class = part.get_type();
+    if class.module()?.to_str()? == "builtins" {
+        return Ok(false);
+    }
+    let of_all = py.get_type::<PyAny>();
+    for method in [intern!(py, "__str__"), intern!(py, "__repr__")] {
+        if !class.getattr(method)?.is(&of_all.getattr(method)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A digest of a call's arguments by name: the same for equal arguments, in every process.

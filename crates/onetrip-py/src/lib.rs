@@ -27,7 +27,7 @@ mod _core {
     #[pymodule_export]
     use super::cached::{Cached, CachedProperty};
     #[pymodule_export]
-    use super::key::digest;
+    use super::key::{digest, stable_text};
     #[pymodule_export]
     use super::scope::Scope;
     #[pymodule_export]

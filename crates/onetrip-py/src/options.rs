@@ -24,9 +24,15 @@ const NAMES: &[&str] = &[
     "debug",
 ];
 
+const TEXT: &str = "a string that UTF-8 can hold";
+
 /// Opens the cache that `url` and `options` describe.
-pub(crate) fn open(url: Option<&str>, options: Option<&Bound<'_, PyDict>>) -> Result<Cache> {
-    let mut builder = Cache::builder(url.unwrap_or(DEFAULT_URL));
+pub(crate) fn open(
+    url: Option<&Bound<'_, PyAny>>,
+    options: Option<&Bound<'_, PyDict>>,
+) -> Result<Cache> {
+    let url = url.map(|url| typed("url", url, TEXT)).transpose()?;
+    let mut builder = Cache::builder(url.unwrap_or_else(|| DEFAULT_URL.to_owned()));
     for (name, value) in options.into_iter().flatten() {
         builder = apply(builder, &name.extract::<String>()?, &value)?;
     }
@@ -35,7 +41,7 @@ pub(crate) fn open(url: Option<&str>, options: Option<&Bound<'_, PyDict>>) -> Re
 
 fn apply(builder: Builder, name: &str, value: &Bound<'_, PyAny>) -> Result<Builder> {
     Ok(match name {
-        "prefix" => builder.prefix(typed::<String>(name, value, "a string")?),
+        "prefix" => builder.prefix(typed::<String>(name, value, TEXT)?),
         "timeout" => builder.timeout(match value.extract::<Lifetime>()?.0 {
             Timeout::After(span) => Some(span),
             _ => None,

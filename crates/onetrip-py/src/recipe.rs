@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use crate::cache::Cache;
-use crate::error::{Result, raise};
+use crate::error::Result;
 use crate::key;
 use crate::timeout::Lifetime;
 
@@ -43,6 +43,16 @@ pub(crate) struct Recipe {
     timeout: Lifetime,
 }
 
+/// How a decorator was told to make keys.
+pub(crate) enum Naming {
+    /// A format over the arguments.
+    Format(Py<PyString>),
+    /// A function of the arguments.
+    KeyFn(Py<PyAny>),
+    /// A digest of the arguments.
+    Digest,
+}
+
 enum Namer {
     /// The function's name and a colon, and what gives the rest.
     KeyFn(String, Py<PyAny>),
@@ -55,22 +65,21 @@ impl Recipe {
         cache: &Bound<'_, Cache>,
         function: &Bound<'_, PyAny>,
         timeout: Lifetime,
-        key: Option<&Bound<'_, PyString>>,
-        key_fn: Option<&Bound<'_, PyAny>>,
+        naming: &Naming,
     ) -> Result<Self> {
         let py = cache.py();
         let signature = py.import("onetrip._signature")?;
-        signature.call_method1("check", (function,))?;
-        let namer = match key_fn {
-            Some(key_fn) => {
+        let named = [("named", matches!(naming, Naming::Format(_)))].into_py_dict(py)?;
+        signature.call_method("check", (function,), Some(&named))?;
+        let key_maker =
+            |format: Option<&Py<PyString>>| signature.call_method1("key_maker", (function, format));
+        let namer = match naming {
+            Naming::KeyFn(key_fn) => {
                 let name: String = function.getattr(intern!(py, "__name__"))?.extract()?;
-                Namer::KeyFn(name + ":", key_fn.clone().unbind())
+                Namer::KeyFn(name + ":", key_fn.clone_ref(py))
             }
-            None => Namer::Whole(
-                signature
-                    .call_method1("key_maker", (function, key))?
-                    .unbind(),
-            ),
+            Naming::Format(format) => Namer::Whole(key_maker(Some(format))?.unbind()),
+            Naming::Digest => Namer::Whole(key_maker(None)?.unbind()),
         };
         Ok(Self {
             cache: cache.clone().unbind(),
@@ -87,7 +96,7 @@ impl Recipe {
             Namer::KeyFn(name, key_fn) => {
                 let part = key_fn.bind(py).call1(call.pair())?;
                 let mut bytes = name.clone().into_bytes();
-                bytes.extend_from_slice(&key::bytes(stable_text(&part)?.as_any())?);
+                bytes.extend_from_slice(&key::bytes(key::stable_text(&part)?.as_any())?);
                 Ok(bytes)
             }
             Namer::Whole(whole) => {
@@ -159,8 +168,12 @@ impl Recipe {
         let mut results = Vec::with_capacity(calls.len());
         let mut failure = None;
         for ((key, call), value) in keys.iter().zip(calls).zip(found) {
-            let value = match value.or_else(|| made.get(key.as_slice()).cloned()) {
-                Some(value) => value,
+            let again = made.get(key.as_slice());
+            let value = match value
+                .map(Ok)
+                .or_else(|| again.map(|value| cache.fresh(value)))
+            {
+                Some(value) => value?,
                 None => match self.compute(call) {
                     Ok(value) => {
                         made.insert(key, value.clone());
@@ -185,34 +198,4 @@ impl Recipe {
             None => Ok(results),
         }
     }
-}
-
-/// The text of what a `key_fn` gave, unless it would be another one in each process.
-fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
-    if let Ok(text) = part.cast_exact::<PyString>() {
-        return Ok(text.clone());
-    }
-    if !part.is_exact_instance_of::<PyInt>() && has_default_text(part)? {
-        let type_name = part.get_type().fully_qualified_name()?;
-        return Err(raise(
-            "BadKeyError",
-            format!(
-                "key_fn gave a {type_name}, whose text is an address that differs in each process; let it give a string or a number"
-            ),
-        ));
-    }
-    Ok(part.str()?)
-}
-
-/// Whether the text of an object is only its address: its class has the `__str__` and `__repr__`
-/// that every object has.
-fn has_default_text(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = object.py();
-    let (class, default) = (object.get_type(), py.get_type::<PyAny>());
-    for method in [intern!(py, "__str__"), intern!(py, "__repr__")] {
-        if !class.getattr(method)?.is(&default.getattr(method)?) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

@@ -1,8 +1,11 @@
 //! The counters of a cache, for Python.
 
 use onetrip::Stats as Core;
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyAttributeError, PyKeyError};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::error::shown;
 
 /// The counters of a cache, by attribute or by name.
 #[pyclass(frozen, mapping, module = "onetrip")]
@@ -10,15 +13,18 @@ pub(crate) struct Stats(pub(crate) Core);
 
 #[pymethods]
 impl Stats {
-    fn __getattr__(&self, name: &str) -> PyResult<u64> {
+    fn __getattr__(&self, name: &Bound<'_, PyString>) -> PyResult<u64> {
         self.find(name).ok_or_else(|| {
-            pyo3::exceptions::PyAttributeError::new_err(format!("there is no counter {name:?}"))
+            PyAttributeError::new_err(format!("there is no counter {}", shown(name)))
         })
     }
 
-    fn __getitem__(&self, name: &str) -> PyResult<u64> {
-        self.find(name)
-            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+    fn __getitem__(&self, name: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let count = name
+            .cast::<PyString>()
+            .ok()
+            .and_then(|name| self.find(name));
+        count.ok_or_else(|| PyKeyError::new_err(name.clone().unbind()))
     }
 
     fn __len__(&self) -> usize {
@@ -46,7 +52,8 @@ impl Stats {
 }
 
 impl Stats {
-    fn find(&self, name: &str) -> Option<u64> {
+    fn find(&self, name: &Bound<'_, PyString>) -> Option<u64> {
+        let name = name.to_str().ok()?;
         let fields = self.0.fields();
         fields
             .into_iter()

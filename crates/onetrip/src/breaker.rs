@@ -83,15 +83,16 @@ impl Breaker {
         }
     }
 
-    /// Notes that the store could not be reached, or did not answer.
-    pub(crate) fn failed(&self, pass: &Pass, error: &Error) {
+    /// Notes that the store could not be reached, or did not answer. Gives back the error, which
+    /// needs no further word in the log while the breaker is open.
+    pub(crate) fn failed(&self, pass: &Pass, error: Error) -> Error {
         let now = self.clock.now();
         let pause = (now.since(pass.began) * PATIENCE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         let opens = self.state(|state| {
             if let State::Closed { failures } = state {
                 *failures += 1;
                 if *failures < FEW && error.kind() != ErrorKind::Timeout {
-                    return false;
+                    return None;
                 }
             }
             let open = State::Open {
@@ -105,13 +106,20 @@ impl Breaker {
                     error.clone(),
                 ),
             };
-            matches!(std::mem::replace(state, open), State::Closed { .. })
+            Some(matches!(
+                std::mem::replace(state, open),
+                State::Closed { .. }
+            ))
         });
-        if opens {
+        if opens == Some(true) {
             log::warn!(
                 "{} is not asked for {pause:?}, and then by one trip at a time until it answers: {error}",
                 self.label
             );
+        }
+        match opens {
+            Some(_) => error.logged(),
+            None => error,
         }
     }
 }
@@ -138,7 +146,7 @@ mod tests {
     fn fail(breaker: &Breaker, clock: &Clock, took: Duration, kind: ErrorKind) {
         let pass = breaker.admit().unwrap();
         clock.advance(took);
-        breaker.failed(&pass, &error(kind));
+        breaker.failed(&pass, error(kind));
     }
 
     #[test]
@@ -182,7 +190,7 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         let pass = breaker.admit().unwrap();
         assert!(breaker.admit().is_err());
-        breaker.failed(&pass, &error(ErrorKind::Timeout));
+        breaker.failed(&pass, error(ErrorKind::Timeout));
         clock.advance(SHORTEST_PAUSE);
         assert!(breaker.admit().is_ok());
         breaker.succeeded();

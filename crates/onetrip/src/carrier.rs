@@ -64,6 +64,14 @@ impl Carrier {
         let began = watch::is_watched(at.watches()).then(Instant::now);
         let replies = match self.store.exchange(trip) {
             Exchange::Ready(replies) => replies,
+            Exchange::Refused(error) => {
+                // No trip was made, so none is counted but for its failures.
+                counters.errors.add(trip.len() as u64);
+                return match self.on_error {
+                    OnError::Raise => Err(error),
+                    OnError::Miss => Ok(trip.failed(&error)),
+                };
+            }
             Exchange::Pending(answer) => {
                 lanes::runtime().await;
                 answer.await.unwrap_or_else(|error| trip.failed(&error))
@@ -92,10 +100,12 @@ impl Carrier {
         if let Some(error) = grave {
             return Err(error.clone());
         }
-        let (failed, all) = (others + 1, replies.len());
-        log::warn!(
-            "{failed} of {all} operations failed and count as misses or dropped writes: {first}"
-        );
+        if !first.is_logged() {
+            let (failed, all) = (others + 1, replies.len());
+            log::warn!(
+                "{failed} of {all} operations failed and count as misses or dropped writes: {first}"
+            );
+        }
         Ok(replies)
     }
 }

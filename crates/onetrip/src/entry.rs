@@ -89,6 +89,8 @@ pub enum BadEntry {
     Broken,
     /// It is signed and no secret is known here, or is not signed and must be.
     Unsigned,
+    /// It is pickled, in a cache that was not told to unpickle.
+    Pickled,
     /// Its payload cannot be expanded, or would expand to more than is allowed.
     Inflated,
     /// Its payload is not what the header says, or not of the type asked for.
@@ -102,6 +104,7 @@ impl fmt::Display for BadEntry {
             Self::CutShort => "cut short",
             Self::Broken => "damaged, signed with another secret, or stored under another key",
             Self::Unsigned => "signed where no secret is set, or not signed where one is",
+            Self::Pickled => "pickled, and this cache does not unpickle",
             Self::Inflated => "compressed wrongly, or to more than may be expanded",
             Self::Undecodable => "not decodable as what was asked for",
         })
@@ -174,6 +177,7 @@ pub struct Sealer {
     compression: Option<Compression>,
     compression_min: usize,
     bare: bool,
+    pickles: bool,
 }
 
 impl Sealer {
@@ -190,6 +194,16 @@ impl Sealer {
             compression,
             compression_min,
             bare: false,
+            pickles: false,
+        }
+    }
+
+    /// The same, for a cache that was told to pickle; no other opens what is pickled.
+    #[must_use]
+    pub fn with_pickle(self) -> Self {
+        Self {
+            pickles: true,
+            ..self
         }
     }
 
@@ -201,6 +215,7 @@ impl Sealer {
             compression: None,
             compression_min: 0,
             bare: true,
+            pickles: false,
         }
     }
 
@@ -304,8 +319,13 @@ impl Sealer {
             return Err(BadEntry::Broken);
         }
         let kind = Kind::from_code(content & 0x0F).ok_or(BadEntry::Foreign)?;
-        if kind == Kind::Pickle && self.signer.is_none() {
-            return Err(BadEntry::Unsigned);
+        if kind == Kind::Pickle {
+            if self.signer.is_none() {
+                return Err(BadEntry::Unsigned);
+            }
+            if !self.pickles {
+                return Err(BadEntry::Pickled);
+            }
         }
         let payload = match content >> 4 {
             0 => entry.slice(header..),

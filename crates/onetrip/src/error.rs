@@ -18,7 +18,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(error.to_string().contains("memory://"));
 /// ```
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error {
+    inner: Arc<Inner>,
+    /// Whether it is in the log already.
+    logged: bool,
+}
 
 struct Inner {
     kind: ErrorKind,
@@ -65,11 +69,11 @@ impl ErrorKind {
 impl Error {
     /// An error of this kind with a message that says what to do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
+        Self::of(Inner {
             kind,
             message: message.into(),
             source: None,
-        }))
+        })
     }
 
     /// The same, keeping what caused it.
@@ -78,11 +82,31 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self::of(Inner {
             kind,
             message: message.into(),
             source: Some(source.into()),
-        }))
+        })
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            logged: false,
+        }
+    }
+
+    /// The same, known to be in the log.
+    pub(crate) fn logged(self) -> Self {
+        Self {
+            logged: true,
+            ..self
+        }
+    }
+
+    /// Whether it is in the log already, so that it need not be told again.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
@@ -92,29 +116,29 @@ impl Error {
     /// What kind of error this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.inner.kind
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.inner.message)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("message", &self.0.message)
-            .field("source", &self.0.source)
+            .field("kind", &self.inner.kind)
+            .field("message", &self.inner.message)
+            .field("source", &self.inner.source)
             .finish()
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0
+        self.inner
             .source
             .as_deref()
             .map(|source| source as &(dyn std::error::Error + 'static))

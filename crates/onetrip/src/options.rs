@@ -186,7 +186,8 @@ impl Builder {
         let store = store::open(&self.url, &options)?;
         let sealer = match self.serializer {
             Serializer::Raw => Sealer::bare(),
-            _ => Sealer::new(&self.secrets, self.compression, self.compression_min),
+            Serializer::Native => self.sealer(),
+            Serializer::Pickle => self.sealer().with_pickle(),
         };
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Ok(Cache(Arc::new(Inner {
@@ -205,6 +206,10 @@ impl Builder {
             carrier: Carrier::new(store, self.on_error),
             lanes: Lanes::default(),
         })))
+    }
+
+    fn sealer(&self) -> Sealer {
+        Sealer::new(&self.secrets, self.compression, self.compression_min)
     }
 
     fn check(&self) -> Result<()> {

@@ -523,7 +523,6 @@ impl Policy {
         }
         Step::Ask(trip, move |replies: Replies| {
             if let Some(scope) = at.scope() {
-                // A read that overtook the change may have brought back what was there before.
                 for key in keys {
                     scope.doubt(key.as_ref());
                 }
@@ -537,24 +536,25 @@ impl Policy {
 
     /// Removes every entry of this cache's prefix; how many there were.
     pub fn clear<'a>(&'a self, at: &'a Context) -> Step<u64, impl FnOnce(Replies) -> u64 + 'a> {
-        if let Some(scope) = at.scope() {
-            scope.forget_all();
-        }
         if self.disabled {
             return Step::Done(0);
         }
+        // Waiting writes go ahead, to be counted with what they replace.
+        let leaving = at.scope().map(|scope| scope.forget_all());
+        let leaving = leaving.into_iter().flatten();
+        let mut trip: Trip = leaving
+            .map(|(key, write)| self.leave(&key, write))
+            .collect();
         let prefix = self.keyspace.prefix().clone();
-        Step::Ask(
-            Trip::from(Op::Clear { prefix }),
-            move |mut replies: Replies| {
-                if let Some(scope) = at.scope() {
-                    scope.forget_all();
-                }
-                match replies.pop() {
-                    Some(Reply::Count(count)) => count,
-                    _ => 0,
-                }
-            },
-        )
+        trip.push(Op::Clear { prefix });
+        Step::Ask(trip, move |mut replies: Replies| {
+            if let Some(scope) = at.scope() {
+                scope.doubt_all();
+            }
+            match replies.pop() {
+                Some(Reply::Count(count)) => count,
+                _ => 0,
+            }
+        })
     }
 }

@@ -199,12 +199,19 @@ impl Scope {
         }
     }
 
-    /// Forgets all keys and drops what waits to be written.
-    pub(crate) fn forget_all(&self) {
+    /// The same for an operation that changed every key.
+    pub(crate) fn doubt_all(&self) {
         let mut state = self.state();
         state.changes += 1;
-        state.held.clear();
-        state.pending = 0;
+        state.held.retain(|_, held| held.pending.is_some());
+    }
+
+    /// Begins an operation that changes every key: nothing that is held counts any more. The
+    /// waiting writes come back for the caller to take along.
+    pub(crate) fn forget_all(&self) -> Vec<(Box<[u8]>, Leaving)> {
+        let mut state = self.state();
+        state.changes += 1;
+        state.take_all(self.clock.now())
     }
 
     /// Keeps an opened answer that a trip brought, which lives for `ttl` if that is known.
@@ -298,19 +305,22 @@ impl Scope {
 
     /// Ends the scope and gives what has to leave. A second call gives nothing.
     pub(crate) fn close(&self) -> Vec<(Box<[u8]>, Leaving)> {
-        let now = self.clock.now();
         let mut state = self.state();
         state.open = false;
-        state.pending = 0;
-        let held = std::mem::take(&mut state.held);
-        drop(state);
-        held.into_iter()
-            .filter_map(|(key, held)| Some((key, held.pending?.leave(now))))
-            .collect()
+        state.take_all(self.clock.now())
     }
 }
 
 impl State {
+    /// Empties the scope, and gives what has to leave.
+    fn take_all(&mut self, now: Moment) -> Vec<(Box<[u8]>, Leaving)> {
+        self.pending = 0;
+        std::mem::take(&mut self.held)
+            .into_iter()
+            .filter_map(|(key, held)| Some((key, held.pending?.leave(now))))
+            .collect()
+    }
+
     fn drop_key(&mut self, key: &[u8]) -> Option<Pending> {
         let pending = self.held.remove(key)?.pending?;
         self.pending -= pending.entry.len();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use url::Url;
+use url::{ParseError, Url};
 
 use crate::error::{Error, Result};
 
@@ -15,9 +15,15 @@ pub(crate) struct StoreUrl {
 
 impl StoreUrl {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let url = Url::parse(text).map_err(|error| {
+        let url = Url::parse(text).or_else(|error| match error {
+            // A socket has no host, but may have a user: the parser wants both or neither.
+            ParseError::EmptyHost => Url::parse(&text.replacen("@/", "@localhost/", 1)),
+            error => Err(error),
+        });
+        let url = url.map_err(|error| {
             Error::configuration(format!(
-                "{text:?} is not a URL of a store ({error}); write one such as \"memory://\" or \"redis://127.0.0.1:6379/0\""
+                "{:?} is not a URL of a store ({error}); write one such as \"memory://\" or \"redis://127.0.0.1:6379/0\"",
+                without_login(text)
             ))
         })?;
         let options = url.query_pairs().into_owned().collect();
@@ -103,6 +109,14 @@ impl StoreUrl {
             self.scheme(),
             known.join(", ")
         ))
+    }
+}
+
+/// What cannot be parsed, with whatever may be a password in it left out.
+fn without_login(text: &str) -> String {
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
+        _ => text.to_owned(),
     }
 }
 

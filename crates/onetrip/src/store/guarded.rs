@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Exchange, Store};
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Pass};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
@@ -56,13 +56,8 @@ impl Guarded {
             .with(|owed| look(&mut owed.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    async fn answer(&self, trip: &Trip) -> Result<Replies> {
-        let mut pledge = Pledge {
-            guarded: self,
-            trip,
-            delivered: false,
-        };
-        let pass = self.breaker.admit()?;
+    async fn answer(&self, trip: &Trip, pass: Pass) -> Result<Replies> {
+        let mut pledge = self.pledge(trip);
         let (ahead, until) = self.owed(|owed| owed.list());
         let answer = if ahead.is_empty() {
             self.ask(trip).await
@@ -76,20 +71,30 @@ impl Guarded {
                 .await
                 .map(|replies| replies.into_iter().skip(carried).collect())
         };
-        match (&answer, answer.as_ref().map_or_else(Some, silence)) {
-            (_, Some(error)) => self.breaker.failed(&pass, error),
-            (_, None) => {
+        let silence = answer.as_ref().map_or_else(Some, silence);
+        match silence.cloned() {
+            Some(error) => Err(self.breaker.failed(&pass, error)),
+            None => {
                 self.breaker.succeeded();
                 self.owed(|owed| owed.settle(until));
                 pledge.delivered = true;
+                answer
             }
         }
-        answer
+    }
+
+    fn pledge<'a>(&'a self, trip: &'a Trip) -> Pledge<'a> {
+        Pledge {
+            guarded: self,
+            trip,
+            delivered: false,
+        }
     }
 
     async fn ask(&self, trip: &Trip) -> Result<Replies> {
         match self.server.exchange(trip) {
             Exchange::Ready(replies) => Ok(replies),
+            Exchange::Refused(error) => Err(error),
             Exchange::Pending(answer) => answer.await,
         }
     }
@@ -171,7 +176,13 @@ impl Drop for Pledge<'_> {
 
 impl Store for Guarded {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
-        Exchange::Pending(Box::pin(self.answer(trip)))
+        match self.breaker.admit() {
+            Ok(pass) => Exchange::Pending(Box::pin(self.answer(trip, pass))),
+            Err(error) => {
+                drop(self.pledge(trip));
+                Exchange::Refused(error)
+            }
+        }
     }
 
     fn is_local(&self) -> bool {

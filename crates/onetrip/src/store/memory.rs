@@ -67,6 +67,12 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Sto
     let size = url.take_as("size", url::size)?;
     let latency = url.take_as("latency", url::span)?;
     url.finish(OPTIONS)?;
+    if !matches!(url.path().as_str(), "" | "/") {
+        return Err(Error::configuration(format!(
+            "{} has a path, which a memory store does not; name a shared one as in memory://name",
+            url.label()
+        )));
+    }
     let memory = match url.host() {
         None => Arc::new(Memory::new(
             size.unwrap_or(DEFAULT_SIZE),

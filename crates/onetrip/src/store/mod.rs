@@ -27,6 +27,8 @@ use crate::url::StoreUrl;
 pub enum Exchange<'a> {
     /// Answered on the spot, without waiting for anything.
     Ready(Replies),
+    /// Not even asked, since the store failed just now.
+    Refused(Error),
     /// To be polled within a Tokio runtime that has its timers and sockets enabled.
     Pending(Pin<Box<dyn Future<Output = Result<Replies>> + Send + 'a>>),
 }

@@ -33,6 +33,7 @@ impl Slow {
         }
         match self.store.exchange(trip) {
             Exchange::Ready(replies) => Ok(replies),
+            Exchange::Refused(error) => Err(error),
             Exchange::Pending(answer) => answer.await,
         }
     }

@@ -67,7 +67,7 @@ impl Stand {
 
 /// Repeats `attempt` until it holds: recovery takes as long as the breaker pauses.
 pub(crate) fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     while !attempt() {
         assert!(Instant::now() < until, "{what} does not happen");
         std::thread::sleep(Duration::from_millis(10));
