@@ -132,7 +132,6 @@ class TestKeys:
             ('"a" ~ note.id, 1 + 1', "a5:2"),
             ('"a", [1, 2]|join("-")', "a:1-2"),
             ('"a", note.id|string|length', "a:1"),
-            ('"a", nothing', "a:"),
             ('"a", nothing|default("none")', "a:none"),
             ("name, number", "named:7"),
         ],
