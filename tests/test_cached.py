@@ -128,7 +128,10 @@ class TestCalls:
             cached()
 
     def test_results_are_fresh_each_time(self, cache: Cache) -> None:
-        cached = cache.cached(lambda: {"list": [1]})
+        @cache.cached
+        def cached() -> dict[str, list[int]]:
+            return {"list": [1]}
+
         for _ in range(2):
             cached()["list"].append(2)
         assert cached() == {"list": [1]}
@@ -221,7 +224,7 @@ class TestMany:
 
     def test_is_one_command_each(self, redis_server: RedisServer, redis_url: str) -> None:
         cache = Cache(redis_url)
-        cached = cache.cached(lambda number: number)
+        cached = cache.cached(key="{number}")(lambda number: number)
         cached.many([1])
         redis_server.reset_stats()
         cached.many([1, 2, 3])
@@ -272,7 +275,7 @@ class TestMany:
         }
 
     def test_a_result_that_cannot_be_held_is_told(self, cache: Cache) -> None:
-        cached = cache.cached(lambda number: object() if number == 2 else number)
+        cached = cache.cached(key="{number}")(lambda number: object() if number == 2 else number)
         with pytest.raises(TypeError, match="cannot be cached"):
             cached.many([1, 2, 3])
 
@@ -515,12 +518,12 @@ class TestSignatures:
 
 class TestFormats:
     def test_name_arguments(self, cache: Cache, notes: Any) -> None:
-        @cache.cached(key="{b}:{a.id:03d}:{c[0]}:{d[x]}:{e!r}")
+        @cache.cached(key="{b}:{a.id:03d}:{c[0]}:{d[x]}:{d[x]!r}:{e[z]}")
         def function(a: Any, b: int = 2, *c: int, d: Any = None, **e: int) -> int:
             return 1
 
         key = function.key(notes(5), 3, 7, 8, d={"x": "y"}, z=1)
-        assert key == "3:005:7:y:{'z': 1}"
+        assert key == "3:005:7:y:'y':1"
 
     def test_keep_braces(self, cache: Cache) -> None:
         assert cache.cached(key="{{{x}}}")(lambda x: x).key(1) == "{1}"
@@ -546,7 +549,7 @@ class TestFormats:
         with pytest.raises(ConfigurationError) as caught:
             cache.cached(key=key)(lambda x: x)
         assert said in str(caught.value)
-        assert "(it has x), as in 'note:{note.id}'" in str(caught.value)
+        assert "(it has x), as in 'note:{" in str(caught.value)
 
     def test_are_strings(self, cache: Cache) -> None:
         with pytest.raises((TypeError, ConfigurationError)):
@@ -594,8 +597,11 @@ class TestKeyFunctions:
         class Plain:
             pass
 
-        cached = cache.cached(key_fn=lambda args, _kwargs: args[0])(lambda _: 1)
-        with pytest.raises(BadKeyError, match="let it give a string or a number"):
+        @cache.cached(key_fn=lambda args, _kwargs: args[0])
+        def cached(_: object) -> int:
+            return 1
+
+        with pytest.raises(BadKeyError, match="give a string, a number, or a tuple of them"):
             cached(Plain())
 
     def test_that_fail_fail_the_call(self, cache: Cache, calls: Calls) -> None:
@@ -753,7 +759,10 @@ class TestPreload:
     def test_takes_functions_without_arguments(
         self, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
-        front = cache.cached(lambda: "front")
+        @cache.cached
+        def front() -> str:
+            return "front"
+
         front()
         with expect_trips(1), cache.preload(front):
             assert front() == "front"
@@ -818,7 +827,7 @@ class TestMistakes:
     @pytest.mark.parametrize("wrong", [int, Note], ids=repr)
     def test_a_class(self, cache: Cache, wrong: Callable[..., Any]) -> None:
         for decorate in (cache.cached, cache.cached()):
-            with pytest.raises(ConfigurationError, match="is not a function; decorate a function"):
+            with pytest.raises(ConfigurationError, match="is not a function"):
                 decorate(wrong)
 
     def test_what_is_no_function(self, cache: Cache) -> None:

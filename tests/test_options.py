@@ -275,7 +275,7 @@ class TestOnError:
             cache.incr("a")
         with pytest.raises(KeyError):
             cache["a"]
-        assert cache.cached(lambda: [1])() == [1]
+        assert cache.cached(key="one")(lambda: [1])() == [1]
         with cache.preload("a", "b"):
             assert cache.get("a") is None
             cache.set("a", "held")
@@ -298,7 +298,7 @@ class TestOnError:
 
     def test_raise_raises_in_all_that_makes_trips(self) -> None:
         cache = Cache(REFUSING, on_error="raise")
-        cached = cache.cached(lambda: 1)
+        cached = cache.cached(key="one")(lambda: 1)
         for call in (
             cache.clear,
             cache.preload("a").__enter__,

@@ -582,7 +582,9 @@ class TestWhatIsPreloaded:
         ids=repr,
     )
     def test_nothing_else(self, cache: Cache, wrong: Any, named: str) -> None:
-        with pytest.raises(BadKeyError, match=rf"not {named}; the key of anything else is its \.key"):
+        with pytest.raises(
+            BadKeyError, match=rf"not {named}; the key of anything else is its \.key"
+        ):
             cache.preload("a", wrong)
 
     def test_what_is_damaged_is_a_miss(self, cache: Cache) -> None:
