@@ -17,6 +17,10 @@ pub(crate) struct StoreUrl {
     options: Vec<(String, String)>,
 }
 
+#[cfg_attr(
+    not(all(feature = "redis", feature = "memcached")),
+    allow(dead_code, reason = "each store reads its own parts of a URL")
+)]
 impl StoreUrl {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let (first, others) = first_host(text);
