@@ -78,3 +78,4 @@ $(EXTENSION): $(TOOLS) $(SOURCES)
 .PHONY: servers
 servers:
 	@command -v redis-server >/dev/null || scripts/install redis-server
+	@command -v memcached >/dev/null || scripts/install memcached

@@ -43,9 +43,10 @@
 //! # Features
 //!
 //! - `redis` (default): the stores `redis://`, `rediss://` and `redis+unix://`.
+//! - `memcached` (default): the stores `memcached://` and `memcached+unix://`.
 
 pub mod blocking;
-#[cfg(feature = "redis")]
+#[cfg(feature = "_remote")]
 mod breaker;
 mod cache;
 mod carrier;
@@ -67,6 +68,7 @@ pub mod trip;
 mod untag;
 mod url;
 mod watch;
+mod wire;
 
 pub use cache::Cache;
 pub use carrier::OnError;

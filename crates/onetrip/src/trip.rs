@@ -175,6 +175,16 @@ impl Trip {
         self.0.is_empty()
     }
 
+    /// Whether doing all of it twice leaves the same entries as doing it once. A delete may answer
+    /// the second time that there was nothing, which is true by then.
+    #[cfg(feature = "_remote")]
+    pub(crate) fn is_repeatable(&self) -> bool {
+        !self
+            .0
+            .iter()
+            .any(|op| matches!(op, Op::Add { .. } | Op::Incr { .. }))
+    }
+
     /// The answer to a trip that failed as a whole: `error`, for each operation.
     #[must_use]
     pub fn failed(&self, error: &Error) -> Replies {

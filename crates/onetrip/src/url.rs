@@ -1,44 +1,70 @@
 //! The URLs that name stores, and the options in them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use url::{ParseError, Url};
+use url::{ParseError, Position, Url};
 
 use crate::error::{Error, Result};
 
 /// A parsed store URL. Each store takes the options it knows; one that is left over is an error.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreUrl {
+    /// The URL, of its first host alone.
     url: Url,
+    /// The other hosts, each as a URL of nothing else.
+    others: Vec<Url>,
     options: Vec<(String, String)>,
 }
 
+#[cfg_attr(
+    not(all(feature = "redis", feature = "memcached")),
+    allow(dead_code, reason = "each store reads its own parts of a URL")
+)]
 impl StoreUrl {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let url = Url::parse(text).or_else(|error| match error {
-            // A socket has no host, but may have a user: the parser wants both or neither.
-            ParseError::EmptyHost => Url::parse(&text.replacen("@/", "@localhost/", 1)),
-            error => Err(error),
-        });
-        let url = url.map_err(|error| {
-            Error::configuration(format!(
-                "{:?} is not a URL of a store ({error}); write one such as \"memory://\" or \"redis://127.0.0.1:6379/0\"",
-                without_login(text)
-            ))
-        })?;
+        let (first, others) = first_host(text);
+        let url = parse(&first)?;
+        let scheme = url.scheme();
+        let others = others
+            .into_iter()
+            .map(|host| parse(&format!("{scheme}://{host}")))
+            .collect::<Result<_>>()?;
         let options = url.query_pairs().into_owned().collect();
-        Ok(Self { url, options })
+        Ok(Self {
+            url,
+            others,
+            options,
+        })
     }
 
     pub(crate) fn scheme(&self) -> &str {
         self.url.scheme()
     }
 
-    /// The host, as an address or a name.
+    /// The host, as an address or a name; the first, if there is a list.
     pub(crate) fn host(&self) -> Option<String> {
-        self.url
-            .host_str()
-            .map(|host| decode(host.trim_matches(['[', ']'])))
+        host(&self.url)
+    }
+
+    /// All hosts of a list such as `h1:11211,h2,[::1]:11211`, each with its port.
+    pub(crate) fn hosts(&self) -> Vec<(String, Option<u16>)> {
+        std::iter::once(&self.url)
+            .chain(&self.others)
+            .filter_map(|url| Some((host(url)?, url.port())))
+            .collect()
+    }
+
+    /// This URL, if it has no list of hosts.
+    pub(crate) fn of_one_host(&self) -> Result<&Self> {
+        if self.others.is_empty() {
+            return Ok(self);
+        }
+        Err(Error::configuration(format!(
+            "{} has a list of hosts, and {}:// takes one",
+            self.label(),
+            self.scheme()
+        )))
     }
 
     pub(crate) fn port(&self) -> Option<u16> {
@@ -64,7 +90,15 @@ impl StoreUrl {
         // Refused only by URLs that cannot have a password, which have none to hide.
         let _ = url.set_password(None);
         url.set_query(None);
-        url.to_string()
+        let (mut label, path) = (
+            url[..Position::AfterPort].to_owned(),
+            &url[Position::AfterPort..],
+        );
+        for other in &self.others {
+            label.push(',');
+            label.push_str(&other[Position::BeforeHost..Position::AfterPort]);
+        }
+        label + path
     }
 
     /// Takes option `name`, if it is given.
@@ -112,12 +146,49 @@ impl StoreUrl {
     }
 }
 
+fn parse(text: &str) -> Result<Url> {
+    let url = Url::parse(text).or_else(|error| match error {
+        // A socket has no host, but may have a user: the parser wants both or neither.
+        ParseError::EmptyHost => Url::parse(&text.replacen("@/", "@localhost/", 1)),
+        error => Err(error),
+    });
+    url.map_err(|error| {
+        Error::configuration(format!(
+            "{:?} is not a URL of a store ({error}); write one such as \"memory://\" or \"redis://127.0.0.1:6379/0\"",
+            without_login(text)
+        ))
+    })
+}
+
 /// What cannot be parsed, with whatever may be a password in it left out.
 fn without_login(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
         _ => text.to_owned(),
     }
+}
+
+/// Splits a URL with a list of hosts, which is no URL to others, into one of the first host and
+/// the other hosts.
+fn first_host(text: &str) -> (Cow<'_, str>, Vec<&str>) {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return (text.into(), Vec::new());
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let login = authority.rfind('@').map_or(0, |at| at + 1);
+    let (login, hosts) = authority.split_at(login);
+    match hosts.split_once(',') {
+        None => (text.into(), Vec::new()),
+        Some((first, others)) => (
+            format!("{scheme}://{login}{first}{path}").into(),
+            others.split(',').collect(),
+        ),
+    }
+}
+
+fn host(url: &Url) -> Option<String> {
+    url.host_str()
+        .map(|host| decode(host.trim_matches(['[', ']'])))
 }
 
 fn decode(text: &str) -> String {
@@ -168,4 +239,47 @@ pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
     };
     let number: f64 = digits.parse().map_err(|_| EXPECTED)?;
     Duration::try_from_secs_f64(number * unit).map_err(|_| EXPECTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_come_in_lists() {
+        let hosts = |text| StoreUrl::parse(text).unwrap().hosts();
+        let host = |host: &str, port| (host.to_owned(), port);
+        assert_eq!(hosts("x:///path"), []);
+        assert_eq!(hosts("x://"), []);
+        assert_eq!(hosts("x://h1"), [host("h1", None)]);
+        assert_eq!(
+            hosts("x://u:p,q@h1:1,[::1]:2,[fe80::1],h4/a,b?c=d,e"),
+            [
+                host("h1", Some(1)),
+                host("::1", Some(2)),
+                host("fe80::1", None),
+                host("h4", None),
+            ]
+        );
+        for wrong in [
+            "x://a,b:port",
+            "x://a:1,b:99999",
+            "x://a,[::1",
+            "x://a,b/,c:z,",
+        ] {
+            let read = StoreUrl::parse(wrong);
+            assert_eq!(read.is_ok(), wrong.ends_with("z,"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_label_has_all_hosts_and_no_password() {
+        let label = |text| StoreUrl::parse(text).unwrap().label();
+        assert_eq!(
+            label("x://u:s3cret@h1:1,[::1]:2,h3/a?b=c"),
+            "x://u@h1:1,[::1]:2,h3/a"
+        );
+        assert_eq!(label("x+unix:///run/a,b.sock"), "x+unix:///run/a,b.sock");
+        assert!(StoreUrl::parse("x://h1,h2").unwrap().of_one_host().is_err());
+    }
 }

@@ -2,11 +2,15 @@
 
 #[cfg(feature = "redis")]
 mod connections;
-#[cfg(feature = "redis")]
+#[cfg(feature = "_remote")]
 mod guarded;
+#[cfg(feature = "memcached")]
+mod memcached;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "memcached")]
+mod runtimes;
 mod slow;
 
 use std::pin::Pin;
@@ -73,12 +77,14 @@ pub struct StoreOptions {
 pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let url = StoreUrl::parse(url)?;
     match url.scheme() {
-        "memory" => memory::open(&url, options),
+        "memory" => memory::open(url.of_one_host()?, options),
         #[cfg(feature = "redis")]
         scheme if redis::SCHEMES.contains(&scheme) => {
-            let server = redis::open(&url, options)?;
+            let server = redis::open(url.of_one_host()?, options)?;
             Ok(Arc::new(Guarded::new(server, options.clock.clone())))
         }
+        #[cfg(feature = "memcached")]
+        scheme if memcached::SCHEMES.contains(&scheme) => memcached::open(&url, options),
         _ => Err(url.unknown_scheme(&schemes())),
     }
 }
@@ -90,6 +96,8 @@ pub fn schemes() -> Vec<&'static str> {
         &["memory"][..],
         #[cfg(feature = "redis")]
         redis::SCHEMES,
+        #[cfg(feature = "memcached")]
+        memcached::SCHEMES,
     ]
     .concat()
 }

@@ -31,6 +31,8 @@ fn an_unknown_scheme_is_told_which_there_are() {
             "rediss://",
             "redis+unix://",
             "valkey://",
+            "memcached://",
+            "memcached+unix://",
         ],
     );
 }
@@ -57,6 +59,7 @@ fn an_unknown_option_is_told_which_there_are() {
         "rediss://localhost?ca=x",
         &["ca", "ssl_ca_certs", "ssl_keyfile"],
     );
+    assert_refused("memcached://localhost?db=1", &["db", "none"]);
     // Of TLS alone.
     assert_refused("redis://localhost?ssl_ca_certs=x", &["ssl_ca_certs"]);
 }
@@ -98,6 +101,10 @@ fn sizes_and_spans_have_units() {
         "valkey://user:pass@localhost:6379/3",
         "redis+unix:///run/redis.sock?db=3",
         "rediss://localhost/0",
+        "memcached://",
+        "memcached://localhost",
+        "memcached://h1:11211,h2,[::1]:11213/",
+        "memcached+unix:///run/memcached.sock",
     ] {
         Cache::open(url).unwrap();
     }
@@ -107,6 +114,13 @@ fn sizes_and_spans_have_units() {
 fn a_socket_needs_a_path() {
     assert_refused("redis+unix://", &["redis+unix:///run/redis.sock"]);
     assert_refused("redis+unix:///", &["redis+unix:///run/redis.sock"]);
+    for url in [
+        "memcached+unix://",
+        "memcached+unix:///",
+        "memcached+unix://run/sock",
+    ] {
+        assert_refused(url, &["memcached+unix:///run/memcached.sock"]);
+    }
 }
 
 #[test]
@@ -115,6 +129,24 @@ fn certificates_are_read_when_the_cache_is_made() {
         "rediss://localhost?ssl_ca_certs=/no/such/file",
         &["/no/such/file", "PEM"],
     );
+}
+
+#[test]
+fn memcached_takes_servers_and_nothing_else() {
+    assert_refused("memcached://h1,h2:x", &["memcached://h2:x"]);
+    assert_refused("memcached://h1,h2,h1:11211", &["h1:11211 twice"]);
+    assert_refused("memcached://h1/0", &["prefix"]);
+    assert_refused("memcached://me:s3cret@h1", &["login"]);
+    let message = refused(Cache::builder("memcached://me:s3cret@h1,h2"));
+    assert!(!message.contains("s3cret"), "{message}");
+    let cache = Cache::open("memcached://h1:1,h2").unwrap();
+    assert_eq!(cache.label(), "memcached://h1:1,h2");
+}
+
+#[test]
+fn a_list_of_hosts_is_for_stores_that_take_one() {
+    assert_refused("redis://h1:1,h2:2/0", &["redis://h1:1,h2:2/0", "takes one"]);
+    assert_refused("memory://a,b", &["takes one"]);
 }
 
 #[test]
@@ -154,4 +186,6 @@ fn no_time_at_all_is_no_timeout_of_a_trip() {
 fn nothing_connects_before_the_first_trip() {
     Cache::open("redis://127.0.0.1:1/0").unwrap();
     Cache::open("redis+unix:///no/such/socket").unwrap();
+    Cache::open("memcached://127.0.0.1:1,127.0.0.1:2").unwrap();
+    Cache::open("memcached+unix:///no/such/socket").unwrap();
 }

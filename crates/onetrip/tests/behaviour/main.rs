@@ -20,6 +20,9 @@ macro_rules! on_every_store {
             expand!(memory, crate::support::memory, $($test),*);
             expand!(redis, crate::support::redis, $($test),*);
             expand!(redis_unix, crate::support::redis_unix, $($test),*);
+            expand!(memcached, crate::support::memcached, $($test),*);
+            expand!(memcached_unix, crate::support::memcached_unix, $($test),*);
+            expand!(memcached_two, crate::support::memcached_two, $($test),*);
         }
     };
 }
@@ -62,6 +65,7 @@ mod configuration;
 mod failures;
 mod isolation;
 mod keys;
+mod memcached;
 mod memory;
 mod model;
 mod operations;

@@ -17,6 +17,13 @@
 )]
 mod server;
 
+#[path = "../behaviour/support/memcached.rs"]
+#[expect(
+    dead_code,
+    reason = "the behaviour suite asks its servers more than these tests do"
+)]
+mod memcached;
+
 mod log;
 mod proxy;
 mod stand;
@@ -26,6 +33,9 @@ macro_rules! on_every_server {
     ($($test:ident),* $(,)?) => {
         mod redis {
             $(#[test] fn $test() { super::$test(&$crate::stand::redis()); })*
+        }
+        mod memcached {
+            $(#[test] fn $test() { super::$test(&$crate::stand::memcached()); })*
         }
     };
 }

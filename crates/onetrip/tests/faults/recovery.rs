@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::memcached::Memcached;
 use crate::proxy::Fault;
-use crate::stand::{Stand, eventually, redis};
+use crate::stand::{Stand, TRIP_TIMEOUT, eventually, memcached, redis};
 
 on_every_server!(
     it_works_again_after_every_fault,
@@ -93,13 +94,58 @@ fn what_was_deleted_is_absent_until_it_is_delivered(stand: &Stand) {
 }
 
 #[test]
-fn a_server_that_was_restarted_is_empty_and_works() {
-    let mut stand = redis();
-    let cache = stand.cache();
+fn a_redis_that_was_restarted_is_empty_and_works() {
+    restarted(redis());
+}
+
+#[test]
+fn a_memcached_that_was_restarted_is_empty_and_works() {
+    restarted(memcached());
+}
+
+fn restarted(mut stand: Stand) {
+    let cache = stand.patient();
     cache.set("key", &5).unwrap();
     stand.restart();
     assert_eq!(cache.get::<u8>("key").unwrap(), None);
     cache.set("key", &6).unwrap();
     assert_eq!(cache.get("key").unwrap(), Some(6));
-    assert_eq!(cache.asynchronous().stats().errors, 0);
+}
+
+#[test]
+fn a_delete_is_owed_to_the_one_of_two_servers_that_missed_it() {
+    let (stand, other) = (memcached(), Memcached::start(&[]));
+    let ports = (stand.proxy.port(), other.port());
+    let url = format!("memcached://127.0.0.1:{},127.0.0.1:{}", ports.0, ports.1);
+    let cache = onetrip::Cache::builder(url)
+        .trip_timeout(TRIP_TIMEOUT)
+        .connect_timeout(TRIP_TIMEOUT);
+    let cache = cache.build().unwrap().blocking();
+    let keys: Vec<String> = (0..40).map(|number| format!("key:{number}")).collect();
+    let never = onetrip::Timeout::Never;
+    cache
+        .set_many(keys.iter().map(|key| (key, 1)), never)
+        .unwrap();
+    let behind = |key: &&String| stand.memcached().life(key).is_some();
+    let (missed, heard): (Vec<_>, Vec<_>) = keys.iter().partition(behind);
+    assert!(
+        missed.len() > 5 && heard.len() > 5,
+        "{} are behind",
+        missed.len()
+    );
+
+    stand.fail(Fault::Refuse);
+    assert_eq!(cache.delete_many(&keys).unwrap(), heard.len());
+    assert!(heard.iter().all(|key| other.life(key).is_none()));
+    assert!(missed.iter().all(behind), "nobody told the server");
+
+    stand.fail(Fault::None);
+    eventually("delivery", || {
+        let values: Vec<Option<i64>> = cache.get_many(&keys).unwrap();
+        assert!(
+            values.iter().all(Option::is_none),
+            "what was deleted is absent"
+        );
+        !missed.iter().any(behind)
+    });
 }

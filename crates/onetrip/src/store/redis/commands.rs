@@ -9,7 +9,7 @@ use redis::{Pipeline, RedisError, Value};
 use crate::entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::not_a_number;
-use crate::trip::{Op, Replies, Reply, Trip, Ttl};
+use crate::trip::{Op, Replies, Reply, Ttl};
 
 /// The largest string that Redis keeps, unless it is told otherwise (proto-max-bulk-len).
 const MAX_ENTRY: usize = 512 << 20;
@@ -245,13 +245,4 @@ fn nonsense(label: &str, what: &str) -> Error {
             label
         ),
     )
-}
-
-/// Whether doing all of `trip` twice leaves the same entries as doing it once. A delete may answer
-/// the second time that there was nothing, which is true by then.
-pub(super) fn repeatable(trip: &Trip) -> bool {
-    !trip
-        .ops()
-        .iter()
-        .any(|op| matches!(op, Op::Add { .. } | Op::Incr { .. }))
 }

@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
 
 pub(super) use self::address::SCHEMES;
-use self::commands::{failure, repeatable};
+use self::commands::failure;
 use super::connections::{Connections, Lease};
 use super::{Exchange, Store, StoreOptions};
 use crate::error::{ErrorKind, Result};
@@ -48,7 +48,9 @@ impl Redis {
             // The server had closed the idle connection. Nothing is lost by asking once more,
             // unless the trip might have arrived and must not be done twice.
             Err(error)
-                if error.kind() == ErrorKind::Unavailable && lease.reused && repeatable(trip) =>
+                if error.kind() == ErrorKind::Unavailable
+                    && lease.reused
+                    && trip.is_repeatable() =>
             {
                 let lease = self.connections.get(self.connect()).await?;
                 self.send(&lease, trip).await

@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use onetrip::{Builder, Cache, Clock, OnError, Serializer};
+use onetrip::{Builder, Cache, Clock, ErrorKind, OnError, Serializer};
 
+use super::memcached::{self, Life};
 use super::server::shared;
 use super::{Blob, Driver, Face, Outcome, Server};
 
@@ -73,6 +74,30 @@ impl Bed {
         Raw(self.open(self.builder().serializer(Serializer::Raw)))
     }
 
+    /// Whether the store can remove a prefix.
+    pub(crate) fn clears(&self) -> bool {
+        !self.url.starts_with("memcached")
+    }
+
+    /// Clears, and tells how many there were; where the store cannot, checks that it says so.
+    pub(crate) async fn clear(&self, cache: &Face) -> onetrip::Result<Option<u64>> {
+        if self.clears() {
+            return cache.clear().await.map(Some);
+        }
+        let error = cache.clear().await.expect_err("the store cannot do this");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(
+            error.to_string().contains("change the cache's prefix"),
+            "{error}"
+        );
+        Ok(None)
+    }
+
+    /// What a clear of so many entries tells.
+    pub(crate) fn cleared(&self, count: u64) -> Option<u64> {
+        self.clears().then_some(count)
+    }
+
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -98,8 +123,13 @@ impl Bed {
             assert!(!cache.contains(key).await?, "lives beyond {span:?}");
             return Ok(());
         }
-        let left = shared().milliseconds_left(&self.name(key)).expect("a TTL");
-        assert!(left <= span, "lives {left:?}, not {span:?}");
+        if self.is_memcached() && memcached::outlives(span) {
+            return self.assert_lives_on(cache, key).await;
+        }
+        let left = self.left(key).expect("a TTL");
+        // Memcached's own clock ticks in seconds, and counts from when it began.
+        let tick = Duration::from_secs(if self.is_memcached() { 2 } else { 0 });
+        assert!(left <= span + tick, "lives {left:?}, not {span:?}");
         // What a machine can stand still for, and less than any two spans in use differ by.
         assert!(left + Duration::from_secs(60) > span, "lives {left:?} only");
         Ok(())
@@ -111,10 +141,33 @@ impl Bed {
             self.clock
                 .advance(Duration::from_secs(1_000 * 365 * 24 * 60 * 60));
         } else {
-            assert_eq!(shared().milliseconds_left(&self.name(key)), None);
+            assert_eq!(self.left(key), None);
         }
         assert!(cache.contains(key).await?);
         Ok(())
+    }
+
+    fn is_memcached(&self) -> bool {
+        self.url.starts_with("memcached")
+    }
+
+    /// How long the entry of `key` lives yet, by what a server says.
+    fn left(&self, key: &str) -> Option<Duration> {
+        if !self.is_memcached() {
+            return shared().milliseconds_left(&self.name(key));
+        }
+        let servers = memcached::shared_by(&self.url);
+        let lives: Vec<_> = servers
+            .iter()
+            .filter_map(|server| server.life(&self.name(key)))
+            .collect();
+        let [life] = lives[..] else {
+            panic!("{key} is on {} of the servers", lives.len());
+        };
+        match life {
+            Life::ForEver => None,
+            Life::Seconds(left) => Some(Duration::from_secs(left)),
+        }
     }
 }
 
@@ -148,6 +201,18 @@ pub(crate) fn redis(test: &str) -> Bed {
 
 pub(crate) fn redis_unix(test: &str) -> Bed {
     Bed::new(shared().socket_url(), &slug(test), None)
+}
+
+pub(crate) fn memcached(test: &str) -> Bed {
+    Bed::new(memcached::one().url(), &slug(test), None)
+}
+
+pub(crate) fn memcached_unix(test: &str) -> Bed {
+    Bed::new(memcached::on_socket().url(), &slug(test), None)
+}
+
+pub(crate) fn memcached_two(test: &str) -> Bed {
+    Bed::new(memcached::two(), &slug(test), None)
 }
 
 pub(crate) fn own_redis(test: &str) -> Bed {

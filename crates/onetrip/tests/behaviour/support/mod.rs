@@ -2,12 +2,15 @@
 
 mod bed;
 mod face;
+mod memcached;
 mod server;
 
 pub(crate) use bed::{
-    Bed, Raw, memory, own_redis, own_redis_unix, redis, redis_unix, run_awaited, run_blocking,
+    Bed, Raw, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix, redis,
+    redis_unix, run_awaited, run_blocking,
 };
 pub(crate) use face::{Driver, Face};
+pub(crate) use memcached::{Memcached, one as memcached_server};
 pub(crate) use server::Server;
 
 use serde::de::{self, Deserialize, Deserializer};

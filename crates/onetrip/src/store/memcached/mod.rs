@@ -1,0 +1,136 @@
+//! Memcached over TCP or a Unix socket, by its meta protocol: one server, or several that share
+//! the keys.
+//!
+//! What Memcached cannot do is seen here alone: names that it does not take are hashed
+//! ([`name`]), times are whole seconds ([`Expiry`](crate::wire::memcached::Expiry)), and a prefix
+//! cannot be removed.
+
+mod address;
+mod commands;
+mod connection;
+mod name;
+mod node;
+mod pool;
+mod ring;
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use smallvec::SmallVec;
+
+pub(super) use self::address::SCHEMES;
+use self::node::Node;
+use self::ring::Ring;
+use super::guarded::Guarded;
+use super::{Exchange, Store, StoreOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::trip::{Op, Replies, Reply, Trip};
+use crate::url::StoreUrl;
+
+/// Servers that share the keys.
+#[derive(Debug)]
+struct Memcached {
+    /// Each with a breaker and owed deletes of its own: one that is down costs its keys alone.
+    servers: Vec<Guarded>,
+    ring: Ring,
+    label: Arc<str>,
+}
+
+/// What one server is asked, and where its answers belong in the whole trip.
+#[derive(Debug, Default)]
+struct Part {
+    trip: Trip,
+    places: SmallVec<[usize; 1]>,
+}
+
+/// Opens the store that a URL names.
+pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+    let addresses = address::addresses(url)?;
+    let servers = addresses
+        .iter()
+        .map(|address| {
+            let node = Arc::new(Node::new(address.clone(), options));
+            Guarded::new(node, options.clock.clone())
+        })
+        .collect();
+    let hosts: Vec<_> = addresses.iter().map(|address| address.on_ring()).collect();
+    Ok(Arc::new(Memcached {
+        servers,
+        ring: Ring::new(&hosts),
+        label: url.label().into(),
+    }))
+}
+
+impl Memcached {
+    /// Asks each server what belongs to it, side by side.
+    async fn answer(&self, trip: &Trip) -> Result<Replies> {
+        let mut replies: SmallVec<[Option<Reply>; 1]> = SmallVec::new();
+        let mut parts: Vec<Part> = self.servers.iter().map(|_| Part::default()).collect();
+        for (place, op) in trip.ops().iter().enumerate() {
+            if matches!(op, Op::Clear { .. }) {
+                replies.push(Some(Reply::Failed(self.no_clear())));
+                continue;
+            }
+            replies.push(None);
+            let server = self.ring.server(&name::key(op.name()));
+            if let Some(part) = parts.get_mut(server) {
+                part.trip.push(op.clone());
+                part.places.push(place);
+            }
+        }
+        let asked = self.servers.iter().zip(&parts);
+        let asked = asked.filter(|(_, part)| !part.trip.is_empty());
+        let answers = join_all(asked.map(async |(server, part)| {
+            let answers = match server.exchange(&part.trip) {
+                Exchange::Ready(replies) => replies,
+                // Its breaker has told already.
+                Exchange::Refused(error) => part.trip.failed(&error.logged()),
+                Exchange::Pending(answer) => answer
+                    .await
+                    .unwrap_or_else(|error| part.trip.failed(&error)),
+            };
+            (part, answers)
+        }));
+        for (part, answers) in answers.await {
+            for (place, answer) in part.places.iter().zip(answers) {
+                if let Some(reply) = replies.get_mut(*place) {
+                    *reply = Some(answer);
+                }
+            }
+        }
+        let unanswered = || Reply::Failed(Error::new(ErrorKind::Unavailable, "no answer"));
+        Ok(replies
+            .into_iter()
+            .map(|reply| reply.unwrap_or_else(unanswered))
+            .collect())
+    }
+
+    fn no_clear(&self) -> Error {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} cannot remove the entries of one prefix; change the cache's prefix and let the old entries expire, or flush the whole server with its own tools",
+                self.label
+            ),
+        )
+    }
+}
+
+impl Store for Memcached {
+    fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
+        match &self.servers[..] {
+            [server] if !trip.ops().iter().any(|op| matches!(op, Op::Clear { .. })) => {
+                server.exchange(trip)
+            }
+            _ => Exchange::Pending(Box::pin(self.answer(trip))),
+        }
+    }
+
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    fn label(&self) -> Arc<str> {
+        Arc::clone(&self.label)
+    }
+}

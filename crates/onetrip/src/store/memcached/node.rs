@@ -1,0 +1,205 @@
+//! One server: what a trip to it takes.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use super::address::Address;
+use super::commands::{self, Asked};
+use super::connection::{Broken, Connection};
+use super::name;
+use super::pool::Pool;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key;
+use crate::store::runtimes::ByRuntime;
+use crate::store::{Exchange, Store, StoreOptions};
+use crate::trip::{Op, Replies, Reply, Trip};
+use crate::wire::memcached::{Answer, Command};
+
+/// How often an increment is tried whose number others change meanwhile. Each time one of them
+/// gets ahead.
+const TRIES: usize = 100;
+
+/// One server.
+#[derive(Debug)]
+pub(super) struct Node {
+    address: Address,
+    label: Arc<str>,
+    pools: ByRuntime<Pool>,
+    connect_timeout: Duration,
+    trip_timeout: Duration,
+}
+
+impl Node {
+    pub(super) fn new(address: Address, options: &StoreOptions) -> Self {
+        Self {
+            label: address.to_string().into(),
+            address,
+            pools: ByRuntime::new(),
+            connect_timeout: options.connect_timeout,
+            trip_timeout: options.trip_timeout,
+        }
+    }
+
+    async fn answer(&self, trip: &Trip) -> Result<Replies> {
+        let began = Instant::now();
+        let pool = self.pools.get(Pool::new);
+        let Some(_turn) = pool.turn(self.trip_timeout).await else {
+            return Err(self.timed_out());
+        };
+        let patience = self.trip_timeout.saturating_sub(began.elapsed());
+        if let Some(connection) = pool.take() {
+            match self.make(&pool, connection, trip, patience).await {
+                // The server closed the idle connection just now. Nothing is lost by asking once
+                // more, unless the trip might have arrived and must not be done twice.
+                Err(error) if error.kind() == ErrorKind::Unavailable && trip.is_repeatable() => {}
+                answer => return answer,
+            }
+        }
+        let connection = self.connect().await?;
+        self.make(&pool, connection, trip, patience).await
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        match timeout(self.connect_timeout, Connection::open(&self.address)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.failure(Broken::Io(error))),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Makes the trip by `connection`, which goes to the pool if it is still of use.
+    async fn make(
+        &self,
+        pool: &Pool,
+        mut connection: Connection,
+        trip: &Trip,
+        patience: Duration,
+    ) -> Result<Replies> {
+        match timeout(patience, self.ask(&mut connection, trip)).await {
+            Ok(Ok(replies)) => {
+                pool.put(connection);
+                Ok(replies)
+            }
+            Ok(Err(broken)) => Err(self.failure(broken)),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    async fn ask(&self, connection: &mut Connection, trip: &Trip) -> Result<Replies, Broken> {
+        let mut replies = Replies::with_capacity(trip.len());
+        let mut rest = trip.ops();
+        // All goes out at once up to an increment, which takes a second step.
+        while !rest.is_empty() {
+            let increment = rest.iter().position(|op| matches!(op, Op::Incr { .. }));
+            let (ops, after) = rest.split_at(increment.map_or(rest.len(), |at| at + 1));
+            let asked: Vec<_> = ops.iter().map(|op| Asked::new(op, now())).collect();
+            let commands: Vec<_> = asked.iter().filter_map(Asked::command).collect();
+            let mut answers = connection.exchange(&commands).await?.into_iter();
+            let mut stale = Vec::new();
+            for asked in &asked {
+                let answer = asked.command().and_then(|_| answers.next());
+                let reply = match (asked.op, answer) {
+                    (Op::Incr { name, delta }, Some(looked)) => {
+                        self.add(connection, name, *delta, looked).await?
+                    }
+                    (_, answer) => commands::reply(&self.label, asked, answer)?,
+                };
+                let later = trip.ops().get(replies.len() + 1..).unwrap_or_default();
+                if asked.leaves_stale(&reply, later) {
+                    stale.push((&*asked.key, Command::Delete));
+                }
+                replies.push(reply);
+            }
+            if !stale.is_empty() {
+                connection.exchange(&stale).await?;
+            }
+            rest = after;
+        }
+        Ok(replies)
+    }
+
+    /// Adds to the number that was `looked` at, or to what it has become meanwhile.
+    async fn add(
+        &self,
+        connection: &mut Connection,
+        name: &Bytes,
+        delta: i64,
+        mut looked: Answer,
+    ) -> Result<Reply, Broken> {
+        let key = &*name::key(name);
+        for _ in 0..TRIES {
+            let sum = match commands::sum(&self.label, name, delta, looked)? {
+                Ok(sum) => sum,
+                Err(reply) => return Ok(reply),
+            };
+            let answers = connection.exchange(&[(key, sum.command(now()))]).await?;
+            if let Some(reply) = sum.reply(&self.label, answers)? {
+                return Ok(reply);
+            }
+            let answers = connection.exchange(&[(key, Command::Look)]).await?;
+            looked = commands::only(answers)?;
+        }
+        Ok(Reply::Failed(Error::new(
+            ErrorKind::Refused,
+            format!(
+                "others changed {:?} on {} each of the {TRIES} times that it was added to; try again",
+                key::display(name),
+                self.label
+            ),
+        )))
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::new(
+            ErrorKind::Timeout,
+            format!(
+                "{} did not answer in time; see connect_timeout and trip_timeout",
+                self.label
+            ),
+        )
+    }
+
+    fn failure(&self, broken: Broken) -> Error {
+        match broken {
+            Broken::Io(error) => Error::with_source(
+                ErrorKind::Unavailable,
+                format!(
+                    "{} cannot be reached; is the server running, and the URL right? ({error})",
+                    self.label
+                ),
+                error,
+            ),
+            Broken::Nonsense(nonsense) => Error::with_source(
+                ErrorKind::Unavailable,
+                format!(
+                    "{} answered what the protocol does not allow ({nonsense}); is it a Memcached server?",
+                    self.label
+                ),
+                nonsense,
+            ),
+        }
+    }
+}
+
+/// Seconds of Unix time.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+impl Store for Node {
+    fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
+        Exchange::Pending(Box::pin(self.answer(trip)))
+    }
+
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    fn label(&self) -> Arc<str> {
+        Arc::clone(&self.label)
+    }
+}

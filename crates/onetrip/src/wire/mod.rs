@@ -1,0 +1,4 @@
+//! Protocols that are our own: pure functions from operations to bytes, and from bytes to answers.
+
+#[cfg(feature = "memcached")]
+pub(crate) mod memcached;
