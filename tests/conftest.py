@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 import onetrip
 from tests.servers import RedisServer
@@ -27,6 +28,16 @@ STORES = ["memory", "redis"]
 PREFIX = "test"
 
 _names = itertools.count()
+
+# The machine may be busy with something else, so nothing is measured in seconds. A fixture's store
+# may be shared by the examples of one test: they write what they read.
+settings.register_profile(
+    "onetrip",
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("onetrip")
 
 
 @pytest.fixture(scope="session")
