@@ -72,7 +72,7 @@ pub struct StoreOptions {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the scheme or one of the
+/// [`ErrorKind::Configuration`] if the scheme or one of the
 /// URL's options is unknown; the message names those that exist.
 pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let url = StoreUrl::parse(url)?;
