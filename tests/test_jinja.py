@@ -419,6 +419,11 @@ class TestMistakes:
         with pytest.raises(ConfigurationError, match="the name of a fragment"):
             page(f"{{% cache 60, {name} %}}x{{% endcache %}}")
 
+    @pytest.mark.parametrize("vary_on", ["missing", "note.missing", "1, missing"])
+    def test_a_variable_that_is_not_defined(self, page: Page, vary_on: str) -> None:
+        with pytest.raises(ConfigurationError, match="varies on a variable that is not defined"):
+            page(f'{{% cache 60, "fragment", {vary_on} %}}text{{% endcache %}}', note={})
+
     @pytest.mark.parametrize("is_async", [False, True])
     def test_no_cache(self, *, is_async: bool) -> None:
         environment = jinja2.Environment(

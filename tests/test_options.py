@@ -18,13 +18,13 @@ from onetrip import (
     StoreUnavailableError,
 )
 from tests.calls import CALLS
+from tests.servers import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import OpenCache, Raw
-    from tests.servers import RedisServer
 
 OPTIONS = (
     "prefix, timeout, serializer, secret, compression, compression_min, on_error, "
@@ -140,6 +140,34 @@ class TestTheUrl:
             Cache(url).get("a")
         messages.extend(map(repr, seen.records))
         assert "hunter2" not in " ".join(messages)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://ann:hunter2@127.0.0.1:1",
+            "redis://:hunter2@127.0.0.1:1/3",
+            "rediss://ann:hunter2@127.0.0.1:1",
+            "redis+unix://ann:hunter2@localhost/none.sock?db=2",
+            "redis+unix://:hunter2@/none.sock",
+        ],
+    )
+    def test_nor_does_a_log_or_a_failed_trip(
+        self, url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        said = [repr(Cache(url)), Cache(url).scope()]
+        cache = Cache(url)
+        with caplog.at_level(logging.DEBUG), cache.watch() as seen:
+            for _ in range(5):
+                cache.get("a")
+                cache.delete("a")
+        assert seen.records
+        said += [repr(record) + record.store for record in seen.records]
+        for path in ("/x", "?db=x", "?nothing=1", "#x", "@", ":x"):
+            with pytest.raises((ConfigurationError, StoreError)) as caught:
+                Cache(url + path, on_error="raise").get("a")
+            said += [str(caught.value), repr(caught.value.__cause__)]
+        said += [record.getMessage() for record in caplog.records]
+        assert "hunter2" not in " ".join(map(str, said))
 
     @pytest.mark.parametrize("url", [5, b"memory://", ["memory://"]], ids=repr)
     def test_is_a_string(self, url: Any) -> None:
@@ -345,6 +373,44 @@ class TestOnError:
         cache.set("a", "text")
         with pytest.raises(ValueError, match="does not hold an integer"):
             cache.incr("a")
+
+
+class TestTheBreaker:
+    """A server that fails again and again is not asked for a while."""
+
+    def test_makes_no_trips_and_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        with RedisServer() as server:
+            cache = Cache(server.url)
+            cache.set("a", 1)
+            server.stop()
+            cache.reset_stats()
+            caplog.clear()
+            with cache.watch() as seen:
+                for _ in range(20):
+                    assert cache.get("a", "miss") == "miss"
+            stats = cache.stats()
+            # Three failures open it; few of the others are tries.
+            assert 3 <= seen.trips == stats.trips < 20
+            assert (stats.misses, stats.errors) == (20, 20)
+            told = [record.getMessage() for record in caplog.records]
+            assert all(record.name.startswith("onetrip") for record in caplog.records)
+            assert sum("is not asked for" in message for message in told) == 1
+            assert len(told) <= 3
+            strict = Cache(server.url, on_error="raise")
+            errors = set()
+            for _ in range(20):
+                with pytest.raises(StoreUnavailableError) as caught:
+                    strict.get("a")
+                errors.add(str(caught.value))
+            assert any("is not asked, since it failed just now" in error for error in errors)
+            caplog.clear()
+            server.start()
+            while cache.get("a") is None:
+                cache.set("a", 2)
+            told = [record.getMessage() for record in caplog.records]
+            assert [message for message in told if "answers again" in message] == [
+                f"{server.url} answers again"
+            ]
 
 
 class TestTooLarge:
