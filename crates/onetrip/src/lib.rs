@@ -42,6 +42,7 @@
 //!
 //! # Features
 //!
+//! - `disk` (default, on Unix): the store `disk:///folder`.
 //! - `redis` (default): the stores `redis://`, `rediss://` and `redis+unix://`.
 //! - `memcached` (default): the stores `memcached://` and `memcached+unix://`.
 

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "redis")]
 mod connections;
+#[cfg(all(feature = "disk", unix))]
+mod disk;
 #[cfg(feature = "_remote")]
 mod guarded;
 #[cfg(feature = "memcached")]
@@ -78,6 +80,8 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let url = StoreUrl::parse(url)?;
     match url.scheme() {
         "memory" => memory::open(url.of_one_host()?, options),
+        #[cfg(all(feature = "disk", unix))]
+        "disk" => disk::open(url.of_one_host()?, options),
         #[cfg(feature = "redis")]
         scheme if redis::SCHEMES.contains(&scheme) => {
             let server = redis::open(url.of_one_host()?, options)?;
@@ -94,6 +98,8 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
 pub fn schemes() -> Vec<&'static str> {
     [
         &["memory"][..],
+        #[cfg(all(feature = "disk", unix))]
+        &["disk"],
         #[cfg(feature = "redis")]
         redis::SCHEMES,
         #[cfg(feature = "memcached")]

@@ -18,6 +18,7 @@ macro_rules! on_every_store {
     ($($test:ident),* $(,)?) => {
         mod on {
             expand!(memory, crate::support::memory, $($test),*);
+            expand!(disk, crate::support::disk, $($test),*);
             expand!(redis, crate::support::redis, $($test),*);
             expand!(redis_unix, crate::support::redis_unix, $($test),*);
             expand!(memcached, crate::support::memcached, $($test),*);
@@ -62,6 +63,7 @@ mod support;
 
 mod bad_entries;
 mod configuration;
+mod disk;
 mod failures;
 mod isolation;
 mod keys;

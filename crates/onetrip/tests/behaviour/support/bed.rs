@@ -7,7 +7,7 @@ use onetrip::{Builder, Cache, Clock, ErrorKind, OnError, Serializer};
 
 use super::memcached::{self, Life};
 use super::server::shared;
-use super::{Blob, Driver, Face, Outcome, Server};
+use super::{Blob, Driver, Face, Folder, Outcome, Server};
 
 /// Long enough for a machine that builds something else meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,6 +19,7 @@ pub(crate) struct Bed {
     prefix: String,
     blocking: bool,
     own: Option<Server>,
+    folder: Option<Folder>,
     clock: Clock,
     /// A shared memory store ends with the last of its caches; this one lasts as long as the test.
     keeper: OnceLock<Cache>,
@@ -31,6 +32,7 @@ impl Bed {
             prefix: prefix.to_owned(),
             blocking: false,
             own,
+            folder: None,
             clock: Clock::manual(),
             keeper: OnceLock::new(),
         }
@@ -64,7 +66,7 @@ impl Bed {
         }
     }
 
-    /// What moves the time of scopes on, and of entries in a memory store.
+    /// What moves the time of scopes on, and of entries in a local store.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -193,6 +195,13 @@ fn slug(test: &str) -> String {
 pub(crate) fn memory(test: &str) -> Bed {
     let name = slug(test);
     Bed::new(format!("memory://{name}"), &name, None)
+}
+
+pub(crate) fn disk(test: &str) -> Bed {
+    let folder = Folder::new();
+    let mut bed = Bed::new(folder.url(), &slug(test), None);
+    bed.folder = Some(folder);
+    bed
 }
 
 pub(crate) fn redis(test: &str) -> Bed {

@@ -2,14 +2,16 @@
 
 mod bed;
 mod face;
+mod folder;
 mod memcached;
 mod server;
 
 pub(crate) use bed::{
-    Bed, Raw, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix, redis,
-    redis_unix, run_awaited, run_blocking,
+    Bed, Raw, disk, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix,
+    redis, redis_unix, run_awaited, run_blocking,
 };
 pub(crate) use face::{Driver, Face};
+pub(crate) use folder::Folder;
 pub(crate) use memcached::{Memcached, one as memcached_server};
 pub(crate) use server::Server;
 
