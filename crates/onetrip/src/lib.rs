@@ -44,6 +44,7 @@
 //!
 //! - `redis` (default): the stores `redis://`, `rediss://` and `redis+unix://`.
 //! - `memcached` (default): the stores `memcached://` and `memcached+unix://`.
+//! - `kyoto` (default): the store `kt://`, a Kyoto Tycoon server.
 
 pub mod blocking;
 #[cfg(feature = "_remote")]

@@ -166,11 +166,6 @@ impl Columns {
                 String::from_utf8_lossy(&text).into_owned()
             })
     }
-
-    /// The bytes of the columns, as they came.
-    pub(crate) fn body<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
-        buffer.get(self.body.clone()).unwrap_or_default()
-    }
 }
 
 fn decoded(encoding: Encoding, text: &[u8]) -> Result<Cow<'_, [u8]>, Stop> {

@@ -5,6 +5,8 @@ mod face;
 mod memcached;
 mod server;
 
+#[cfg(kt_url)]
+pub(crate) use bed::kyoto;
 pub(crate) use bed::{
     Bed, Raw, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix, redis,
     redis_unix, run_awaited, run_blocking,
