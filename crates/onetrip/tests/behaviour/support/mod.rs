@@ -2,6 +2,8 @@
 
 mod bed;
 mod face;
+#[cfg(kt_url)]
+mod kyoto;
 mod memcached;
 mod server;
 
@@ -11,6 +13,8 @@ pub(crate) use bed::{
     Bed, Raw, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix, redis,
     redis_unix, run_awaited, run_blocking,
 };
+#[cfg(kt_url)]
+pub(crate) use bed::kyoto;
 pub(crate) use face::{Driver, Face};
 pub(crate) use memcached::{Memcached, one as memcached_server};
 pub(crate) use server::Server;
