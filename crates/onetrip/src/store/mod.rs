@@ -6,12 +6,16 @@ mod connections;
 mod disk;
 #[cfg(feature = "_remote")]
 mod guarded;
+#[cfg(feature = "kyoto")]
+mod kyoto;
 #[cfg(feature = "memcached")]
 mod memcached;
 mod memory;
+#[cfg(any(feature = "kyoto", feature = "memcached"))]
+mod pool;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(feature = "memcached")]
+#[cfg(any(feature = "kyoto", feature = "memcached"))]
 mod runtimes;
 mod slow;
 
@@ -21,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "kyoto", feature = "redis"))]
 use self::guarded::Guarded;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -89,6 +93,11 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         }
         #[cfg(feature = "memcached")]
         scheme if memcached::SCHEMES.contains(&scheme) => memcached::open(&url, options),
+        #[cfg(feature = "kyoto")]
+        scheme if kyoto::SCHEMES.contains(&scheme) => {
+            let server = kyoto::open(url.of_one_host()?, options)?;
+            Ok(Arc::new(Guarded::new(server, options.clock.clone())))
+        }
         _ => Err(url.unknown_scheme(&schemes())),
     }
 }
@@ -104,6 +113,8 @@ pub fn schemes() -> Vec<&'static str> {
         redis::SCHEMES,
         #[cfg(feature = "memcached")]
         memcached::SCHEMES,
+        #[cfg(feature = "kyoto")]
+        kyoto::SCHEMES,
     ]
     .concat()
 }

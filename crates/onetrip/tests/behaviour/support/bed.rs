@@ -155,6 +155,10 @@ impl Bed {
 
     /// How long the entry of `key` lives yet, by what a server says.
     fn left(&self, key: &str) -> Option<Duration> {
+        #[cfg(kt_url)]
+        if self.url == super::kyoto::URL {
+            return super::kyoto::left(&self.name(key));
+        }
         if !self.is_memcached() {
             return shared().milliseconds_left(&self.name(key));
         }
@@ -222,6 +226,14 @@ pub(crate) fn memcached_unix(test: &str) -> Bed {
 
 pub(crate) fn memcached_two(test: &str) -> Bed {
     Bed::new(memcached::two(), &slug(test), None)
+}
+
+#[cfg(kt_url)]
+pub(crate) fn kyoto(test: &str) -> Bed {
+    // The server outlives the run: what an earlier one left there is not this one's.
+    let run = super::kyoto::run();
+    let prefix = format!("{run}-{}", slug(test));
+    Bed::new(super::kyoto::URL.into(), &prefix, None)
 }
 
 pub(crate) fn own_redis(test: &str) -> Bed {
