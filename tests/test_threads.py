@@ -1,0 +1,358 @@
+"""Laws 4 and 5 under threads, tasks and forks: the right answer to the right caller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onetrip import Cache
+from tests.servers import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
+    from tests.conftest import OpenCache
+
+THREADS = 8
+
+
+def together(work: Callable[[int], object], threads: int = THREADS) -> None:
+    """Run `work` in so many threads, which begin at once; raise what one of them raised."""
+    barrier = threading.Barrier(threads)
+
+    def begin(number: int) -> object:
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(begin, number) for number in range(threads)]:
+            future.result()
+
+
+class TestManyThreads:
+    def test_get_their_own_answers(self, cache: Cache) -> None:
+        def work(number: int) -> None:
+            chance = random.Random(number)
+            expected: dict[str, Any] = {}
+            keys = [f"{number}:{key}" for key in range(10)]
+            for turn in range(100):
+                key, value = chance.choice(keys), [number, turn, "x" * chance.randrange(2000)]
+                scopes: list[AbstractContextManager[object]] = [
+                    cache.scope(),
+                    cache.preload(keys),
+                    contextlib.nullcontext(),
+                ]
+                with chance.choice(scopes):
+                    if chance.random() < 0.3:
+                        assert cache.delete(key) is (expected.pop(key, None) is not None)
+                    else:
+                        cache.set(key, value)
+                        expected[key] = value
+                    assert cache.get_many(keys) == expected
+                assert cache.get_many(keys) == expected
+
+        together(work)
+        assert cache.stats().errors == cache.stats().bad_entries == 0
+
+    def test_lose_no_count(self, cache: Cache) -> None:
+        cache.set("n", 0)
+        added: list[bool] = []
+
+        def work(number: int) -> None:
+            for turn in range(100):
+                cache.incr("n")
+                added.append(cache.add(f"only one:{turn}", number))
+
+        together(work)
+        assert cache["n"] == THREADS * 100
+        assert sum(added) == 100
+
+    def test_share_no_scope(self, cache: Cache, open_cache: OpenCache) -> None:
+        other = open_cache()
+        barrier = threading.Barrier(THREADS)
+
+        def work(number: int) -> None:
+            with cache.preload("a"):
+                cache.set("a", number)
+                # Now each of them has a write that waits.
+                barrier.wait()
+                assert cache["a"] == number
+                assert "a" not in other
+                barrier.wait()
+            barrier.wait()
+            assert cache["a"] == other["a"]
+
+        together(work)
+
+    def test_share_no_scope_of_tasks(self, cache: Cache) -> None:
+        async def page(number: int) -> None:
+            with cache.preload(f"{number}"):
+                for turn in range(5):
+                    cache.set("shared", (number, turn))
+                    await asyncio.sleep(0)
+                    assert cache["shared"] == (number, turn)
+
+        async def pages() -> None:
+            await asyncio.gather(*map(page, range(10)))
+
+        together(lambda _: asyncio.run(pages()))
+
+    def test_of_a_generator_finish_each_others_scopes(self, cache: Cache) -> None:
+        def page(number: int) -> Generator[int, None, None]:
+            with cache.preload(f"{number}"):
+                cache.set(f"{number}", number)
+                yield cache[f"{number}"]
+                yield number
+
+        pages = [page(number) for number in range(THREADS)]
+        together(lambda number: next(pages[number]))
+        # By another thread than the one that began it.
+        together(lambda number: pages[number - 1].close())
+        assert cache.get_many(map(str, range(THREADS))) == {
+            str(number): number for number in range(THREADS)
+        }
+        with cache.watch() as seen:
+            cache.get("0")
+            cache.get("0")
+        assert seen.trips == 2
+
+    def test_may_close_the_cache_meanwhile(self, cache: Cache) -> None:
+        def work(number: int) -> None:
+            for turn in range(50):
+                if number == 0:
+                    cache.close()
+                cache.set(f"{number}", turn)
+                assert cache[f"{number}"] == turn
+
+        together(work)
+        assert cache.stats().errors == 0
+
+    def test_may_open_and_drop_caches(self, store_url: str) -> None:
+        keep = Cache(store_url)
+
+        def work(number: int) -> None:
+            for turn in range(20):
+                cache = Cache(store_url)
+                cache.set(f"{number}", turn)
+                with cache.scope():
+                    assert cache[f"{number}"] == turn
+                del cache
+
+        together(work)
+        assert keep.get_many(map(str, range(THREADS))) == {str(n): 19 for n in range(THREADS)}
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server to stop and to count the connections of."""
+    with RedisServer() as server:
+        yield server
+
+
+def connections(server: RedisServer) -> int:
+    """How many were opened so far, our own among them."""
+    return int(server.admin.info("stats")["total_connections_received"])
+
+
+class TestConnections:
+    def test_are_no_more_than_threads_at_once(self, own_server: RedisServer) -> None:
+        cache = Cache(own_server.url, on_error="raise")
+        before = connections(own_server)
+        for _ in range(125):
+            together(lambda number: cache.get(f"{number}"))
+        assert 1 <= connections(own_server) - before <= THREADS
+
+    def test_are_one_for_one_thread(self, own_server: RedisServer) -> None:
+        cache = Cache(own_server.url, on_error="raise")
+        before = connections(own_server)
+        for number in range(100):
+            thread = threading.Thread(target=cache.get, args=(f"{number}",))
+            thread.start()
+            thread.join()
+            with cache.preload("a", "b"):
+                cache.set("a", 1)
+        assert connections(own_server) - before == 1
+
+    def test_are_closed_on_demand(self, own_server: RedisServer) -> None:
+        cache = Cache(own_server.url, on_error="raise")
+        together(lambda _: cache.get("a"))
+        cache.close()
+        cache.get("a")
+        # The server sees the end of a connection soon, or later than the question of another.
+        asked = (len(own_server.admin.client_list()) for _ in range(10_000))
+        assert any(clients == 2 for clients in asked)
+
+    def test_others_run_while_one_waits(self, own_server: RedisServer) -> None:
+        # The server sleeps until another thread wakes it, and while the interpreter is given up
+        # by nothing but waiting, that thread can run only if the trip lets it.
+        cache = Cache(own_server.url, on_error="raise", trip_timeout=60)
+        cache.set("a", 1)
+        assert own_server._process is not None
+        pid = own_server._process.pid
+        ready, go = threading.Event(), threading.Lock()
+        go.acquire()
+
+        def wake() -> None:
+            ready.set()
+            go.acquire()
+            os.kill(pid, signal.SIGCONT)
+
+        waker = threading.Thread(target=wake)
+        waker.start()
+        ready.wait()
+        interval = sys.getswitchinterval()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            sys.setswitchinterval(1000)
+            go.release()
+            found = cache["a"]
+        finally:
+            sys.setswitchinterval(interval)
+            os.kill(pid, signal.SIGCONT)
+            waker.join()
+        assert found == 1
+
+
+def in_a_child(work: Callable[[], object]) -> int:
+    """Start a child that does `work` and tells by its exit code whether it could."""
+    with warnings.catch_warnings():
+        # Newer versions of Python warn of forks among threads; servers do so all the same.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child:
+        return child
+    # A child that hangs is one that fails.
+    signal.alarm(60)
+    code = 1
+    try:
+        work()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def succeed(children: list[int]) -> None:
+    """Wait for all of them; fail if one of them did."""
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert codes == [0] * len(children)
+
+
+class TestForks:
+    def test_share_no_connection(self, own_server: RedisServer) -> None:
+        cache = Cache(own_server.url, on_error="raise")
+        cache.set("a", 1)
+
+        def ask(who: str) -> None:
+            for number in range(20):
+                assert f"{who}:{number}" not in cache
+
+        # redis-py has no types for this.
+        with own_server.admin.monitor() as monitor:  # type: ignore[no-untyped-call]
+            children = [in_a_child(functools.partial(ask, f"child{n}")) for n in range(3)]
+            ask("parent")
+            succeed(children)
+            assert not cache.get("the end")
+            ports: dict[str, set[str]] = {}
+            for command in monitor.listen():
+                words = command["command"].split()
+                if words[-1] == "end":
+                    break
+                if words[0] == "GET":
+                    ports.setdefault(words[1].split(":")[0], set()).add(command["client_port"])
+        assert sorted(ports) == ["child0", "child1", "child2", "parent"]
+        # One connection each, and each another.
+        assert [len(own) for own in ports.values()] == [1, 1, 1, 1]
+        assert len(set.union(*ports.values())) == 4
+
+    def test_go_on_among_threads(self, cache: Cache) -> None:
+        cache.set_many({str(number): [number] for number in range(50)})
+        stop = threading.Event()
+        turns = [0] * 4
+
+        def read() -> None:
+            with cache.preload(map(str, range(0, 50, 7))):
+                cache.set(f"by {os.getpid()}", "child or parent")
+                for key in range(50):
+                    assert cache[str(key)] == [key]
+
+        def keep_reading(number: int) -> None:
+            while not stop.is_set():
+                read()
+                turns[number] += 1
+
+        def all_went_on(readers: list[Future[None]], before: list[int]) -> bool:
+            now = zip(turns, before, readers, strict=True)
+            return all(turn > then or reader.done() for turn, then, reader in now)
+
+        with ThreadPoolExecutor(4) as pool:
+            readers = [pool.submit(keep_reading, number) for number in range(4)]
+            try:
+                for _ in range(5):
+                    succeed([in_a_child(lambda: together(lambda _: read(), 2)) for _ in range(2)])
+                    before = list(turns)
+                    while not all_went_on(readers, before):
+                        stop.wait(0.001)
+            finally:
+                stop.set()
+            for reader in readers:
+                reader.result()
+        assert cache.stats().errors == 0
+
+    def test_within_a_scope_leave_its_writes_to_each(self, cache: Cache, store_url: str) -> None:
+        # In its own memory a child leaves nothing to its parent; a server hears both.
+        shared = store_url.startswith("redis")
+        with cache.scope():
+            cache.set("before", 1)
+
+            def work() -> None:
+                assert cache["before"] == 1
+                cache.set("within", 2)
+                cache.delete("before")
+                cache.add("at once", 3)
+
+            succeed([in_a_child(work)])
+            assert cache["before"] == 1
+            assert "within" not in cache
+            assert ("at once" in cache) is shared
+        assert cache["before"] == 1
+        assert "within" not in cache
+
+    def test_of_forks(self, cache: Cache) -> None:
+        cache.set("a", 1)
+
+        def work() -> None:
+            assert cache["a"] == 1
+            succeed([in_a_child(lambda: cache["a"])])
+            assert cache["a"] == 1
+
+        succeed([in_a_child(work)])
+        assert cache["a"] == 1
+
+    def test_that_close_the_cache_leave_the_parents_connection(
+        self, own_server: RedisServer
+    ) -> None:
+        cache = Cache(own_server.url, on_error="raise")
+        cache.set("a", 1)
+        before = connections(own_server)
+
+        def work() -> None:
+            cache.close()
+            assert cache["a"] == 1
+            cache.close()
+
+        succeed([in_a_child(work)])
+        assert cache["a"] == 1
+        assert connections(own_server) - before == 1
