@@ -8,12 +8,12 @@ mod kyoto;
 mod memcached;
 mod server;
 
+#[cfg(kt_url)]
+pub(crate) use bed::kyoto;
 pub(crate) use bed::{
     Bed, Raw, disk, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix,
     redis, redis_unix, run_awaited, run_blocking,
 };
-#[cfg(kt_url)]
-pub(crate) use bed::kyoto;
 pub(crate) use face::{Driver, Face};
 pub(crate) use folder::Folder;
 pub(crate) use memcached::{Memcached, one as memcached_server};
