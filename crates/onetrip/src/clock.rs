@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A point of monotonic time, in microseconds since the process began to look.
 ///
@@ -29,7 +29,7 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Where a cache reads the time: the system's monotonic clock, or one that a test moves by hand.
+/// Where a cache reads the time: the system's clocks, or one that a test moves by hand.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,7 +48,7 @@ fn micros(span: Duration) -> u64 {
 pub struct Clock(Option<Arc<AtomicU64>>);
 
 impl Clock {
-    /// The system's monotonic clock.
+    /// The system's clocks: monotonic within this process, the wall's for what it shares.
     #[must_use]
     pub fn system() -> Self {
         Self(None)
@@ -74,6 +74,21 @@ impl Clock {
         match &self.0 {
             None => Moment(micros(BEGAN.elapsed())),
             Some(now) => Moment(now.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// The wall clock's time, as the span since 1970 began (UTC). A manual clock begins there, and
+    /// goes as far as it was moved.
+    ///
+    /// Entries that several processes share, or that outlive one, expire by it: setting the clock
+    /// of the machine shifts their end.
+    #[must_use]
+    pub fn wall(&self) -> Duration {
+        match &self.0 {
+            None => SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default(),
+            Some(now) => Duration::from_micros(now.load(Ordering::SeqCst)),
         }
     }
 }

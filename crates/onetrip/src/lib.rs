@@ -42,8 +42,10 @@
 //!
 //! # Features
 //!
+//! - `disk` (default, on Unix): the store `disk:///folder`.
 //! - `redis` (default): the stores `redis://`, `rediss://` and `redis+unix://`.
 //! - `memcached` (default): the stores `memcached://` and `memcached+unix://`.
+//! - `kyoto` (default): the store `kt://`, a Kyoto Tycoon server.
 
 pub mod blocking;
 #[cfg(feature = "_remote")]

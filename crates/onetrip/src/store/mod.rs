@@ -2,14 +2,20 @@
 
 #[cfg(feature = "redis")]
 mod connections;
+#[cfg(all(feature = "disk", unix))]
+mod disk;
 #[cfg(feature = "_remote")]
 mod guarded;
+#[cfg(feature = "kyoto")]
+mod kyoto;
 #[cfg(feature = "memcached")]
 mod memcached;
 mod memory;
+#[cfg(any(feature = "kyoto", feature = "memcached"))]
+mod pool;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(feature = "memcached")]
+#[cfg(any(feature = "kyoto", feature = "memcached"))]
 mod runtimes;
 mod slow;
 
@@ -19,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "kyoto", feature = "redis"))]
 use self::guarded::Guarded;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -78,6 +84,8 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let url = StoreUrl::parse(url)?;
     match url.scheme() {
         "memory" => memory::open(url.of_one_host()?, options),
+        #[cfg(all(feature = "disk", unix))]
+        "disk" => disk::open(url.of_one_host()?, options),
         #[cfg(feature = "redis")]
         scheme if redis::SCHEMES.contains(&scheme) => {
             let server = redis::open(url.of_one_host()?, options)?;
@@ -85,6 +93,11 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         }
         #[cfg(feature = "memcached")]
         scheme if memcached::SCHEMES.contains(&scheme) => memcached::open(&url, options),
+        #[cfg(feature = "kyoto")]
+        scheme if kyoto::SCHEMES.contains(&scheme) => {
+            let server = kyoto::open(url.of_one_host()?, options)?;
+            Ok(Arc::new(Guarded::new(server, options.clock.clone())))
+        }
         _ => Err(url.unknown_scheme(&schemes())),
     }
 }
@@ -94,10 +107,14 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
 pub fn schemes() -> Vec<&'static str> {
     [
         &["memory"][..],
+        #[cfg(all(feature = "disk", unix))]
+        &["disk"],
         #[cfg(feature = "redis")]
         redis::SCHEMES,
         #[cfg(feature = "memcached")]
         memcached::SCHEMES,
+        #[cfg(feature = "kyoto")]
+        kyoto::SCHEMES,
     ]
     .concat()
 }

@@ -1,4 +1,6 @@
 //! Protocols that are our own: pure functions from operations to bytes, and from bytes to answers.
 
+#[cfg(feature = "kyoto")]
+pub(crate) mod kyoto;
 #[cfg(feature = "memcached")]
 pub(crate) mod memcached;

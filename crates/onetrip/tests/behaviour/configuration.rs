@@ -33,6 +33,7 @@ fn an_unknown_scheme_is_told_which_there_are() {
             "valkey://",
             "memcached://",
             "memcached+unix://",
+            "kt://",
         ],
     );
 }
@@ -60,6 +61,8 @@ fn an_unknown_option_is_told_which_there_are() {
         &["ca", "ssl_ca_certs", "ssl_keyfile"],
     );
     assert_refused("memcached://localhost?db=1", &["db", "none"]);
+    assert_refused("kt://localhost?db=1", &["db", "none"]);
+    assert_refused("kt://me:secret@localhost", &["user", "password"]);
     // Of TLS alone.
     assert_refused("redis://localhost?ssl_ca_certs=x", &["ssl_ca_certs"]);
 }
@@ -86,6 +89,9 @@ fn a_value_of_an_option_is_told_what_is_expected() {
     }
     assert_refused("redis://localhost/notes", &["redis://host/0"]);
     assert_refused("redis://localhost/0/1", &["redis://host/0"]);
+    for path in ["x", "-1", "65536", "0/1"] {
+        assert_refused(&format!("kt://localhost/{path}"), &["kt://host:1978/0"]);
+    }
 }
 
 #[test]
@@ -105,6 +111,8 @@ fn sizes_and_spans_have_units() {
         "memcached://localhost",
         "memcached://h1:11211,h2,[::1]:11213/",
         "memcached+unix:///run/memcached.sock",
+        "kt://localhost",
+        "kt://[::1]:1978/65535",
     ] {
         Cache::open(url).unwrap();
     }
@@ -147,6 +155,7 @@ fn memcached_takes_servers_and_nothing_else() {
 fn a_list_of_hosts_is_for_stores_that_take_one() {
     assert_refused("redis://h1:1,h2:2/0", &["redis://h1:1,h2:2/0", "takes one"]);
     assert_refused("memory://a,b", &["takes one"]);
+    assert_refused("kt://h1,h2", &["takes one"]);
 }
 
 #[test]

@@ -4,6 +4,10 @@
 //! face. [`on_every_store!`] makes of it one `#[test]` for each store and face, and
 //! [`on_every_server!`] one for each store whose server counts what it is asked. To add a store,
 //! add its line there.
+//!
+//! Kyoto Tycoon's line is there when `KT_URL` names a server while the suite is built, as in
+//! `KT_URL=kt://127.0.0.1:1978/1 cargo test -p onetrip`: the server is rarely packaged. Without it
+//! the recorded exchanges of `tests/kyoto` are what is tested.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,11 +22,14 @@ macro_rules! on_every_store {
     ($($test:ident),* $(,)?) => {
         mod on {
             expand!(memory, crate::support::memory, $($test),*);
+            expand!(disk, crate::support::disk, $($test),*);
             expand!(redis, crate::support::redis, $($test),*);
             expand!(redis_unix, crate::support::redis_unix, $($test),*);
             expand!(memcached, crate::support::memcached, $($test),*);
             expand!(memcached_unix, crate::support::memcached_unix, $($test),*);
             expand!(memcached_two, crate::support::memcached_two, $($test),*);
+            #[cfg(kt_url)]
+            expand!(kyoto, crate::support::kyoto, $($test),*);
         }
     };
 }
@@ -62,6 +69,7 @@ mod support;
 
 mod bad_entries;
 mod configuration;
+mod disk;
 mod failures;
 mod isolation;
 mod keys;

@@ -10,7 +10,6 @@ mod commands;
 mod connection;
 mod name;
 mod node;
-mod pool;
 mod ring;
 
 use std::sync::Arc;

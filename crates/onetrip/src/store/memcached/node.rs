@@ -10,9 +10,9 @@ use super::address::Address;
 use super::commands::{self, Asked};
 use super::connection::{Broken, Connection};
 use super::name;
-use super::pool::Pool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
+use crate::store::pool::Pool;
 use crate::store::runtimes::ByRuntime;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Replies, Reply, Trip};
@@ -27,7 +27,7 @@ const TRIES: usize = 100;
 pub(super) struct Node {
     address: Address,
     label: Arc<str>,
-    pools: ByRuntime<Pool>,
+    pools: ByRuntime<Pool<Connection>>,
     connect_timeout: Duration,
     trip_timeout: Duration,
 }
@@ -50,7 +50,7 @@ impl Node {
             return Err(self.timed_out());
         };
         let patience = self.trip_timeout.saturating_sub(began.elapsed());
-        if let Some(connection) = pool.take() {
+        if let Some(connection) = pool.take(Connection::is_in_step) {
             match self.make(&pool, connection, trip, patience).await {
                 // The server closed the idle connection just now. Nothing is lost by asking once
                 // more, unless the trip might have arrived and must not be done twice.
@@ -73,7 +73,7 @@ impl Node {
     /// Makes the trip by `connection`, which goes to the pool if it is still of use.
     async fn make(
         &self,
-        pool: &Pool,
+        pool: &Pool<Connection>,
         mut connection: Connection,
         trip: &Trip,
         patience: Duration,

@@ -7,7 +7,7 @@ use onetrip::{Builder, Cache, Clock, ErrorKind, OnError, Serializer};
 
 use super::memcached::{self, Life};
 use super::server::shared;
-use super::{Blob, Driver, Face, Outcome, Server};
+use super::{Blob, Driver, Face, Folder, Outcome, Server};
 
 /// Long enough for a machine that builds something else meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,6 +19,7 @@ pub(crate) struct Bed {
     prefix: String,
     blocking: bool,
     own: Option<Server>,
+    folder: Option<Folder>,
     clock: Clock,
     /// A shared memory store ends with the last of its caches; this one lasts as long as the test.
     keeper: OnceLock<Cache>,
@@ -31,6 +32,7 @@ impl Bed {
             prefix: prefix.to_owned(),
             blocking: false,
             own,
+            folder: None,
             clock: Clock::manual(),
             keeper: OnceLock::new(),
         }
@@ -64,7 +66,7 @@ impl Bed {
         }
     }
 
-    /// What moves the time of scopes on, and of entries in a memory store.
+    /// What moves the time of scopes on, and of entries in a local store.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -153,6 +155,10 @@ impl Bed {
 
     /// How long the entry of `key` lives yet, by what a server says.
     fn left(&self, key: &str) -> Option<Duration> {
+        #[cfg(kt_url)]
+        if self.url == super::kyoto::URL {
+            return super::kyoto::left(&self.name(key));
+        }
         if !self.is_memcached() {
             return shared().milliseconds_left(&self.name(key));
         }
@@ -195,6 +201,13 @@ pub(crate) fn memory(test: &str) -> Bed {
     Bed::new(format!("memory://{name}"), &name, None)
 }
 
+pub(crate) fn disk(test: &str) -> Bed {
+    let folder = Folder::new();
+    let mut bed = Bed::new(folder.url(), &slug(test), None);
+    bed.folder = Some(folder);
+    bed
+}
+
 pub(crate) fn redis(test: &str) -> Bed {
     Bed::new(shared().url(), &slug(test), None)
 }
@@ -213,6 +226,14 @@ pub(crate) fn memcached_unix(test: &str) -> Bed {
 
 pub(crate) fn memcached_two(test: &str) -> Bed {
     Bed::new(memcached::two(), &slug(test), None)
+}
+
+#[cfg(kt_url)]
+pub(crate) fn kyoto(test: &str) -> Bed {
+    // The server outlives the run: what an earlier one left there is not this one's.
+    let run = super::kyoto::run();
+    let prefix = format!("{run}-{}", slug(test));
+    Bed::new(super::kyoto::URL.into(), &prefix, None)
 }
 
 pub(crate) fn own_redis(test: &str) -> Bed {

@@ -2,14 +2,20 @@
 
 mod bed;
 mod face;
+mod folder;
+#[cfg(kt_url)]
+mod kyoto;
 mod memcached;
 mod server;
 
+#[cfg(kt_url)]
+pub(crate) use bed::kyoto;
 pub(crate) use bed::{
-    Bed, Raw, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix, redis,
-    redis_unix, run_awaited, run_blocking,
+    Bed, Raw, disk, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix,
+    redis, redis_unix, run_awaited, run_blocking,
 };
 pub(crate) use face::{Driver, Face};
+pub(crate) use folder::Folder;
 pub(crate) use memcached::{Memcached, one as memcached_server};
 pub(crate) use server::Server;
 

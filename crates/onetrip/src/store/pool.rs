@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::connection::Connection;
-
 /// The most connections to one server from one runtime. Whoever comes when all are in use waits.
 const MOST: usize = 32;
 
@@ -15,21 +13,21 @@ const MOST: usize = 32;
 /// One is taken out for an exchange and put back when that has ended well. Whatever cuts it short
 /// (an error, a timeout, a future that is dropped) drops the connection with it.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct Pool<C> {
     /// Used last in, first out, so that few stay warm.
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<C>>,
     turns: Semaphore,
 }
 
-impl Pool {
+impl<C> Pool<C> {
     pub(super) fn new() -> Self {
         Self {
-            idle: Mutex::default(),
+            idle: Mutex::new(Vec::new()),
             turns: Semaphore::new(MOST),
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<C>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -42,11 +40,11 @@ impl Pool {
         turn.await.ok()?.ok()
     }
 
-    /// A connection that seems to be good still.
-    pub(super) fn take(&self) -> Option<Connection> {
+    /// A connection that is in step still, as far as `is_in_step` can see. The others are closed.
+    pub(super) fn take(&self, is_in_step: impl Fn(&C) -> bool) -> Option<C> {
         let mut idle = self.idle();
         while let Some(connection) = idle.pop() {
-            if connection.is_in_step() {
+            if is_in_step(&connection) {
                 return Some(connection);
             }
         }
@@ -54,7 +52,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange has ended well.
-    pub(super) fn put(&self, connection: Connection) {
+    pub(super) fn put(&self, connection: C) {
         self.idle().push(connection);
     }
 }

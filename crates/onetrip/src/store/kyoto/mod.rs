@@ -1,0 +1,272 @@
+//! Kyoto Tycoon, by its binary protocol and its calls by HTTP.
+
+mod connection;
+mod plan;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use self::connection::{Broken, Connection};
+use self::plan::{Batch, Segment};
+use super::pool::Pool;
+use super::runtimes::ByRuntime;
+use super::{Exchange, Store, StoreOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::trip::{Op, Replies, Reply, Trip};
+use crate::url::StoreUrl;
+use crate::wire::kyoto::{Answer, Question, http};
+
+/// The schemes of this store.
+pub(super) const SCHEMES: &[&str] = &["kt"];
+
+const DEFAULT_PORT: u16 = 1978;
+
+/// How often an entry that others change at the same time is read again, to change it in its turn.
+/// Each time one of them gets ahead, so it is never for nothing.
+const ATTEMPTS: usize = 256;
+
+/// Names that a clear looks up and removes at once.
+const CLEAR_COUNT: usize = 10_000;
+
+/// A Kyoto Tycoon server.
+#[derive(Debug)]
+struct Kyoto {
+    host: String,
+    port: u16,
+    db: u16,
+    connect_timeout: Duration,
+    trip_timeout: Duration,
+    pools: ByRuntime<Pool<Connection>>,
+    label: Arc<str>,
+}
+
+/// Opens the store that a URL names.
+pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+    url.finish(&[])?;
+    let refuse = |what: &str| Err(Error::configuration(format!("{} {what}", url.label())));
+    if url.username().is_some() || url.password().is_some() {
+        return refuse("names a user or a password, and Kyoto Tycoon knows neither");
+    }
+    let db = match url.path().trim_matches('/') {
+        "" => 0,
+        path => match path.parse() {
+            Ok(number) => number,
+            Err(_) => return refuse("names no database by its number, as in kt://host:1978/0"),
+        },
+    };
+    Ok(Arc::new(Kyoto {
+        host: url.host().unwrap_or_else(|| "127.0.0.1".into()),
+        port: url.port().unwrap_or(DEFAULT_PORT),
+        db,
+        connect_timeout: options.connect_timeout,
+        trip_timeout: options.trip_timeout,
+        pools: ByRuntime::new(),
+        label: url.label().into(),
+    }))
+}
+
+impl Kyoto {
+    async fn answer(&self, trip: &Trip) -> Result<Replies> {
+        let began = Instant::now();
+        let pool = self.pools.get(Pool::new);
+        let Some(_turn) = pool.turn(self.trip_timeout).await else {
+            return Err(self.failure(Broken::Io(io::ErrorKind::TimedOut.into(), true)));
+        };
+        let patience = self.trip_timeout.saturating_sub(began.elapsed());
+        let mut connection = match pool.take(Connection::is_in_step) {
+            Some(connection) => connection.reused(),
+            None => self.connect().await?,
+        };
+        let mut replies = Replies::with_capacity(trip.len());
+        let mut rest = trip.ops();
+        while !rest.is_empty() {
+            let (ops, later) = rest.split_at(plan::segment_of(rest));
+            if let [Op::Clear { prefix }] = ops {
+                replies.push(self.clear(&mut connection, prefix).await?);
+            } else {
+                let mut segment = Segment::new(self.db, ops);
+                segment.refuse_what_is_too_large();
+                let again = trip.is_repeatable();
+                self.segment(&mut connection, &mut segment, again, patience)
+                    .await?;
+                replies.extend(segment.replies.into_iter().flatten());
+            }
+            rest = later;
+        }
+        if connection.in_step {
+            pool.put(connection);
+        }
+        Ok(replies)
+    }
+
+    /// Carries out operations that can go out at once.
+    async fn segment(
+        &self,
+        connection: &mut Connection,
+        segment: &mut Segment<'_>,
+        again: bool,
+        patience: Duration,
+    ) -> Result<()> {
+        // Once, but for a refusal: the server hangs up on it, and what was behind it is asked on
+        // another connection. Each time at least one operation is answered.
+        while !segment.is_answered() {
+            self.mend(connection).await?;
+            match in_time(patience, self.carry(connection, segment)).await {
+                Ok(()) => {}
+                // The server closed the idle connection just now. Nothing is lost by asking once
+                // more, unless the trip might have arrived and must not be done twice.
+                Err(Broken::Io(_, false)) if connection.reused && again => {}
+                Err(broken) => return Err(self.failure(broken)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that `connection` can be used: opens another if it broke, or was hung up on.
+    async fn mend(&self, connection: &mut Connection) -> Result<()> {
+        if !connection.in_step {
+            *connection = self.connect().await?;
+        }
+        Ok(())
+    }
+
+    async fn carry(
+        &self,
+        connection: &mut Connection,
+        segment: &mut Segment<'_>,
+    ) -> Result<(), Broken> {
+        for _ in 0..ATTEMPTS {
+            let (batch, asked) = segment.ask();
+            let (answers, buffer) = connection.exchange(&batch).await?;
+            let changes = segment.answered(&self.label, &asked, answers, &buffer)?;
+            if connection.in_step && !changes.is_empty() {
+                let batch = segment.change(&changes);
+                let (answers, buffer) = connection.exchange(&batch).await?;
+                segment.changed(&self.label, changes, answers, &buffer)?;
+            }
+            if segment.is_answered() || !connection.in_step {
+                return Ok(());
+            }
+        }
+        segment.give_up(&self.label);
+        Ok(())
+    }
+
+    /// Removes what begins with `prefix`, some at a time, so that the server serves others too.
+    async fn clear(&self, connection: &mut Connection, prefix: &Bytes) -> Result<Reply> {
+        let look = plan::look(self.db, prefix, CLEAR_COUNT);
+        let (mut removed, mut before) = (0, Vec::new());
+        loop {
+            self.mend(connection).await?;
+            let was_reused = connection.reused;
+            let (answers, buffer) =
+                match in_time(self.trip_timeout, connection.exchange(&look)).await {
+                    Ok(answered) => answered,
+                    // As above; and looking changes nothing.
+                    Err(Broken::Io(_, false)) if was_reused => continue,
+                    Err(broken) => return Err(self.failure(broken)),
+                };
+            let names = match plan::looked(&self.label, &answers, &buffer) {
+                Ok(Ok(names)) => names,
+                Ok(Err(refused)) => return Ok(Reply::Failed(refused)),
+                Err(stop) => return Err(self.failure(stop.into())),
+            };
+            if names.is_empty() {
+                return Ok(Reply::Count(removed));
+            }
+            if names == before {
+                let error = Broken::Nonsense("names that it says were removed");
+                return Err(self.failure(error));
+            }
+            let batch = plan::remove(self.db, &names);
+            let answer = in_time(self.trip_timeout, connection.exchange(&batch)).await;
+            match answer.map_err(|broken| self.failure(broken))?.0.as_slice() {
+                // What had expired was not removed by us.
+                [Answer::Count(count)] => removed += *count as u64,
+                _ => {
+                    let error = plan::refused(&self.label, "a removal");
+                    return Ok(Reply::Failed(error));
+                }
+            }
+            if names.len() < CLEAR_COUNT {
+                return Ok(Reply::Count(removed));
+            }
+            before = names;
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        let opened = Connection::open(&self.host, self.port, self.connect_timeout).await;
+        let mut connection = opened.map_err(|error| self.failure(Broken::Io(error, false)))?;
+        // The first database is always there. Of another that is not the binary protocol would
+        // say nothing: it would be an empty one.
+        if self.db > 0 {
+            let mut batch = Batch {
+                questions: vec![Question::Call],
+                ..Batch::default()
+            };
+            http::call(&mut batch.bytes, "status", self.db, &[]);
+            let told = in_time(self.trip_timeout, connection.exchange(&batch)).await;
+            match told.map_err(|broken| self.failure(broken))?.0.as_slice() {
+                [Answer::Response(response)] if response.status == http::INVALID => {
+                    return Err(plan::no_database(&self.label));
+                }
+                _ => {}
+            }
+        }
+        Ok(connection)
+    }
+
+    fn failure(&self, broken: Broken) -> Error {
+        let label = &self.label;
+        match broken {
+            Broken::Nonsense(what) => Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "{label} answered what the protocol does not allow ({what}); is it a Kyoto Tycoon server?"
+                ),
+            ),
+            Broken::Io(error, _) if error.kind() == io::ErrorKind::TimedOut => Error::with_source(
+                ErrorKind::Timeout,
+                format!(
+                    "{label} did not answer in time; see connect_timeout and trip_timeout ({error})"
+                ),
+                error,
+            ),
+            Broken::Io(error, _) => Error::with_source(
+                ErrorKind::Unavailable,
+                format!(
+                    "{label} cannot be reached; is the server running, and the URL right? ({error})"
+                ),
+                error,
+            ),
+        }
+    }
+}
+
+async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, Broken>>,
+) -> Result<T, Broken> {
+    timeout(patience, work)
+        .await
+        .unwrap_or_else(|elapsed| Err(Broken::Io(elapsed.into(), true)))
+}
+
+impl Store for Kyoto {
+    fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
+        Exchange::Pending(Box::pin(self.answer(trip)))
+    }
+
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    fn label(&self) -> Arc<str> {
+        Arc::clone(&self.label)
+    }
+}
