@@ -97,12 +97,12 @@ def table(title: str, results: list[Result]) -> str:
     lines = [
         f"### {title}",
         "",
-        "| | wall µs | × floor | processor µs | × floor |",
+        "| | wall µs | of the floor | processor µs | of the floor |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for result in results:
-        lines.append(
-            f"| {result.name} | {result.wall * 1e6:.2f} | {result.wall / floor.wall:.2f} "
-            f"| {result.processor * 1e6:.2f} | {result.processor / floor.processor:.2f} |"
-        )
+    lines.extend(
+        f"| {result.name} | {result.wall * 1e6:.2f} | {result.wall / floor.wall:.2f} "
+        f"| {result.processor * 1e6:.2f} | {result.processor / floor.processor:.2f} |"
+        for result in results
+    )
     return "\n".join(lines) + "\n"

@@ -77,9 +77,10 @@ def in_scope() -> str:
 
     @cache.cached(key_fn=key_fn)
     def shout(number: int) -> str:
-        return VALUE
+        return f"{number}"
 
-    arguments, options = (5,), {}
+    arguments: tuple[object, ...] = (5,)
+    options: dict[str, object] = {}
 
     with cache.preload("one"):
         shout(5)
@@ -117,8 +118,10 @@ def memory() -> str:
 
 def main() -> None:
     with awake(), RedisServer() as server:
-        for part in (lambda: redis_page(server), lambda: redis_one(server), in_scope, memory):
-            print(part(), flush=True)
+        for part in (redis_page, redis_one):
+            print(part(server), flush=True)
+        for local in (in_scope, memory):
+            print(local(), flush=True)
 
 
 if __name__ == "__main__":

@@ -233,7 +233,8 @@ fn write_set<'py>(
 }
 
 fn write_extension(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
-    check_depth(depth + 1)?;
+    // The deepest that any of them is read at: a number in an array in the extension.
+    check_depth(depth + 2)?;
     let Some((tag, inner)) = extension::inner(value)? else {
         let type_name = value.get_type().fully_qualified_name()?;
         return Err(raise(

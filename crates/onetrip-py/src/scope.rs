@@ -82,7 +82,7 @@ impl Scope {
         let closed = cache.travel(py, change.context(), cache.core.policy().close(&scope));
         match closed {
             // The exception under way says more than that its writes were lost as well.
-            Err(lost) if !exception.get_item(0)?.is_none() => {
+            Err(lost) if exception.get_item(0).is_ok_and(|kind| !kind.is_none()) => {
                 log::warn!(
                     "the writes of a scope that an exception ended were lost: {}",
                     PyErr::from(lost)
