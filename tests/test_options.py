@@ -79,7 +79,10 @@ class TestTheUrl:
             ("nourl", "is not a URL of a store"),
             ("", "is not a URL of a store"),
             ("redis//127.0.0.1", "is not a URL of a store"),
-            ("http://127.0.0.1", "no store is named http://; onetrip has memory://, disk://, redis://"),
+            (
+                "http://127.0.0.1",
+                "no store is named http://; onetrip has memory://, disk://, redis://",
+            ),
             ("Memory2://", "onetrip has memory://"),
             ("memory://?sise=1", '"sise"; it has size, latency'),
             ("memory://?size=1&size=2", '"size"'),
