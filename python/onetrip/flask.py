@@ -28,10 +28,10 @@ from onetrip.jinja import install
 from onetrip.wsgi import PageMiddleware
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from datetime import timedelta
 
-    from onetrip._core import CachedDecorator, CachedPropertyDecorator
+    from onetrip._core import CachedCoroutine, CachedDecorator, CachedPropertyDecorator
     from onetrip.cachelib import OneTripCache
 
     _P = ParamSpec("_P")
@@ -143,6 +143,11 @@ class OneTrip:
             raise ConfigurationError(hint)
         return opened
 
+    # As in `onetrip._core`.
+    @overload
+    def cached(  # type: ignore[overload-overlap]
+        self, timeout: Callable[_P, Coroutine[Any, Any, _T]], /
+    ) -> CachedCoroutine[_P, _T]: ...
     @overload
     def cached(self, timeout: Callable[_P, _R], /) -> Cached[_P, _R]: ...
     @overload
