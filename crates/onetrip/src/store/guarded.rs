@@ -1,69 +1,44 @@
 //! A server that may fail: a breaker in front of it, and a note of the deletes it has missed.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use super::owed::Owed;
 use super::{Exchange, Store};
 use crate::breaker::{Breaker, Pass};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
-use crate::process::PerProcess;
-use crate::trip::{Op, Replies, Reply, Trip};
-
-/// The most deletes that are kept for a server that cannot be reached.
-const MAX_OWED: usize = 10_000;
+use crate::error::{Error, Result};
+use crate::trip::{Replies, Reply, Trip};
 
 /// A server, and what it takes to live with its failures.
 ///
-/// A delete that could not be delivered is owed. Until it is, every trip carries all that is owed
-/// in front of its own operations, so that no read of this process sees what was to be deleted,
-/// and the first trip that succeeds has delivered it. Deleting twice does no harm.
+/// Every trip carries the deletes that are owed in front of its own operations, and the first one
+/// that succeeds has delivered them.
 #[derive(Debug)]
 pub(super) struct Guarded {
     server: Arc<dyn Store>,
     breaker: Breaker,
-    owed: PerProcess<Mutex<Owed>>,
-}
-
-#[derive(Debug, Default)]
-struct Owed {
-    /// When each became owed, counted; a delivery settles only what it carried.
-    ops: HashMap<Op, u64>,
-    count: u64,
-    lost: u64,
-}
-
-/// The deletes of a trip under way. Dropped before they are delivered, they are owed.
-struct Pledge<'a> {
-    guarded: &'a Guarded,
-    trip: &'a Trip,
-    delivered: bool,
+    owed: Owed<()>,
 }
 
 impl Guarded {
     pub(super) fn new(server: Arc<dyn Store>, clock: Clock) -> Self {
-        let breaker = Breaker::new(server.label(), clock);
+        let label = server.label();
         Self {
             server,
-            breaker,
-            owed: PerProcess::default(),
+            breaker: Breaker::new(Arc::clone(&label), clock),
+            owed: Owed::new(label),
         }
     }
 
-    fn owed<T>(&self, look: impl FnOnce(&mut Owed) -> T) -> T {
-        self.owed
-            .with(|owed| look(&mut owed.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-
     async fn answer(&self, trip: &Trip, pass: Pass) -> Result<Replies> {
-        let mut pledge = self.pledge(trip);
-        let (ahead, until) = self.owed(|owed| owed.list());
-        let answer = if ahead.is_empty() {
+        let mut pledge = self.owed.pledge(trip, |_| ());
+        let ahead = self.owed.ahead(|_, ()| true);
+        let answer = if ahead.ops.is_empty() {
             self.ask(trip).await
         } else {
-            let carried = ahead.len();
+            let carried = ahead.ops.len();
             let all = ahead
+                .ops
                 .into_iter()
                 .chain(trip.ops().iter().cloned())
                 .collect();
@@ -76,18 +51,10 @@ impl Guarded {
             Some(error) => Err(self.breaker.failed(&pass, error)),
             None => {
                 self.breaker.succeeded();
-                self.owed(|owed| owed.settle(until));
-                pledge.delivered = true;
+                self.owed.settle(ahead.until, |_, ()| true);
+                pledge.paid(|_, ()| true);
                 answer
             }
-        }
-    }
-
-    fn pledge<'a>(&'a self, trip: &'a Trip) -> Pledge<'a> {
-        Pledge {
-            guarded: self,
-            trip,
-            delivered: false,
         }
     }
 
@@ -103,75 +70,11 @@ impl Guarded {
 /// The failure to reach the server that all of `replies` tell of, if none tells anything else.
 fn silence(replies: &Replies) -> Option<&Error> {
     let mut errors = replies.iter().map(|reply| match reply {
-        Reply::Failed(error)
-            if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) =>
-        {
-            Some(error)
-        }
+        Reply::Failed(error) if error.kind().is_silence() => Some(error),
         _ => None,
     });
     let first = errors.next()??;
     errors.all(|error| error.is_some()).then_some(first)
-}
-
-impl Owed {
-    /// What is owed, and how to say later that this much was delivered.
-    fn list(&self) -> (Vec<Op>, u64) {
-        (self.ops.keys().cloned().collect(), self.count)
-    }
-
-    fn settle(&mut self, until: u64) {
-        if self.ops.is_empty() {
-            return;
-        }
-        self.ops.retain(|_, since| *since > until);
-        if self.ops.is_empty() && self.lost > 0 {
-            self.lost = 0;
-        }
-    }
-
-    /// Adds a delete, unless there are too many. Whether it was the first that is lost.
-    fn add(&mut self, op: &Op) -> bool {
-        self.count += 1;
-        let (count, full) = (self.count, self.ops.len() >= MAX_OWED);
-        match self.ops.entry(op.clone()) {
-            Entry::Occupied(mut since) => {
-                since.insert(count);
-            }
-            Entry::Vacant(_) if full => {
-                self.lost += 1;
-                return self.lost == 1;
-            }
-            Entry::Vacant(place) => {
-                place.insert(count);
-            }
-        }
-        false
-    }
-}
-
-impl Drop for Pledge<'_> {
-    fn drop(&mut self) {
-        if self.delivered {
-            return;
-        }
-        let deletes = self.trip.ops().iter();
-        let mut deletes = deletes
-            .filter(|op| matches!(op, Op::Delete { .. } | Op::Clear { .. }))
-            .peekable();
-        if deletes.peek().is_none() {
-            return;
-        }
-        let overflows = self
-            .guarded
-            .owed(|owed| deletes.filter(|op| owed.add(op)).count());
-        if overflows > 0 {
-            log::error!(
-                "{} cannot be reached and owes {MAX_OWED} deletes; those that follow are lost, and what they were to remove stays until it expires",
-                self.guarded.server.label()
-            );
-        }
-    }
 }
 
 impl Store for Guarded {
@@ -179,7 +82,7 @@ impl Store for Guarded {
         match self.breaker.admit() {
             Ok(pass) => Exchange::Pending(Box::pin(self.answer(trip, pass))),
             Err(error) => {
-                drop(self.pledge(trip));
+                drop(self.owed.pledge(trip, |_| ()));
                 Exchange::Refused(error)
             }
         }

@@ -14,6 +14,8 @@ mod memory;
 #[cfg(any(feature = "kyoto", feature = "memcached"))]
 mod pool;
 #[cfg(feature = "redis")]
+mod owed;
+#[cfg(feature = "redis")]
 mod redis;
 #[cfg(any(feature = "kyoto", feature = "memcached"))]
 mod runtimes;
