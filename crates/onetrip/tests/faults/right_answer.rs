@@ -168,7 +168,11 @@ fn cancelled_tasks_leave_the_connection_in_step(stand: &Stand) {
                     let mut found = 0;
                     for _ in 0..1_000 {
                         let key = &keys[random.next_u32() as usize % keys.len()];
-                        let patience = Duration::from_micros(u64::from(random.next_u32() % 4_000));
+                        // Every other read has the time that it needs, however busy the machine is.
+                        let patience = match random.next_u32() % 8_000 {
+                            micros @ ..4_000 => Duration::from_micros(micros.into()),
+                            _ => Duration::MAX,
+                        };
                         let reading = tokio::time::timeout(patience, cache.get::<String>(key));
                         if let Ok(value) = reading.await
                             && let Some(value) = value.unwrap()
@@ -187,7 +191,7 @@ fn cancelled_tasks_leave_the_connection_in_step(stand: &Stand) {
         }
         found
     });
-    assert!(found > 0);
+    assert!(found > 4_000, "{found} hits, so the store was asked");
     assert_eq!(
         cache.stats().errors,
         0,
