@@ -134,6 +134,15 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Why the operation failed, if it did.
+    #[cfg(feature = "_remote")]
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        match self {
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Bytes of entries that the reply carries from the store.
     #[must_use]
     pub fn carries(&self) -> usize {

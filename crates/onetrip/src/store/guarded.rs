@@ -7,12 +7,11 @@ use super::{Exchange, Store};
 use crate::breaker::{Breaker, Pass};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::trip::{Replies, Reply, Trip};
+use crate::trip::{Replies, Trip};
 
 /// A server, and what it takes to live with its failures.
 ///
-/// Every trip carries the deletes that are owed in front of its own operations, and the first one
-/// that succeeds has delivered them.
+/// Every trip carries the deletes that are owed in front of its own operations.
 #[derive(Debug)]
 pub(super) struct Guarded {
     server: Arc<dyn Store>,
@@ -25,53 +24,56 @@ impl Guarded {
         let label = server.label();
         Self {
             server,
-            breaker: Breaker::new(Arc::clone(&label), clock),
-            owed: Owed::new(label),
+            breaker: Breaker::new(Arc::clone(&label), clock.clone()),
+            owed: Owed::new(label, clock),
         }
     }
 
-    async fn answer(&self, trip: &Trip, pass: Pass) -> Result<Replies> {
+    async fn answer(&self, trip: &Trip, pass: Pass<'_>) -> Result<Replies> {
         let mut pledge = self.owed.pledge(trip, |_| ());
         let ahead = self.owed.ahead(|_, ()| true);
         let answer = if ahead.ops.is_empty() {
             self.ask(trip).await
         } else {
-            let carried = ahead.ops.len();
-            let all = ahead
-                .ops
-                .into_iter()
-                .chain(trip.ops().iter().cloned())
-                .collect();
-            self.ask(&all)
-                .await
-                .map(|replies| replies.into_iter().skip(carried).collect())
+            let all = ahead.ops.iter().chain(trip.ops()).cloned().collect();
+            self.ask(&all).await
         };
-        let silence = answer.as_ref().map_or_else(Some, silence);
-        match silence.cloned() {
-            Some(error) => Err(self.breaker.failed(&pass, error)),
-            None => {
-                self.breaker.succeeded();
-                self.owed.settle(ahead.until, |_, ()| true);
-                pledge.paid(|_, ()| true);
-                answer
-            }
+        let mut replies = match answer {
+            Ok(replies) => replies,
+            Err(error) => return Err(pass.failed(error)),
+        };
+        pass.succeeded();
+        if !ahead.ops.is_empty() {
+            let carried = ahead.ops.len().min(replies.len());
+            let carried: Replies = replies.drain(..carried).collect();
+            let told = ahead.ops.iter().zip(&carried);
+            self.owed
+                .told(told.map(|(op, reply)| (op, ahead.until, reply.failure())));
         }
+        pledge.told(trip, &replies, |_, ()| {});
+        drop(pledge);
+        self.owed.mask(trip.ops(), &mut replies);
+        Ok(replies)
     }
 
     async fn ask(&self, trip: &Trip) -> Result<Replies> {
-        match self.server.exchange(trip) {
-            Exchange::Ready(replies) => Ok(replies),
-            Exchange::Refused(error) => Err(error),
-            Exchange::Pending(answer) => answer.await,
+        let replies = match self.server.exchange(trip) {
+            Exchange::Ready(replies) => replies,
+            Exchange::Refused(error) => return Err(error),
+            Exchange::Pending(answer) => answer.await?,
+        };
+        match silence(&replies) {
+            Some(error) => Err(error.clone()),
+            None => Ok(replies),
         }
     }
 }
 
 /// The failure to reach the server that all of `replies` tell of, if none tells anything else.
 fn silence(replies: &Replies) -> Option<&Error> {
-    let mut errors = replies.iter().map(|reply| match reply {
-        Reply::Failed(error) if error.kind().is_silence() => Some(error),
-        _ => None,
+    let mut errors = replies.iter().map(|reply| {
+        let error = reply.failure();
+        error.filter(|error| error.kind().is_silence())
     });
     let first = errors.next()??;
     errors.all(|error| error.is_some()).then_some(first)

@@ -40,7 +40,7 @@ fn reads(server: &Server) -> u64 {
 
 #[test]
 fn a_preload_is_one_trip_to_each_node() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::lend();
     let (cache, keys) = (strict(&cluster), keys(60));
     cache
         .set_many(keys.iter().map(|key| (key, 1)), Duration::from_secs(3600))
@@ -73,7 +73,7 @@ fn a_preload_is_one_trip_to_each_node() {
 
 #[test]
 fn names_go_to_their_node_at_once() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::lend();
     let cache = strict(&cluster);
     cache.get::<u8>("connected").unwrap();
     let odd = [
@@ -277,6 +277,25 @@ fn deletes_that_a_node_missed_are_delivered_to_it() {
         direct.set(&rest[0], &2).unwrap();
     });
     assert_eq!(direct.get(&rest[0]).unwrap(), Some(2));
+}
+
+#[test]
+fn idle_connections_that_were_closed_are_not_noticed() {
+    let cluster = Cluster::lend();
+    let (cache, keys) = (strict(&cluster), keys(30));
+    let close_all = || {
+        for server in &cluster.servers {
+            let _: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        }
+    };
+    cache
+        .set_many(keys.iter().map(|key| (key, 1)), Duration::from_secs(3600))
+        .unwrap();
+    close_all();
+    let all: Vec<Option<i64>> = cache.get_many(&keys).unwrap();
+    assert_eq!(all, vec![Some(1); 30]);
+    close_all();
+    assert_eq!(cache.clear().unwrap(), 30);
 }
 
 #[test]

@@ -81,6 +81,7 @@ mod memcached;
 mod memory;
 mod model;
 mod operations;
+mod refusals;
 mod sentinel;
 mod stats;
 mod timeouts;

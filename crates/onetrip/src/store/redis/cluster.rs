@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::errand::{Errand, Ledger, Map, Origin, Outcome, Part, Visited, is_delivered, parts};
+use super::errand::{Errand, Ledger, Map, Origin, Outcome, Part, Visited, parts};
 use super::node::{Node, lost};
 use super::server::Server;
 use super::slots::{self, Slots};
@@ -36,7 +36,7 @@ impl Cluster {
         Self {
             topology,
             trip_timeout: options.trip_timeout,
-            owed: Owed::new(Arc::clone(&label)),
+            owed: Owed::new(Arc::clone(&label), options.clock.clone()),
             label,
         }
     }
@@ -51,17 +51,15 @@ impl Cluster {
             op => Slots::from_slice(&[slots::slot(op.name())]),
         });
         let mut replies = Replies::with_capacity(trip.len());
+        let mut missed = Vec::new();
         let mut ops = trip.ops();
         while let Some(op) = ops.first() {
             if let Op::Clear { prefix } = op {
-                let (reply, missed) = self.clear(prefix).await;
+                let (reply, slots) = self.clear(prefix).await;
+                if matches!(reply, Reply::Failed(_)) {
+                    missed.push(slots);
+                }
                 replies.push(reply);
-                pledge.paid(|owed, place| {
-                    if owed == op {
-                        place.retain(|slot| missed.binary_search(slot).is_ok());
-                    }
-                    place.is_empty()
-                });
                 ops = ops.get(1..).unwrap_or_default();
                 continue;
             }
@@ -73,13 +71,14 @@ impl Cluster {
             replies.extend(self.route(run, true).await);
             ops = rest;
         }
-        // One by one in the order of the trip, as they were promised.
-        let mut answers = trip.ops().iter().zip(&replies);
-        pledge.paid(|owed, _| {
-            let answer = answers.by_ref().find(|(op, _)| *op == owed);
-            matches!(owed, Op::Delete { .. })
-                && answer.is_some_and(|(_, reply)| is_delivered(reply))
+        let mut missed = missed.into_iter();
+        pledge.told(trip, &replies, |op, place| {
+            if matches!(op, Op::Clear { .. }) {
+                *place = missed.next().unwrap_or_default();
+            }
         });
+        drop(pledge);
+        self.owed.mask(trip.ops(), &mut replies);
         Ok(replies)
     }
 
@@ -93,9 +92,9 @@ impl Cluster {
         Box::pin(async move {
             let mut ledger = Ledger::new(ops.len());
             let result = self.follow(ops, carry, &mut ledger).await;
-            let until = ledger.paid.values().copied().min().unwrap_or_default();
+            let owed = ledger.owed.iter();
             self.owed
-                .settle(until, |op, _| ledger.paid.contains_key(op));
+                .told(owed.map(|(op, (until, refusal))| (op, *until, refusal.as_ref())));
             let missing = match result {
                 Ok(()) => self.unavailable("sent an operation from node to node without end"),
                 Err(error) => error,
@@ -184,25 +183,35 @@ impl Cluster {
     ) -> Pin<Box<dyn Future<Output = Visited> + Send + 'a>> {
         Box::pin(async move {
             let Part { node, errands } = part;
-            if carry && let Err(error) = self.clear_owed(&node, &map).await {
-                return (node, lost(errands, &error, false));
-            }
-            let pass = match node.admit() {
-                Ok(pass) => pass,
-                Err(error) => return (node, lost(errands, &error, false)),
-            };
-            let mut all = Vec::new();
-            if carry {
-                let ahead = self.owed.ahead(|op, slots| {
-                    matches!(op, Op::Delete { .. }) && is_at(&node, &map, slots)
-                });
-                let owed = ahead.ops.into_iter();
-                all.extend(owed.map(|op| Errand::owed(op, ahead.until)));
-            }
-            all.extend(errands);
-            let outcomes = node.run(&pass, all).await;
+            let outcomes = self.bring(&node, errands, &map, carry).await;
             (node, outcomes)
         })
+    }
+
+    async fn bring(
+        &self,
+        node: &Arc<Node>,
+        errands: Vec<Errand>,
+        map: &Map,
+        carry: bool,
+    ) -> Vec<(Errand, Outcome)> {
+        if carry && let Err(error) = self.clear_owed(node, map).await {
+            return lost(errands, &error, false);
+        }
+        let pass = match node.admit() {
+            Ok(pass) => pass,
+            Err(error) => return lost(errands, &error, false),
+        };
+        let mut all = Vec::new();
+        if carry {
+            let ahead = self
+                .owed
+                .ahead(|op, slots| matches!(op, Op::Delete { .. }) && is_at(node, map, slots));
+            let owed = ahead.ops.into_iter();
+            all.extend(owed.map(|op| Errand::owed(op, ahead.until)));
+        }
+        all.extend(errands);
+        node.run(pass, all).await
     }
 
     /// Removes what begins with `prefix`, on all nodes; also the slots where that failed.
@@ -260,18 +269,20 @@ impl Cluster {
     }
 
     /// Makes up for the clears that `node` has missed, or that nodes have which held its slots.
+    /// Fails where nothing can be read before that is done.
     async fn clear_owed(&self, node: &Arc<Node>, map: &Map) -> Result<()> {
         let ahead = self
             .owed
             .ahead(|op, slots| matches!(op, Op::Clear { .. }) && is_at(node, map, slots));
         for op in &ahead.ops {
-            self.clear_node(node, op.name()).await?;
-            self.owed.settle(ahead.until, |owed, slots| {
-                if owed == op {
+            match self.clear_node(node, op.name()).await {
+                Ok(_) => self.owed.narrow(op, ahead.until, |slots| {
                     slots.retain(|slot| map.owner(*slot) != Some(node));
-                }
-                slots.is_empty()
-            });
+                    slots.is_empty()
+                }),
+                Err(error) if error.kind().is_silence() => return Err(error),
+                Err(error) => self.owed.told([(op, ahead.until, Some(&error))]),
+            }
         }
         Ok(())
     }

@@ -87,19 +87,19 @@ pub(super) fn parts(errands: impl IntoIterator<Item = (Arc<Node>, Errand)>) -> V
     parts
 }
 
-/// The answers to a trip so far, and the debts that it has paid.
+/// The answers to a trip so far, and what was said to the debts that went with it.
 #[derive(Debug)]
 pub(super) struct Ledger {
     replies: Vec<Option<Reply>>,
-    /// Each with the count until which it was owed.
-    pub(super) paid: HashMap<Op, u64>,
+    /// Each with the count until which it was owed, and how it was refused if it was.
+    pub(super) owed: HashMap<Op, (u64, Option<Error>)>,
 }
 
 impl Ledger {
     pub(super) fn new(ops: usize) -> Self {
         Self {
             replies: (0..ops).map(|_| None).collect(),
-            paid: HashMap::new(),
+            owed: HashMap::new(),
         }
     }
 
@@ -111,10 +111,10 @@ impl Ledger {
                     *slot = Some(reply);
                 }
             }
-            Origin::Owed(until) if is_delivered(&reply) => {
-                self.paid.insert(errand.op, until);
+            Origin::Owed(until) => {
+                let refusal = reply.failure().cloned();
+                self.owed.insert(errand.op, (until, refusal));
             }
-            Origin::Owed(_) => {}
         }
     }
 
@@ -124,9 +124,4 @@ impl Ledger {
         let replies = self.replies.into_iter();
         replies.map(move |reply| reply.unwrap_or_else(|| Reply::Failed(missing.clone())))
     }
-}
-
-/// Whether a store has heard of what it answers so.
-pub(super) fn is_delivered(reply: &Reply) -> bool {
-    !matches!(reply, Reply::Failed(error) if error.kind().is_silence())
 }

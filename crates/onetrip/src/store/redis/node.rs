@@ -45,35 +45,20 @@ impl Node {
     }
 
     /// Lets an exchange through, or gives the error to answer it with.
-    pub(super) fn admit(&self) -> Result<Pass> {
+    pub(super) fn admit(&self) -> Result<Pass<'_>> {
         // The breaker has told why already.
         self.breaker.admit().map_err(Error::logged)
-    }
-
-    /// Tells the breaker of an answer.
-    fn judge<T>(&self, pass: &Pass, answer: Result<T, Failure>) -> Result<T, Failure> {
-        match answer {
-            Ok(answer) => {
-                self.breaker.succeeded();
-                Ok(answer)
-            }
-            Err(Failure { error, sent }) => {
-                let error = self.breaker.failed(pass, error);
-                Err(Failure { error, sent })
-            }
-        }
     }
 
     /// Sends one command.
     pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         let pass = self.admit()?;
-        let answer = self.server.command(command).await;
-        let answer = self.judge(&pass, answer.map_err(Failure::sent));
+        let answer = judge(pass, self.server.command(command).await);
         answer.map_err(|failure| failure.error)
     }
 
     /// Runs errands in one exchange.
-    pub(super) async fn run(&self, pass: &Pass, errands: Vec<Errand>) -> Vec<(Errand, Outcome)> {
+    pub(super) async fn run(&self, pass: Pass<'_>, errands: Vec<Errand>) -> Vec<(Errand, Outcome)> {
         let ops: Vec<Op> = errands.iter().map(|errand| errand.op.clone()).collect();
         let asking: Vec<bool> = errands.iter().map(|errand| errand.asking).collect();
         let batch = Batch {
@@ -81,7 +66,7 @@ impl Node {
             asking: Some(&asking),
         };
         let answer = self.server.exchange(batch).await;
-        match self.judge(pass, answer) {
+        match judge(pass, answer) {
             Ok(replies) => {
                 let outcomes =
                     replies
@@ -93,6 +78,21 @@ impl Node {
                 errands.into_iter().zip(outcomes).collect()
             }
             Err(failure) => lost(errands, &failure.error, failure.sent),
+        }
+    }
+}
+
+/// Tells the breaker of an answer.
+fn judge<T>(pass: Pass<'_>, answer: Result<T, Failure>) -> Result<T, Failure> {
+    match answer {
+        Err(Failure { error, sent }) if !sent || error.kind().is_silence() => Err(Failure {
+            error: pass.failed(error),
+            sent,
+        }),
+        // It answered, be it with a refusal.
+        answer => {
+            pass.succeeded();
+            answer
         }
     }
 }

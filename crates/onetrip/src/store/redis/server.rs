@@ -99,17 +99,29 @@ impl Server {
         self.send(&lease, batch).await.map_err(Failure::sent)
     }
 
-    /// Sends one command.
-    pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        let lease = self.lease().await?;
-        let mut connection = lease.connection.connection.clone();
-        match command.query_async(&mut connection).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                self.connections.discard(&lease).await;
-                Err(failure(&self.label, &error))
-            }
+    /// Sends one command, which may be carried out twice.
+    pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
+        let lease = self.lease().await.map_err(Failure::unsent)?;
+        match self.query(&lease, command).await {
+            // As above: the server had closed the idle connection.
+            Err(error) if lease.reused && error.kind() == ErrorKind::Unavailable => {}
+            answer => return answer.map_err(Failure::sent),
         }
+        let lease = self.lease().await.map_err(Failure::sent)?;
+        self.query(&lease, command).await.map_err(Failure::sent)
+    }
+
+    async fn query<T: FromRedisValue>(&self, lease: &Lease<Wire>, command: &Cmd) -> Result<T> {
+        let mut connection = lease.connection.connection.clone();
+        let answer = command.query_async(&mut connection).await;
+        let answer = answer.map_err(|error| failure(&self.label, &error));
+        if answer
+            .as_ref()
+            .is_err_and(|error| error.kind().is_silence())
+        {
+            self.connections.discard(lease).await;
+        }
+        answer
     }
 
     /// One step through all names that begin with `prefix`: where the next one begins (nought at
@@ -174,7 +186,11 @@ impl Server {
         // All but a clear, which takes many steps, goes out at once.
         while let Some(op) = ops.first() {
             if let Op::Clear { prefix } = op {
-                replies.push(self.clear(&mut connection, prefix).await?);
+                replies.push(match self.clear(&mut connection, prefix).await {
+                    Ok(reply) => reply,
+                    Err(error) if error.kind().is_silence() => return Err(error),
+                    Err(error) => Reply::Failed(error),
+                });
                 ops = ops.get(1..).unwrap_or_default();
                 continue;
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::select_ok;
 use redis::Value;
 
 use super::address::Greeting;
@@ -14,6 +15,9 @@ use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
 use crate::store::StoreOptions;
+
+/// Nodes that are asked at once who holds what: one that hangs holds up nobody.
+const ASKED: usize = 3;
 
 /// The least time between two looks at who holds what. A node that is down is met by every page.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -97,7 +101,7 @@ impl Topology {
         self.known(|known| known.map.clone())
     }
 
-    /// Asks one node after another who holds what, until one tells.
+    /// Asks nodes who holds what, some side by side, until one tells.
     pub(super) async fn look(&self) -> Result<Arc<Map>> {
         let map = self.known(|known| known.map.clone());
         let primaries = map.iter().flat_map(|map| map.nodes());
@@ -109,12 +113,11 @@ impl Topology {
             }
         }
         let mut trouble = None;
-        for node in nodes {
-            match self.ask(&node).await {
-                Ok(shards) => return self.adopt(shards),
-                Err(error) => {
-                    trouble.get_or_insert(error);
-                }
+        for nodes in nodes.chunks(ASKED) {
+            let asked = nodes.iter().map(|node| Box::pin(self.ask(node)));
+            match select_ok(asked).await {
+                Ok((shards, _)) => return self.adopt(shards),
+                Err(error) => trouble = Some(error),
             }
         }
         Err(trouble.unwrap_or_else(|| self.unavailable("has no node to ask")))

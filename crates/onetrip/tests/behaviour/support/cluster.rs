@@ -1,6 +1,7 @@
 //! A real Redis Cluster of three primaries.
 
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::{Server, eventually};
 
@@ -13,12 +14,45 @@ pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
 }
 
+/// Those that were given back.
+static IDLE: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
+
+/// A cluster that is empty when it is lent.
+pub(crate) struct Lent(Option<Cluster>);
+
+impl Deref for Lent {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.0.as_ref().expect("it is there until it is given back")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(cluster) = self.0.take().filter(|_| !std::thread::panicking()) else {
+            return;
+        };
+        for server in &cluster.servers {
+            let _: () = server.ask(&["FLUSHALL"]);
+        }
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(cluster);
+    }
+}
+
 impl Cluster {
     /// The one that all tests of this process share, each under its own prefix.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         // Its nodes never fail, however long this machine stands still.
         SHARED.get_or_init(|| Self::with("60000", 0))
+    }
+
+    /// One for a test alone that leaves it as well as it was, and gives it back for the next.
+    pub(crate) fn lend() -> Lent {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Lent(Some(idle.unwrap_or_else(|| Self::with("60000", 0))))
     }
 
     pub(crate) fn start() -> Self {
