@@ -2,8 +2,8 @@
 //!
 //! What a store did not hear goes in front of every trip to the place that missed it, so that no
 //! read of this process sees what was to be deleted. What a store heard and refused (it is a
-//! replica, or does not permit it) is asked again from time to time, and until then what it holds
-//! under those names is unknown. Deleting twice does no harm.
+//! replica, or does not permit it) is unknown under those names; from time to time one of them is
+//! tried again, and if that is taken all are. Deleting twice does no harm.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -34,6 +34,9 @@ struct Debts<P> {
     by_op: HashMap<Op, Debt<P>>,
     count: u64,
     lost: u64,
+    /// When to try again after a refusal, if there was one since the store last took a delete
+    /// that it had refused.
+    again: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -41,8 +44,8 @@ struct Debt<P> {
     /// When it became owed, counted; a delivery settles only what it carried.
     since: u64,
     place: P,
-    /// How it was refused, and when it is tried again.
-    refused: Option<(Error, Moment)>,
+    /// How it was refused.
+    refused: Option<Error>,
 }
 
 /// What is to go ahead of a trip.
@@ -83,23 +86,27 @@ impl<P> Owed<P> {
         }
     }
 
-    /// What is owed where `concerns` says so; of what was refused, that whose time has come.
+    /// What is owed where `concerns` says so; of what was refused, one if it is time to try.
     pub(super) fn ahead(&self, concerns: impl Fn(&Op, &P) -> bool) -> Ahead {
         let now = self.clock.now();
         self.debts(|debts| {
-            let mut ops = Vec::new();
-            for (op, debt) in &mut debts.by_op {
-                match &mut debt.refused {
-                    Some((_, again)) if now < *again => continue,
-                    _ if !concerns(op, &debt.place) => continue,
-                    // One trip at a time tries.
-                    Some((_, again)) => *again = now.after(PAUSE),
-                    None => {}
-                }
-                ops.push(op.clone());
-            }
+            let mut tries = match debts.again {
+                Some(again) if now < again => 0,
+                Some(_) => 1,
+                None => usize::MAX,
+            };
+            let mut is_due = |debt: &Debt<P>| {
+                let due = debt.refused.is_none() || tries > 0;
+                tries -= usize::from(due && debt.refused.is_some());
+                due
+            };
+            let concerned = debts.by_op.iter();
+            let concerned = concerned.filter(|(op, debt)| concerns(op, &debt.place));
             Ahead {
-                ops,
+                ops: concerned
+                    .filter(|(_, debt)| is_due(debt))
+                    .map(|(op, _)| op.clone())
+                    .collect(),
                 until: debts.count,
             }
         })
@@ -113,14 +120,21 @@ impl<P> Owed<P> {
     ) {
         let again = self.clock.now().after(PAUSE);
         self.debts(|debts| {
+            let mut is_taken = false;
             for (op, until, refusal) in answers {
                 let Some(debt) = debts.by_op.get_mut(op).filter(|debt| debt.since <= until) else {
                     continue;
                 };
-                match refusal {
-                    Some(error) => debt.refused = Some((error.clone(), again)),
-                    None => debts.settle(op),
+                if let Some(error) = refusal {
+                    debt.refused = Some(error.clone());
+                    debts.again = Some(again);
+                } else {
+                    is_taken |= debt.refused.is_some();
+                    debts.settle(op);
                 }
+            }
+            if is_taken {
+                debts.again = None;
             }
         });
     }
@@ -131,9 +145,13 @@ impl<P> Owed<P> {
         self.debts(|debts| {
             if let Some(debt) = debts.by_op.get_mut(op)
                 && debt.since <= until
-                && delivered(&mut debt.place)
             {
-                debts.settle(op);
+                if debt.refused.is_some() {
+                    debts.again = None;
+                }
+                if delivered(&mut debt.place) {
+                    debts.settle(op);
+                }
             }
         });
     }
@@ -186,13 +204,14 @@ impl<P> Default for Debts<P> {
             by_op: HashMap::new(),
             count: 0,
             lost: 0,
+            again: None,
         }
     }
 }
 
 impl<P> Debts<P> {
     /// Adds a delete, unless there are too many. Whether it was the first that is lost.
-    fn add(&mut self, op: Op, place: P, refused: Option<(Error, Moment)>) -> bool {
+    fn add(&mut self, op: Op, place: P, refused: Option<Error>) -> bool {
         self.count += 1;
         let is_full = self.by_op.len() >= MOST;
         let debt = Debt {
@@ -227,13 +246,12 @@ impl<P> Debts<P> {
         let name = op.name();
         let delete = self.by_op.get(&Op::Delete { name: name.clone() });
         let of_name = delete.and_then(|debt| debt.refused.as_ref());
-        let (error, _) = of_name.or_else(|| {
+        of_name.or_else(|| {
             self.by_op.iter().find_map(|(owed, debt)| match owed {
                 Op::Clear { prefix } if name.starts_with(prefix) => debt.refused.as_ref(),
                 _ => None,
             })
-        })?;
-        Some(error)
+        })
     }
 }
 
@@ -269,8 +287,10 @@ impl<P> Drop for Pledge<'_, P> {
         let overflows = self.owed.debts(|debts| {
             unpaid
                 .filter_map(|(op, place, refusal)| {
-                    let refused = refusal.map(|error| (error, again));
-                    debts.add(op, place, refused).then_some(())
+                    if refusal.is_some() {
+                        debts.again = Some(again);
+                    }
+                    debts.add(op, place, refusal).then_some(())
                 })
                 .count()
         });
