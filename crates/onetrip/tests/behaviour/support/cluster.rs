@@ -46,13 +46,28 @@ impl Cluster {
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         // Its nodes never fail, however long this machine stands still.
-        SHARED.get_or_init(|| Self::with("60000", 0))
+        SHARED.get_or_init(Self::lasting)
+    }
+
+    fn lasting() -> Self {
+        Self::announced("60000", 0, |_, port| port)
+    }
+
+    /// One whose nodes say that they are at the port that `announce` gives for their number and
+    /// their own port.
+    #[allow(
+        dead_code,
+        clippy::allow_attributes,
+        reason = "the fault suite, which shares this file, puts nodes behind proxies"
+    )]
+    pub(crate) fn behind(announce: impl Fn(usize, u16) -> u16) -> Self {
+        Self::announced("60000", 0, announce)
     }
 
     /// One for a test alone that leaves it as well as it was, and gives it back for the next.
     pub(crate) fn lend() -> Lent {
         let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Lent(Some(idle.unwrap_or_else(|| Self::with("60000", 0))))
+        Lent(Some(idle.unwrap_or_else(Self::lasting)))
     }
 
     pub(crate) fn start() -> Self {
@@ -64,6 +79,14 @@ impl Cluster {
     }
 
     fn with(node_timeout: &str, replicas: usize) -> Self {
+        Self::announced(node_timeout, replicas, |_, port| port)
+    }
+
+    fn announced(
+        node_timeout: &str,
+        replicas: usize,
+        announce: impl Fn(usize, u16) -> u16,
+    ) -> Self {
         let options = [
             "--cluster-enabled",
             "yes",
@@ -73,6 +96,8 @@ impl Cluster {
             "no",
             "--repl-diskless-sync-delay",
             "0",
+            "--enable-debug-command",
+            "yes",
             "--save",
             "",
         ];
@@ -85,10 +110,19 @@ impl Cluster {
             let _: () = server.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
             let _: () = server.ask(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
         }
+        let ports = servers.iter().enumerate().map(|(number, server)| {
+            let (real, announced) = (server.port(), announce(number, server.port()));
+            if announced != real {
+                let announced = announced.to_string();
+                let _: () = server.ask(&["CONFIG", "SET", "cluster-announce-port", &announced]);
+            }
+            // Among themselves nodes speak on another port.
+            (announced.to_string(), (real + 10_000).to_string())
+        });
+        let ports: Vec<(String, String)> = ports.collect();
         for server in &servers {
-            for other in &servers {
-                let port = other.port().to_string();
-                let _: () = server.ask(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+            for (port, bus) in &ports {
+                let _: () = server.ask(&["CLUSTER", "MEET", "127.0.0.1", port, bus]);
             }
         }
         let cluster = Self { servers };

@@ -16,7 +16,8 @@ const KEEPER: &str = r#"
     trap : INT TERM
     folder="$1"
     shift
-    redis-server "$@" </dev/null >"$folder/log" 2>&1 &
+    # By its whole name, by which it can restart.
+    "$(command -v redis-server)" "$@" </dev/null >"$folder/log" 2>&1 &
     while read -r _; do :; done
     exec 2>/dev/null
     kill -KILL "$!"
