@@ -1,11 +1,11 @@
 """A FastAPI application with two lines more: each request has a scope, and tells its trips.
 
+The endpoint runs in a thread and its dependencies in the event loop; all are in the one scope.
+
 It prints:
 
     /notes/5: Fifty and more, by Ada (cold; 2 trips)
     /notes/5: Fifty and more, by Ada (warm; 1 trip)
-
-The endpoint runs in a thread and the dependency in the event loop; both are in the one scope.
 """
 
 from __future__ import annotations

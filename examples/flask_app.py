@@ -1,11 +1,11 @@
 """A Flask application with a cache from its configuration, and functions cached before it is made.
 
+What was written while the page was made leaves in one trip, and so would a hundred fragments.
+
 It prints:
 
     <h1>Note 5</h1> <p>No comments yet.</p> (cold; 3 trips)
     <h1>Note 5</h1> <p>No comments yet.</p> (warm; 2 trips)
-
-What was written while the page was made left in one trip, and so would a hundred fragments.
 """
 
 from __future__ import annotations
