@@ -517,6 +517,21 @@ class TestErrors:
             server.read()
         assert not in_page(Cache())
 
+    def test_writes_of_a_response_that_is_never_finished_are_an_error_to_nobody(self) -> None:
+        cache = Cache("redis://127.0.0.1:1", on_error="raise")
+
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            yield b"two"
+
+        unfinished = [Server(PageMiddleware(app_of(stream), cache)) for _ in range(2)]
+        assert Server(PageMiddleware(app_of(lambda: [b"page"]), cache)).read() == b"page"
+        # Warnings are errors, so this test fails if the end of one that is forgotten does.
+        forgotten = Server(PageMiddleware(app_of(stream), cache))
+        del forgotten, unfinished
+        gc.collect()
+
     def test_an_exception_says_more_than_that_its_writes_were_lost(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
 
