@@ -97,7 +97,7 @@ def runs(
             return run(version, url, folder)
 
     wanted = [
-        (item.callspec.params["version"], item.callspec.params["store"])
+        (str(item.callspec.params["version"]), str(item.callspec.params["store"]))
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == test_suite.__name__
     ]
@@ -107,9 +107,7 @@ def runs(
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_suite(
-    runs: dict[tuple[str, str], Future[Done]], version: str, store: str
-) -> None:
+def test_suite(runs: dict[tuple[str, str], Future[Done]], version: str, store: str) -> None:
     done = runs[version, store].result()
     assert done.code == 0, done.output
     left_out = {*excluded.CLASSES, *excluded.TESTS, *excluded.OTHERS}

@@ -45,7 +45,7 @@ class Cache(BaseCache):
         super().__init__(params)
         url = locations.store_url(location)
         self._is_memcached = locations.is_memcached(url)
-        self.onetrip = opened.cache(url, self.default_timeout, params.get("OPTIONS") or {})
+        self.onetrip = opened.cache(url, self.default_timeout, params.get("OPTIONS", {}))
 
     def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> Any:
         """Seconds to live, or `None` for ever: what the cache of onetrip is told."""
