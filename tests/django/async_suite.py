@@ -36,7 +36,7 @@ class Bed:
     """One store, and how backends are opened on it.
 
     `refuses_keys` says that keys which Memcached cannot have are errors and not warnings, and
-    `patience` how many seconds to wait for an entry to expire that lives for one.
+    `patience` how many seconds to wait for an entry to expire that lives for two.
     """
 
     def __init__(
@@ -82,6 +82,9 @@ class Unpicklable:
 
 
 MISSING = object()
+
+# Seconds, of which a store that counts those of its own clock gives at least one.
+SHORT = 2
 
 
 @check
@@ -243,7 +246,7 @@ async def text_cannot_be_added_to(bed: Bed) -> None:
 
 @check
 async def adding_keeps_the_timeout(bed: Bed) -> None:
-    await bed.cache.aset("n", 1, timeout=1)
+    await bed.cache.aset("n", 1, timeout=SHORT)
     await bed.cache.aincr("n")
     await bed.gone("n")
 
@@ -319,12 +322,12 @@ async def touch_tells_whether_there_was_one(bed: Bed) -> None:
 @check
 async def touch_gives_a_new_timeout(bed: Bed) -> None:
     cache = bed.cache
-    await cache.aset("short", 1, timeout=1)
-    await cache.aset("long", 1, timeout=1)
+    await cache.aset("short", 1, timeout=SHORT)
+    await cache.aset("long", 1, timeout=SHORT)
     assert await cache.atouch("long", timeout=3600) is True
     await bed.gone("short")
     assert await cache.aget("long") == 1
-    assert await cache.atouch("long", timeout=1) is True
+    assert await cache.atouch("long", timeout=SHORT) is True
     await bed.gone("long")
 
 
@@ -372,8 +375,12 @@ async def a_long_time_is_long(bed: Bed) -> None:
 
 @check
 async def a_part_of_a_second_is_some_time(bed: Bed) -> None:
-    await bed.cache.aset("key", 1, timeout=0.9)
-    assert await bed.cache.aget("key") == 1
+    async def is_kept() -> bool:
+        await bed.cache.aset("key", 1, timeout=0.9)
+        return bool(await bed.cache.aget("key") == 1)
+
+    # Of a store that counts the seconds of a clock, that second may have ended just then.
+    assert any([await is_kept() for _ in range(5)])
 
 
 @check

@@ -40,7 +40,7 @@ def test_djangos_redis_cache(redis_server: RedisServer, name: str) -> None:
         asyncio.run(CHECKS[name](Bed(open_backend)))
         return
     with pytest.raises((AssertionError, asyncio.TimeoutError)):
-        asyncio.run(CHECKS[name](Bed(open_backend, patience=3)))
+        asyncio.run(CHECKS[name](Bed(open_backend, patience=4)))
 
 
 def test_deviations_are_of_checks_that_exist() -> None:

@@ -96,7 +96,8 @@ class Cache(BaseCache):
 
     async def ahas_key(self, key: Any, version: int | None = None) -> bool:
         """See `has_key`."""
-        return await self.aget(key, _MISSING, version=version) is not _MISSING
+        key = self.make_and_validate_key(key, version=version)
+        return await self.onetrip.aget(key, _MISSING) is not _MISSING
 
     def set(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
