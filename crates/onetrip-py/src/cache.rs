@@ -17,6 +17,7 @@ use crate::context::Variable;
 use crate::decode::Decoder;
 use crate::encode::encode;
 use crate::error::{Result, raise};
+use crate::greenlet;
 use crate::key;
 use crate::options;
 use crate::scope::Scope;
@@ -57,11 +58,13 @@ impl Cache {
             Step::Ask(trip, finish) => {
                 let send = || self.core.send_blocking(at, &trip);
                 let replies = if self.core.is_local() {
-                    send()
+                    send()?
+                } else if let Some(elsewhere) = greenlet::elsewhere(py)? {
+                    greenlet::travel(&elsewhere, &self.core, at, trip)?
                 } else {
-                    py.detach(send)
+                    py.detach(send)?
                 };
-                Ok(finish(replies?))
+                Ok(finish(replies))
             }
         }
     }
