@@ -41,12 +41,10 @@ PROGRAMS = [
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_greenlets(program: str, server: RedisServer, tmp_path: Path) -> None:
     server.flush()
-    assert server._process is not None
-    pid = server._process.pid
     ran = subprocess.run(
         [
             *(sys.executable, "-W", "error", "-m", "tests.gevent_programs"),
-            *(program, server.url, str(pid)),
+            *(program, server.url, str(server.pid)),
         ],
         env={**os.environ, "DISK_URL": f"disk://{tmp_path}"},
         capture_output=True,

@@ -1,0 +1,212 @@
+"""Under `gunicorn --preload`, the parent and its workers go on, and share no socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onetrip import Cache
+from tests.servers import MemcachedServer, RedisServer
+from tests.sockets import children, ports_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from tests.servers import Server
+
+WORKERS = 2
+THREADS = 12
+PATIENCE = 20.0
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Gunicorn:
+    """Two workers of a kind, forked by a parent that has made trips to the store."""
+
+    def __init__(self, kind: str, store_url: str) -> None:
+        # Short, for a socket's path may have 107 bytes.
+        self._folder = Path(tempfile.mkdtemp(prefix="onetrip-"))
+        self._socket, self._log = self._folder / "http", self._folder / "log"
+        program = [sys.executable, "-m", "gunicorn", "--preload"]
+        options = ["--workers", str(WORKERS), "--worker-class", kind]
+        if kind == "gthread":
+            # One more than a worker of whom all pages are asked.
+            options += ["--threads", str(THREADS + 1)]
+        options += ["--bind", f"unix:{self._socket}", "--worker-tmp-dir", str(self._folder)]
+        options += ["--config", "python:tests.gunicorn_app", "--timeout", "60"]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*program, *options, "tests.gunicorn_app:application"],
+                env={**os.environ, "STORE_URL": store_url},
+                stdout=log,
+                stderr=log,
+            )
+        self.pid = self._process.pid
+        try:
+            wait_until(self._is_ready)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _is_ready(self) -> bool:
+        assert self._process.poll() is None, self.log()
+        try:
+            self.get("")
+        except OSError:
+            return False
+        return True
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def get(self, path: str) -> dict[str, Any]:
+        connection = _Connection(self._socket)
+        try:
+            connection.request("GET", f"/{path}")
+            response = connection.getresponse()
+            assert response.status == http.HTTPStatus.OK, self.log()
+            answer: dict[str, Any] = json.load(response)
+        finally:
+            connection.close()
+        return answer
+
+    def workers(self) -> set[int]:
+        return children(self.pid)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            for worker in self.workers():
+                os.kill(worker, signal.SIGKILL)
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder)
+
+
+@pytest.fixture(scope="module", params=[RedisServer, MemcachedServer])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that a test stops and continues."""
+    with request.param() as server:
+        yield server
+
+
+@pytest.fixture(params=["sync", "gthread", "gevent"])
+def gunicorn(request: pytest.FixtureRequest, server: Server) -> Iterator[Gunicorn]:
+    """Each kind of worker, over each server."""
+    server.flush()
+    gunicorn = Gunicorn(request.param, server.url)
+    try:
+        yield gunicorn
+    finally:
+        gunicorn.stop()
+
+
+@pytest.fixture
+def cache(server: Server) -> Iterator[Cache]:
+    """What the test itself reads and writes."""
+    cache = Cache(server.url, on_error="raise", trip_timeout=PATIENCE)
+    yield cache
+    cache.close()
+
+
+def visit(gunicorn: Gunicorn, cache: Cache) -> None:
+    """Ask for pages of many tags at once, until all workers have answered; each gets its own."""
+    tags = [f"tag:{number}" for number in range(20)]
+    cache.set_many({tag: f"value of {tag}" for tag in tags})
+    answered: set[int] = set()
+
+    def visit_all() -> bool:
+        with ThreadPoolExecutor(8) as pool:
+            for tag, answer in zip(tags, pool.map(gunicorn.get, tags), strict=True):
+                assert answer["found"] == f"value of {tag}"
+                assert cache[f"{tag} answered by"] == answer["pid"]
+                answered.add(answer["pid"])
+        return len(answered) == WORKERS
+
+    wait_until(visit_all)
+    assert answered == gunicorn.workers()
+
+
+def assert_shares_no_socket(gunicorn: Gunicorn, server: Server, cache: Cache) -> None:
+    """What the kernel says that each process holds, and what the server says of its clients."""
+    cache.close()
+    parents = ports_to(server.port, gunicorn.pid)
+    held = [ports_to(server.port, worker) for worker in gunicorn.workers()]
+    assert all(held)
+    everybody = parents.union(*held)
+    assert sum(map(len, [parents, *held])) == len(everybody), (parents, held)
+    # The server hears somewhat later of the end of a connection.
+    wait_until(lambda: server.clients() == everybody)
+
+
+def test_parent_and_workers_share_no_socket(
+    gunicorn: Gunicorn, server: Server, cache: Cache
+) -> None:
+    visit(gunicorn, cache)
+    assert_shares_no_socket(gunicorn, server, cache)
+    # The parent goes on: it makes a trip before it begins another worker.
+    os.kill(min(gunicorn.workers()), signal.SIGKILL)
+    wait_until(lambda: cache.get("noticed by") == gunicorn.pid)
+    wait_until(lambda: len(gunicorn.workers()) == WORKERS)
+    visit(gunicorn, cache)
+    assert_shares_no_socket(gunicorn, server, cache)
+
+
+@pytest.mark.parametrize("gunicorn", ["gthread", "gevent"], indirect=True)
+def test_others_are_answered_while_one_waits(
+    gunicorn: Gunicorn, server: Server, cache: Cache
+) -> None:
+    visit(gunicorn, cache)
+    held_up: set[int] = set()
+    pages: list[Future[dict[str, Any]]] = []
+    os.kill(server.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(THREADS) as pool:
+
+        def asks_who_waits() -> bool:
+            answer = gunicorn.get("")
+            if answer["waiting"]:
+                held_up.add(answer["pid"])
+            elif len(pages) < THREADS:
+                # The next page may be given to the worker that has none yet.
+                pages.append(pool.submit(gunicorn.get, f"tag:{len(pages)}"))
+            return len(held_up) == WORKERS
+
+        try:
+            wait_until(asks_who_waits)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+    found = [page.result()["found"] for page in pages]
+    assert found == [f"value of tag:{number}" for number in range(len(pages))]
