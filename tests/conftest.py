@@ -11,13 +11,14 @@ import redis
 from hypothesis import HealthCheck, settings
 
 import onetrip
-from tests.servers import RedisServer
+from tests.servers import MemcachedServer, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from onetrip import Watch
+    from tests.servers import Server
 
 # The tests of the pytest plugin run others within this run.
 pytest_plugins = ["pytester"]
@@ -52,6 +53,21 @@ def redis_url(redis_server: RedisServer) -> str:
     """An empty Redis database, with its counters at nothing."""
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[MemcachedServer]:
+    """One server for the whole run."""
+    with MemcachedServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "memcached"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each kind of server in turn, empty, with its counters at nothing."""
+    server: Server = request.getfixturevalue(f"{request.param}_server")
+    server.flush()
+    return server
 
 
 @pytest.fixture(params=STORES)

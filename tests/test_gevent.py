@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.servers import RedisServer
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    """A server that programs stop and continue."""
-    with RedisServer() as server:
-        yield server
+    from tests.servers import Server
 
 
 # By name: importing them would bring gevent into this process.
@@ -39,8 +31,7 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_greenlets(program: str, server: RedisServer, tmp_path: Path) -> None:
-    server.flush()
+def test_greenlets(program: str, server: Server, tmp_path: Path) -> None:
     ran = subprocess.run(
         [
             *(sys.executable, "-W", "error", "-m", "tests.gevent_programs"),

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onetrip import Cache
-from tests.servers import MemcachedServer, RedisServer
 from tests.sockets import children, ports_to
 
 if TYPE_CHECKING:
@@ -116,17 +115,9 @@ class Gunicorn:
         shutil.rmtree(self._folder)
 
 
-@pytest.fixture(scope="module", params=[RedisServer, MemcachedServer])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server that a test stops and continues."""
-    with request.param() as server:
-        yield server
-
-
 @pytest.fixture(params=["sync", "gthread", "gevent"])
 def gunicorn(request: pytest.FixtureRequest, server: Server) -> Iterator[Gunicorn]:
     """Each kind of worker, over each server."""
-    server.flush()
     gunicorn = Gunicorn(request.param, server.url)
     try:
         yield gunicorn
