@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,24 +18,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onetrip import Cache
+from tests.patience import PATIENCE, wait_until
 from tests.sockets import children, ports_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Future
 
     from tests.servers import Server
 
 WORKERS = 2
 THREADS = 12
-PATIENCE = 20.0
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class _Connection(http.client.HTTPConnection):
