@@ -47,6 +47,8 @@
 //! - `memcached` (default): the stores `memcached://` and `memcached+unix://`.
 //! - `kyoto` (default): the store `kt://`, a Kyoto Tycoon server.
 
+mod background;
+mod batch;
 pub mod blocking;
 #[cfg(feature = "_remote")]
 mod breaker;
@@ -72,6 +74,7 @@ mod url;
 mod watch;
 mod wire;
 
+pub use batch::Batch;
 pub use cache::{Begun, Cache};
 pub use carrier::OnError;
 pub use clock::{Clock, Moment};
