@@ -281,7 +281,7 @@ class RedisServer(Server):
 
     def _options(self, port: int) -> list[str]:
         options = ["--bind", HOST, "--unixsocket", str(self.unix_socket)]
-        options += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self._args]
+        options += ["--save", "", "--appendonly", "no", "--daemonize", "no"]
         if self._authority is None:
             options += ["--port", str(port)]
         else:
@@ -297,7 +297,7 @@ class RedisServer(Server):
             options += ["--user", self._username, "on", *rights, "--user", "default", "off"]
         elif self._password is not None:
             options += ["--requirepass", self._password]
-        return options
+        return [*options, *self._args]
 
     def _greet(self, port: int) -> None:
         if self._admin is None:

@@ -19,16 +19,17 @@ import pytest
 
 from onetrip import Cache
 from tests.patience import PATIENCE, wait_until
+from tests.servers import MemcachedServer, RedisServer
 from tests.sockets import children, ports_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
+
+    from typing_extensions import Self
 
     from tests.servers import Server
 
 WORKERS = 2
-THREADS = 12
 
 
 class _Connection(http.client.HTTPConnection):
@@ -43,17 +44,16 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Gunicorn:
-    """Two workers of a kind, forked by a parent that has made trips to the store."""
+    """Workers of a kind, forked by a parent that has made trips to the store."""
 
-    def __init__(self, kind: str, store_url: str) -> None:
+    def __init__(self, kind: str, store_url: str, workers: int) -> None:
         # Short, for a socket's path may have 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="onetrip-"))
         self._socket, self._log = self._folder / "http", self._folder / "log"
         program = [sys.executable, "-m", "gunicorn", "--preload"]
-        options = ["--workers", str(WORKERS), "--worker-class", kind]
+        options = ["--workers", str(workers), "--worker-class", kind]
         if kind == "gthread":
-            # One more than a worker of whom all pages are asked.
-            options += ["--threads", str(THREADS + 1)]
+            options += ["--threads", "4"]
         options += ["--bind", f"unix:{self._socket}", "--worker-tmp-dir", str(self._folder)]
         options += ["--config", "python:tests.gunicorn_app", "--timeout", "60"]
         with self._log.open("wb") as log:
@@ -67,7 +67,7 @@ class Gunicorn:
         try:
             wait_until(self._is_ready)
         except BaseException:
-            self.stop()
+            self.__exit__()
             raise
 
     def _is_ready(self) -> bool:
@@ -95,7 +95,10 @@ class Gunicorn:
     def workers(self) -> set[int]:
         return children(self.pid)
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         try:
             self._process.wait(PATIENCE)
@@ -107,19 +110,17 @@ class Gunicorn:
         shutil.rmtree(self._folder)
 
 
-@pytest.fixture(params=["sync", "gthread", "gevent"])
-def gunicorn(request: pytest.FixtureRequest, server: Server) -> Iterator[Gunicorn]:
-    """Each kind of worker, over each server."""
-    gunicorn = Gunicorn(request.param, server.url)
-    try:
-        yield gunicorn
-    finally:
-        gunicorn.stop()
+@pytest.fixture(scope="module", params=[RedisServer, MemcachedServer])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that nobody else is connected to."""
+    with request.param() as server:
+        yield server
 
 
 @pytest.fixture
 def cache(server: Server) -> Iterator[Cache]:
     """What the test itself reads and writes."""
+    server.flush()
     cache = Cache(server.url, on_error="raise", trip_timeout=PATIENCE)
     yield cache
     cache.close()
@@ -155,41 +156,27 @@ def assert_shares_no_socket(gunicorn: Gunicorn, server: Server, cache: Cache) ->
     wait_until(lambda: server.clients() == everybody)
 
 
-def test_parent_and_workers_share_no_socket(
-    gunicorn: Gunicorn, server: Server, cache: Cache
-) -> None:
-    visit(gunicorn, cache)
-    assert_shares_no_socket(gunicorn, server, cache)
-    # The parent goes on: it makes a trip before it begins another worker.
-    os.kill(min(gunicorn.workers()), signal.SIGKILL)
-    wait_until(lambda: cache.get("noticed by") == gunicorn.pid)
-    wait_until(lambda: len(gunicorn.workers()) == WORKERS)
-    visit(gunicorn, cache)
-    assert_shares_no_socket(gunicorn, server, cache)
+@pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
+def test_parent_and_workers_share_no_socket(server: Server, cache: Cache, kind: str) -> None:
+    with Gunicorn(kind, server.url, WORKERS) as gunicorn:
+        visit(gunicorn, cache)
+        assert_shares_no_socket(gunicorn, server, cache)
+        # The parent goes on: it makes a trip before it begins another worker.
+        os.kill(min(gunicorn.workers()), signal.SIGKILL)
+        wait_until(lambda: cache.get("noticed by") == gunicorn.pid)
+        wait_until(lambda: len(gunicorn.workers()) == WORKERS)
+        visit(gunicorn, cache)
+        assert_shares_no_socket(gunicorn, server, cache)
 
 
-@pytest.mark.parametrize("gunicorn", ["gthread", "gevent"], indirect=True)
-def test_others_are_answered_while_one_waits(
-    gunicorn: Gunicorn, server: Server, cache: Cache
-) -> None:
-    visit(gunicorn, cache)
-    held_up: set[int] = set()
-    pages: list[Future[dict[str, Any]]] = []
-    os.kill(server.pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(THREADS) as pool:
-
-        def asks_who_waits() -> bool:
-            answer = gunicorn.get("")
-            if answer["waiting"]:
-                held_up.add(answer["pid"])
-            elif len(pages) < THREADS:
-                # The next page may be given to the worker that has none yet.
-                pages.append(pool.submit(gunicorn.get, f"tag:{len(pages)}"))
-            return len(held_up) == WORKERS
-
+@pytest.mark.parametrize("kind", ["gthread", "gevent"])
+def test_others_are_answered_while_one_waits(server: Server, cache: Cache, kind: str) -> None:
+    cache.set("tag", "value")
+    with Gunicorn(kind, server.url, 1) as gunicorn, ThreadPoolExecutor(1) as pool:
+        os.kill(server.pid, signal.SIGSTOP)
         try:
-            wait_until(asks_who_waits)
+            page = pool.submit(gunicorn.get, "tag")
+            wait_until(lambda: gunicorn.get("")["waiting"])
         finally:
             os.kill(server.pid, signal.SIGCONT)
-    found = [page.result()["found"] for page in pages]
-    assert found == [f"value of tag:{number}" for number in range(len(pages))]
+        assert page.result()["found"] == "value"

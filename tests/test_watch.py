@@ -11,6 +11,7 @@ import pytest
 
 from onetrip import Cache, ConfigurationError, Trip
 from onetrip._core import Everything
+from tests.conftest import stores_that_clear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,13 +49,18 @@ class TestWhatIsSeen:
             (lambda: cache.touch("a", 5), [("touch", "test:a")]),
             (lambda: cache.set("a", 1, 0), [("delete", "test:a")]),
             (lambda: cache.delete("a"), [("delete", "test:a")]),
-            (lambda: cache.clear(), [("clear", "test:")]),  # noqa: PLW0108 - like the others
         ]
         for call, ops in calls:
             with cache.watch() as seen:
                 call()
             assert [trip.ops for trip in seen.records] == [ops]
             assert len(seen.records[0]) == len(ops)
+
+    @stores_that_clear
+    def test_a_clear_by_its_prefix(self, cache: Cache) -> None:
+        with cache.watch() as seen:
+            cache.clear()
+        assert [trip.ops for trip in seen.records] == [[("clear", "test:")]]
 
     def test_the_store_and_bytes_and_time(self, open_cache: OpenCache, store_url: str) -> None:
         cache = open_cache(serializer="raw")
