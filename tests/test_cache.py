@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -332,6 +333,29 @@ class TestTouch:
     def test_asks_for_a_timeout(self, cache: Cache) -> None:
         with pytest.raises(TypeError):
             cache.touch("a")  # type: ignore[call-arg]
+
+
+class TestItems:
+    def test_can_be_deleted(self, cache: Cache) -> None:
+        cache["a"] = 1
+        del cache["a"]
+        assert "a" not in cache
+        with pytest.raises(KeyError, match="'a'"):
+            del cache["a"]
+        with pytest.raises(BadKeyError):
+            del cache[5]  # type: ignore[arg-type]  # no key
+
+    def test_can_be_deleted_in_a_scope(self, cache: Cache) -> None:
+        with cache.scope():
+            cache["a"] = 1
+            del cache["a"]
+            assert "a" not in cache
+        assert "a" not in cache
+
+    def test_cannot_be_listed(self, cache: Cache) -> None:
+        with pytest.raises(TypeError, match="object is not iterable"):
+            iter(cache)  # type: ignore[call-overload]  # types say so too
+        assert not issubclass(Cache, Iterable)
 
 
 class TestPrefix:

@@ -168,6 +168,42 @@ class TestWhoSees:
 
 
 class TestTheWatchItself:
+    def test_may_end_before_a_scope_within_it(self, cache: Cache) -> None:
+        watch, scope = cache.watch(), cache.preload("a")
+        with watch as seen:
+            scope.__enter__()
+            cache.get("b")
+        cache.get("b")
+        cache.set("a", 1)
+        scope.__exit__()
+        cache.get("b")
+        assert seen.trips == 2
+
+    def test_may_begin_in_a_scope_that_ends_before_it(self, cache: Cache) -> None:
+        watch, scope = cache.watch(), cache.scope()
+        with scope:
+            seen = watch.__enter__()
+            cache.set("a", 1)
+            assert seen.trips == 0
+        # What the scope wrote, and what is asked outside of it.
+        assert seen.trips == 1
+        cache.get("a")
+        cache.get("a")
+        assert seen.trips == 3
+        watch.__exit__()
+        cache.get("a")
+        assert seen.trips == 3
+
+    def test_may_end_in_any_order(self, cache: Cache) -> None:
+        watches = [cache.watch() for _ in range(3)]
+        for watch in watches:
+            watch.__enter__()
+        cache.get("a")
+        for index in (1, 0, 2):
+            watches[index].__exit__()
+            cache.get("a")
+        assert [watch.trips for watch in watches] == [2, 1, 3]
+
     def test_is_open_once_at_a_time(self, cache: Cache) -> None:
         watch = cache.watch()
         with watch, pytest.raises(ConfigurationError, match=r"make another with cache\.watch\(\)"):

@@ -208,6 +208,17 @@ impl Cache {
         self.set(key, value, Lifetime::default())
     }
 
+    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> Result<()> {
+        match self.delete(key)? {
+            true => Ok(()),
+            false => Err(missing(key).into()),
+        }
+    }
+
+    /// Not even by `__getitem__`, which Python would try with 0, 1, 2, …
+    #[classattr]
+    const __iter__: Option<()> = None;
+
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> Result<bool> {
         Ok(self.read(key.py(), &key::bytes(key)?)?.is_some())
     }

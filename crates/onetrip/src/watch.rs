@@ -151,3 +151,57 @@ pub(crate) fn show(
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// A thread that holds the lock while another forks is not there to give it back.
+    #[test]
+    fn a_child_finds_no_lock_of_its_parents_threads() {
+        let everything = watch_everything();
+        let watch = everything.watch();
+        watch.seen(|_| {
+            let child = fork();
+            if child == 0 {
+                alarm(20);
+                let record = Record {
+                    store: "test://".into(),
+                    ops: Vec::new(),
+                    len: 0,
+                    bytes_out: 0,
+                    bytes_in: 0,
+                    failed: 0,
+                    took: Duration::ZERO,
+                };
+                watch.record(&record);
+                leave(i32::try_from(watch.trips()).unwrap_or(0));
+            }
+            // It saw its own trip alone.
+            assert_eq!(exit_code(child), Some(1));
+        });
+        assert_eq!(watch.trips(), 0);
+    }
+
+    #[expect(unsafe_code, reason = "no safe function forks")]
+    fn fork() -> libc::pid_t {
+        unsafe { libc::fork() }
+    }
+
+    #[expect(unsafe_code, reason = "a plain call of the system")]
+    fn alarm(seconds: u32) {
+        unsafe { libc::alarm(seconds) };
+    }
+
+    #[expect(unsafe_code, reason = "a plain call of the system")]
+    fn leave(code: i32) -> ! {
+        unsafe { libc::_exit(code) }
+    }
+
+    #[expect(unsafe_code, reason = "a plain call, with memory of our own")]
+    fn exit_code(child: libc::pid_t) -> Option<i32> {
+        let mut status = 0;
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
+    }
+}
