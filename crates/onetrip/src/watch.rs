@@ -13,9 +13,13 @@ pub const MAX_RECORDS: usize = 10_000;
 /// The most operations of one trip that are described.
 const MAX_OPS: usize = 100;
 
-/// The trips that were made while it was open.
+/// The trips that were made while it was open, and how many reads were answered.
 #[derive(Debug, Default)]
-pub struct Watch(Mutex<Seen>);
+pub struct Watch {
+    seen: Mutex<Seen>,
+    hits: AtomicUsize,
+    misses: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -50,6 +54,25 @@ impl Watch {
         self.seen(|seen| seen.count)
     }
 
+    /// How many reads were answered with a value, by a scope or by the store. A watch over the
+    /// whole process does not count them.
+    #[must_use]
+    pub fn hits(&self) -> usize {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// How many reads were answered with none; counted as the hits are.
+    #[must_use]
+    pub fn misses(&self) -> usize {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// Counts a read that was answered, with a value or with none.
+    pub(crate) fn answered(&self, hit: bool) {
+        let counter = if hit { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The trips, oldest first; no more than [`MAX_RECORDS`].
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
@@ -57,7 +80,7 @@ impl Watch {
     }
 
     fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn record(&self, record: &Record) {
