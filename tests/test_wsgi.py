@@ -14,6 +14,7 @@ from wsgiref.handlers import SimpleHandler
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
+import gevent  # type: ignore[import-untyped] # it tells no types
 import pytest
 
 from onetrip import Cache, ConfigurationError, StoreError
@@ -375,6 +376,32 @@ class TestRequestsShareNothing:
         assert servers[0].read() == b"onetwo"
         assert other["a"] == 1
 
+    def test_greenlets_that_take_turns(self, cache: Cache, other: Cache) -> None:
+        """As a server of gevent's has them: many requests in one thread, each a little further."""
+
+        def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+            name: str = environ["NAME"]
+            start_response("200 OK", [PLAIN])
+            for part in range(3):
+                cache.set("name", name)
+                cache.set(f"{name} {part}", part)
+                gevent.sleep(0)
+                assert cache["name"] == name
+                yield name.encode()
+                gevent.sleep(0)
+
+        def serve(name: str) -> bytes:
+            server = Server(PageMiddleware(app, cache), NAME=name)
+            gevent.sleep(0)
+            return server.read()
+
+        names = ["one", "two", "three"]
+        greenlets = [gevent.spawn(serve, name) for name in names]
+        gevent.joinall(greenlets, raise_error=True)
+        assert [greenlet.value for greenlet in greenlets] == [name.encode() * 3 for name in names]
+        assert len(other.get_many(f"{name} {part}" for name in names for part in range(3))) == 9
+        assert not in_page(cache)
+
     def test_two_middlewares(self, cache: Cache, other: Cache, assert_trips: AssertTrips) -> None:
         def stream() -> Iterator[bytes]:
             cache.set("a", 1)
@@ -489,6 +516,21 @@ class TestErrors:
         with pytest.raises(StoreError):
             server.read()
         assert not in_page(Cache())
+
+    def test_writes_of_a_response_that_is_never_finished_are_an_error_to_nobody(self) -> None:
+        cache = Cache("redis://127.0.0.1:1", on_error="raise")
+
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            yield b"two"
+
+        unfinished = [Server(PageMiddleware(app_of(stream), cache)) for _ in range(2)]
+        assert Server(PageMiddleware(app_of(lambda: [b"page"]), cache)).read() == b"page"
+        # Warnings are errors, so this test fails if the end of one that is forgotten does.
+        forgotten = Server(PageMiddleware(app_of(stream), cache))
+        del forgotten, unfinished
+        gc.collect()
 
     def test_an_exception_says_more_than_that_its_writes_were_lost(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-GUNICORN = ["gunicorn", "--bind=fd://{fd}", "--workers=1", "--log-level=warning", "app:app"]
+GUNICORN = [
+    "gunicorn",
+    "--no-control-socket",
+    "--bind=fd://{fd}",
+    "--workers=1",
+    "--log-level=warning",
+    "app:app",
+]
 UVICORN = ["uvicorn", "--fd={fd}", "--log-level=warning", "asgi:app"]
 
 SERVERS = {

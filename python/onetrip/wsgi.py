@@ -85,7 +85,8 @@ class _Page:
         """
         page = _innermost.get()
         while page is not None and not page.at_work:
-            page.close()
+            # Ended as a generator is that nobody finishes: without an error, even of the store.
+            page.close(GeneratorExit())
             page = page._outer  # noqa: SLF001 - another of this class
         return page
 
@@ -174,7 +175,7 @@ class _Response:
 
     def __del__(self) -> None:
         # The server forgot to close it; its writes shall leave all the same.
-        self._page.close()
+        self._page.close(GeneratorExit())
 
     def _start(
         self, status: str, headers: list[tuple[str, str]], error: OptExcInfo | None = None, /
