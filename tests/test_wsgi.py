@@ -501,6 +501,26 @@ class TestErrors:
             with pytest.raises(AssertionError, match="called twice"):
                 Server(PageMiddleware(app, cache, server_timing=timing))
 
+    def test_a_head_that_the_server_refuses(self, cache: Cache) -> None:
+        closed: list[bool] = []
+
+        def stream() -> Iterator[bytes]:
+            try:
+                yield b"one"
+                yield b"two"
+            finally:
+                closed.append(True)
+
+        def refuse(*_head: object) -> Any:
+            raise ValueError("no such status")
+
+        for timing in (False, True):
+            app = PageMiddleware(app_of(stream), cache, server_timing=timing)
+            with pytest.raises(ValueError, match="no such status"):
+                app({}, refuse)
+        assert closed == [True]
+        assert not in_page(cache)
+
     def test_writes_that_cannot_leave_are_an_error_before_the_body(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
 

@@ -126,12 +126,12 @@ class _Response:
             else:
                 self._chunks = iter(self._body)
                 self._ready.extend(self._next())
+            self._send_head()
         except BaseException as error:
             self.close(error)
             raise
         finally:
             page.at_work = False
-        self._send_head()
         # As it came, so that the server may still send a file in its own way.
         return self._body if whole else self
 
