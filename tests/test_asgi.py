@@ -564,7 +564,10 @@ class TestServerTiming:
             await send(body(b""))
 
         inner = PageMiddleware(app_of(page), another, server_timing=True)
-        for outer, told in ((local, ['"2 trips, 0 hits"', '"1 trip, 0 hits"']), ([local, another], ['"3 trips, 0 hits"'])):
+        for outer, told in (
+            (local, ['"2 trips, 0 hits"', '"1 trip, 0 hits"']),
+            ([local, another], ['"3 trips, 0 hits"']),
+        ):
             server = Server(PageMiddleware(inner, outer, server_timing=True))
             await server()
             assert [value.rpartition("=")[2] for value in server.timing] == told

@@ -684,4 +684,7 @@ class TestServerTiming:
         told = Server(PageMiddleware(inner, [local, another], server_timing=True)).timing
         assert [value.rpartition("=")[2] for value in told] == ['"3 trips, 0 hits"']
         told = Server(PageMiddleware(inner, local, server_timing=True)).timing
-        assert [value.rpartition("=")[2] for value in told] == ['"2 trips, 0 hits"', '"1 trip, 0 hits"']
+        assert [value.rpartition("=")[2] for value in told] == [
+            '"2 trips, 0 hits"',
+            '"1 trip, 0 hits"',
+        ]
