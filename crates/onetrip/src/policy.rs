@@ -209,7 +209,11 @@ impl Policy {
     /// Counts a read that was answered, with a value or with none.
     fn answered(&self, at: &Context, hit: bool) {
         let counters = &self.counters;
-        let counter = if hit { &counters.hits } else { &counters.misses };
+        let counter = if hit {
+            &counters.hits
+        } else {
+            &counters.misses
+        };
         counter.add(1);
         for watch in at.watches() {
             watch.answered(hit);
