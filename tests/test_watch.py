@@ -111,6 +111,18 @@ class TestWhoSees:
             two.get("a")
         assert seen.trips == 0
 
+    def test_hits_and_misses(self, cache: Cache) -> None:
+        cache.set_many({"a": 1, "b": None})
+        with cache.watch() as outer:
+            assert cache["a"] == 1
+            with cache.watch() as inner, cache.preload("a", "b", "c"):
+                assert cache.get_many(["a", "b", "c", "d"]) == {"a": 1, "b": None}
+            cache.get("c")
+        cache.get("a")
+        # Found in the scope or in the store, a cached None is a hit; to preload is not to read.
+        assert (inner.hits, inner.misses) == (2, 2)
+        assert (outer.hits, outer.misses) == (3, 3)
+
     def test_inner_and_outer_watches(self, cache: Cache) -> None:
         with cache.watch() as outer:
             cache.get("a")

@@ -113,6 +113,18 @@ impl Watch {
         self.watch.trips()
     }
 
+    /// How many reads were answered with a value, by a scope or by the store.
+    #[getter]
+    fn hits(&self) -> usize {
+        self.watch.hits()
+    }
+
+    /// How many reads were answered with none.
+    #[getter]
+    fn misses(&self) -> usize {
+        self.watch.misses()
+    }
+
     /// The trips, oldest first; the first ten thousand are kept.
     #[getter]
     fn records(&self) -> Vec<Trip> {

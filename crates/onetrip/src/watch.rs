@@ -15,9 +15,14 @@ pub const MAX_RECORDS: usize = 10_000;
 /// The most operations of one trip that are described.
 const MAX_OPS: usize = 100;
 
-/// The trips that were made while it was open. In a forked child it begins anew.
+/// The trips that were made while it was open, and how many reads were answered. In a forked child
+/// the trips begin anew.
 #[derive(Debug, Default)]
-pub struct Watch(PerProcess<Mutex<Seen>>);
+pub struct Watch {
+    seen: PerProcess<Mutex<Seen>>,
+    hits: AtomicUsize,
+    misses: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -52,6 +57,25 @@ impl Watch {
         self.seen(|seen| seen.count)
     }
 
+    /// How many reads were answered with a value, by a scope or by the store. A watch over the
+    /// whole process does not count them.
+    #[must_use]
+    pub fn hits(&self) -> usize {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// How many reads were answered with none; counted as the hits are.
+    #[must_use]
+    pub fn misses(&self) -> usize {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// Counts a read that was answered, with a value or with none.
+    pub(crate) fn answered(&self, hit: bool) {
+        let counter = if hit { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The trips, oldest first; no more than [`MAX_RECORDS`].
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
@@ -59,7 +83,7 @@ impl Watch {
     }
 
     fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
-        self.0
+        self.seen
             .with(|seen| look(&mut seen.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
