@@ -140,6 +140,17 @@ async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, S
     }
 }
 
+/// Leaves nothing of bytes but their number. Where lines end, one does: a client that waits for an
+/// end would wait for long.
+fn spoil(bytes: &mut [u8]) {
+    for (place, byte) in bytes.iter_mut().enumerate() {
+        *byte = match place % 8 {
+            7 => b'\n',
+            _ => byte.wrapping_mul(31) ^ 0xA5,
+        };
+    }
+}
+
 /// Carries one connection, until either end or a fault ends it.
 async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
     let upstream = *shared.upstream.lock().unwrap();
@@ -179,7 +190,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
                 match fault {
                     Fault::Hang => continue,
                     Fault::Delay(span) => tokio::time::sleep(span).await,
-                    Fault::Garbage => bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31) ^ 0xA5),
+                    Fault::Garbage => spoil(bytes),
                     Fault::Cut(after) | Fault::Reset(after) if passed + length > after => {
                         let _ = client.write_all(&bytes[..after.saturating_sub(passed)]).await;
                         if matches!(fault, Fault::Reset(_)) {
