@@ -41,6 +41,7 @@ struct Shared {
     /// What fails, and how many times all connections that were open had to end.
     fault: watch::Sender<(Fault, usize)>,
     upstream: Mutex<SocketAddr>,
+    connections: AtomicUsize,
     requests: AtomicUsize,
     replied: AtomicUsize,
 }
@@ -56,6 +57,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             fault,
             upstream: Mutex::new(SocketAddr::from(([127, 0, 0, 1], port))),
+            connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             replied: AtomicUsize::new(0),
         });
@@ -115,6 +117,11 @@ impl Proxy {
         self.fail(Fault::None);
     }
 
+    /// How many connections a client has sent something on.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     /// How many times a client has sent something.
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
@@ -160,6 +167,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let mut faults = shared.fault.subscribe();
     let (_, born) = *faults.borrow();
+    let mut is_used = false;
     let (mut request, mut reply) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         let (fault, endings) = *faults.borrow_and_update();
@@ -174,6 +182,9 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
                     return;
                 }
                 shared.requests.fetch_add(1, Ordering::SeqCst);
+                if !std::mem::replace(&mut is_used, true) {
+                    shared.connections.fetch_add(1, Ordering::SeqCst);
+                }
                 if fault == Fault::Hang {
                     continue;
                 }
