@@ -37,6 +37,7 @@ enum Kind {
     Memcached(Memcached),
     /// With a cache that finds out who holds what.
     MemcachedTwo(Memcached, Memcached, Cache),
+    #[cfg_attr(kt_url, expect(dead_code, reason = "the live one is used"))]
     Kyoto(Kyoto),
     /// That which `KT_URL` names.
     #[cfg(kt_url)]
