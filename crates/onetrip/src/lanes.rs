@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread::LocalKey;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -22,6 +23,15 @@ pub(crate) struct Lanes(PerProcess<Mutex<Vec<Runtime>>>);
 thread_local! {
     /// Whether this thread polls something that must not wait yet.
     static LOOKING: Cell<bool> = const { Cell::new(false) };
+
+    /// Whether this thread may wait although it belongs to a runtime.
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `body` on a thread that a runtime keeps for what blocks.
+pub(crate) fn may_block<T>(body: impl FnOnce() -> T) -> T {
+    let _reset = Reset(&MAY_BLOCK, MAY_BLOCK.replace(true));
+    body()
 }
 
 impl Lanes {
@@ -37,9 +47,10 @@ impl Lanes {
         if let Poll::Ready(done) = look(work.as_mut()) {
             return done;
         }
-        if Handle::try_current().is_ok() {
+        // Tokio's threads for what blocks look like its tasks.
+        if Handle::try_current().is_ok() && !MAY_BLOCK.get() {
             return Err(Error::configuration(
-                "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there",
+                "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there, or make the call in onetrip::spawn_blocking",
             ));
         }
         let lane = match self.idle(Vec::pop) {
@@ -73,16 +84,16 @@ impl Lanes {
 
 /// Polls `work` once, without a runtime to wait in.
 fn look<F: Future>(work: Pin<&mut F>) -> Poll<F::Output> {
-    LOOKING.set(true);
-    let _reset = Reset;
+    let _reset = Reset(&LOOKING, LOOKING.replace(true));
     work.poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
-struct Reset;
+/// Sets a flag of this thread back to what it was, however the work ends.
+struct Reset(&'static LocalKey<Cell<bool>>, bool);
 
 impl Drop for Reset {
     fn drop(&mut self) {
-        LOOKING.set(false);
+        self.0.set(self.1);
     }
 }
 
