@@ -5,7 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, Generics, ItemFn, Result, Signature};
 
-use crate::function::{CACHE, Function};
+use crate::function::Function;
 use crate::key::Key;
 use crate::options::Options;
 use crate::timeout;
@@ -44,11 +44,10 @@ struct Expansion<'a> {
 }
 
 fn cache(cache: Option<&Expr>, function: &Function) -> Result<TokenStream> {
-    let named = format_ident!("{CACHE}", span = function.name().span());
-    match cache {
-        Some(cache) => Ok(quote!(#cache)),
-        None if function.has(&named) => Ok(quote!(#named)),
-        None => Err(Error::new(
+    match (cache, &function.cache) {
+        (Some(cache), _) => Ok(quote!(#cache)),
+        (None, Some(cache)) => Ok(quote!(#cache)),
+        (None, None) => Err(Error::new(
             function.name().span(),
             format!(
                 "{} needs a cache: name one, as in cache = CACHE or cache = self.cache, or take an argument cache: &onetrip::Cache",
@@ -129,12 +128,17 @@ impl Expansion<'_> {
         } = &self.function.item;
         let mut signature = sig.clone();
         signature.ident = name.clone();
+        // An argument that the cache or the key is made of is used, whatever the body does.
+        let used = self.function.named(&[&self.key.written, &self.cache]);
         let doc = format!("What {} computes, without the cache.", self.link());
         quote! {
             #(#on_all)*
             #(#on_body)*
             #[doc = #doc]
-            #vis #signature #block
+            #vis #signature {
+                #(_ = &#used;)*
+                #block
+            }
         }
     }
 

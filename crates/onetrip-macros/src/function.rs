@@ -12,8 +12,8 @@ use syn::{
 /// A function that may be cached.
 pub(crate) struct Function {
     pub(crate) item: ItemFn,
-    /// The argument that is the cache, where it is one by name.
-    cache: Option<String>,
+    /// The argument that is the cache unless another is named, by its name.
+    pub(crate) cache: Option<Ident>,
     inputs: Vec<Input>,
     pub(crate) returns: Returns,
 }
@@ -31,9 +31,6 @@ pub(crate) struct Returns {
     /// Whether that is the `Ok` of a `Result`.
     pub(crate) is_result: bool,
 }
-
-/// The name of the argument that is the cache unless another is named.
-pub(crate) const CACHE: &str = "cache";
 
 impl Function {
     pub(crate) fn new(item: ItemFn) -> Result<Self> {
@@ -63,8 +60,8 @@ impl Function {
             .collect();
         let cache = inputs
             .iter()
-            .map(|input| input.name.to_string())
-            .find(|name| name == CACHE);
+            .map(|input| input.name.clone())
+            .find(|name| name == "cache");
         Ok(Self {
             item,
             cache,
@@ -90,9 +87,10 @@ impl Function {
 
     /// The arguments that a result may depend on: all but the cache itself.
     pub(crate) fn key_arguments(&self) -> Vec<String> {
-        let names = self.inputs.iter().map(|input| input.name.to_string());
+        let names = self.inputs.iter().map(|input| &input.name);
         names
-            .filter(|name| Some(name) != self.cache.as_ref())
+            .filter(|name| Some(*name) != self.cache.as_ref())
+            .map(Ident::to_string)
             .collect()
     }
 
@@ -109,20 +107,32 @@ impl Function {
         )
     }
 
-    /// The arguments that any of these expressions name, and the generics that those need.
+    /// The arguments that any of these expressions name, `self` not among them.
+    pub(crate) fn named(&self, expressions: &[&TokenStream]) -> Vec<&Ident> {
+        let inputs = self.inputs_in(expressions).into_iter();
+        inputs
+            .filter(|input| !matches!(input.argument, FnArg::Receiver(_)))
+            .map(|input| &input.name)
+            .collect()
+    }
+
+    /// The same as they are declared, `self` among them, and the generics that they need.
     pub(crate) fn narrowed(&self, expressions: &[&TokenStream]) -> (Vec<&FnArg>, Generics) {
+        let inputs = self.inputs_in(expressions).into_iter();
+        let arguments: Vec<&FnArg> = inputs.map(|input| &input.argument).collect();
+        let generics = narrow(&self.item.sig.generics, &arguments);
+        (arguments, generics)
+    }
+
+    fn inputs_in(&self, expressions: &[&TokenStream]) -> Vec<&Input> {
         let mut named = HashSet::new();
         for expression in expressions {
             names((*expression).clone(), &mut named);
         }
-        let arguments: Vec<&FnArg> = self
-            .inputs
-            .iter()
+        let inputs = self.inputs.iter();
+        inputs
             .filter(|input| named.contains(&input.name.to_string()))
-            .map(|input| &input.argument)
-            .collect();
-        let generics = narrow(&self.item.sig.generics, &arguments);
-        (arguments, generics)
+            .collect()
     }
 }
 

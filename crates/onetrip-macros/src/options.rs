@@ -38,7 +38,11 @@ impl Parse for Options {
                 return Err(Error::new(name.span(), message));
             }
             input.parse::<Token![=]>()?;
-            *option = Some(input.parse()?);
+            *option = Some(match input.parse()? {
+                // What a macro hands on is in a group that nobody wrote.
+                Expr::Group(group) => *group.expr,
+                value => value,
+            });
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
             }

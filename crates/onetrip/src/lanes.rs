@@ -82,6 +82,13 @@ impl Lanes {
     }
 }
 
+/// The last of a cache's clones may be dropped within a task, where a runtime must not be.
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// Polls `work` once, without a runtime to wait in.
 fn look<F: Future>(work: Pin<&mut F>) -> Poll<F::Output> {
     let _reset = Reset(&LOOKING, LOOKING.replace(true));

@@ -85,7 +85,7 @@ async fn a_page_takes_one_trip_in_and_one_out() {
     let visit = async || {
         let keys = ids.iter().map(|id| fragment_key("n", [id]));
         cache
-            .preload(keys, page(environment, context! { ids }))
+            .preload(keys, page(environment, context! { ids => ids.clone() }))
             .await
             .unwrap()
     };

@@ -21,10 +21,18 @@ use crate::support::{remote, words};
 type Answer = Result<Response<Body>, Infallible>;
 
 /// A page whose handler is `handler`, in a scope of `cache`.
-fn page<F: Future<Output = Answer> + Send + 'static>(
+fn page<H, F>(
     cache: &Cache,
-    handler: impl Fn() -> F + Clone + Send + Sync + 'static,
-) -> impl Service<Request<Body>, Response = Response<onetrip::tower::PageBody<Body>>, Error = Infallible>
+    handler: H,
+) -> impl Service<
+    Request<Body>,
+    Response = Response<onetrip::tower::PageBody<Body>>,
+    Error = Infallible,
+    Future: Send,
+> + use<H, F>
+where
+    H: Fn() -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
 {
     PageLayer::new(cache.clone()).layer(tower::service_fn(move |_| handler()))
 }
