@@ -72,12 +72,18 @@ class OpenCache(Protocol):
 
 
 @pytest.fixture
-def open_cache(store_url: str) -> Iterator[OpenCache]:
+def face() -> type[onetrip.Cache]:
+    """The blocking face. A module that tests the asynchronous one as well has its own fixture."""
+    return onetrip.Cache
+
+
+@pytest.fixture
+def open_cache(store_url: str, face: type[onetrip.Cache]) -> Iterator[OpenCache]:
     """Opens caches on each store in turn, and closes them."""
     opened: list[onetrip.Cache] = []
 
     def open_cache(**options: Any) -> onetrip.Cache:
-        cache = onetrip.Cache(store_url, **{"prefix": PREFIX, **options})
+        cache = face(store_url, **{"prefix": PREFIX, **options})
         opened.append(cache)
         return cache
 

@@ -10,6 +10,7 @@ import pytest
 
 import onetrip
 from onetrip import BadKeyError, Cache, NotANumberError, SerializationError
+from tests.awaited import Awaited
 from tests.calls import CALLS
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ KEYS = {
 }
 
 any_key = pytest.mark.parametrize("key", KEYS.values(), ids=KEYS.keys())
+
+
+@pytest.fixture(params=[Cache, Awaited], ids=["blocking", "asynchronous"])
+def face(request: pytest.FixtureRequest) -> Any:
+    """Both faces of a cache."""
+    return request.param
 
 
 class Strange(str):

@@ -41,6 +41,8 @@ from onetrip import (
     _core,
     errors,
 )
+from onetrip._core import Coroutine
+from tests.awaited import wait
 from tests.servers import HOST, RedisServer
 
 if TYPE_CHECKING:
@@ -177,6 +179,8 @@ def use(made: Any, arguments: list[Any]) -> None:
         for name in ("key", "many", "refresh", "uncached", "bust", "__get__"):
             attempt(getattr(made, name), arguments, then=repr)
         attempt(made, arguments, then=repr)
+    elif isinstance(made, Coroutine):
+        wait(made)
     elif isinstance(made, types.BuiltinFunctionType):
         attempt(made, arguments, then=repr)
     repr(made)

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 )
 
 from onetrip import Cache, NotANumberError
+from tests.awaited import Awaited
 
 if TYPE_CHECKING:
     from onetrip import Scope
@@ -40,6 +41,7 @@ class Program(RuleBasedStateMachine):
     """A program that uses a cache, and notes in a dict what that should hold."""
 
     url: ClassVar[str]
+    face: ClassVar[type[Cache]]
     options: ClassVar[dict[str, Any]]
 
     def __init__(self) -> None:
@@ -49,7 +51,7 @@ class Program(RuleBasedStateMachine):
             "on_error": "raise",
             "secret": self.options.get("secret"),
         }
-        self.cache = Cache(self.url, **{**shared, **self.options})
+        self.cache = self.face(self.url, **{**shared, **self.options})
         self.other = Cache(self.url, **shared)
         self.cache.clear()
         self.expected: dict[str, Any] = {}
@@ -209,8 +211,10 @@ class Program(RuleBasedStateMachine):
     [{}, {"scope_max_age": 0}, {"defer_writes": False}, {"compression": "lz4", "secret": "s"}],
     ids=["as it is", "no age", "no deferring", "signed"],
 )
-def test_a_cache_is_a_dict(store_url: str, options: dict[str, Any]) -> None:
-    program = type("Program", (Program,), {"url": store_url, "options": options})
+@pytest.mark.parametrize("face", [Cache, Awaited], ids=["blocking", "asynchronous"])
+def test_a_cache_is_a_dict(store_url: str, face: type[Cache], options: dict[str, Any]) -> None:
+    attributes = {"url": store_url, "face": face, "options": options}
+    program = type("Program", (Program,), attributes)
     examples = 60 if not options else 15
     run_state_machine_as_test(
         program, settings=settings(max_examples=examples, stateful_step_count=25)

@@ -364,7 +364,11 @@ class TestWhatNoLongerUnpickles:
         self, fragile: Cache, stop: type[BaseException]
     ) -> None:
         Fragile.error = stop()
-        cached = fragile.cached(key="a")(lambda: pytest.fail("computed"))
+
+        @fragile.cached(key="a")
+        def cached() -> object:
+            pytest.fail("computed")
+
         reads: list[Callable[[], object]] = [
             lambda: fragile.get("a"),
             lambda: fragile["a"],

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onetrip import BadKeyError, Cache, ConfigurationError
+from tests.awaited import Awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 MISSING = object()
+
+
+@pytest.fixture(params=[Cache, Awaited], ids=["blocking", "asynchronous"])
+def face(request: pytest.FixtureRequest) -> Any:
+    """Both faces of a cache."""
+    return request.param
 
 
 @pytest.fixture
@@ -369,6 +376,11 @@ class TestOneTripOut:
 class TestBelonging:
     """Law 5: a scope belongs to one thread or task, and the tasks it starts."""
 
+    @pytest.fixture
+    def face(self) -> type[Cache]:
+        """What runs in threads and loops of its own drives no other loop: see test_aio."""
+        return Cache
+
     @staticmethod
     def is_in_a_scope(cache: Cache) -> bool:
         """Whether a write made here waits for a scope to close."""
@@ -593,6 +605,11 @@ class TestWhatIsPreloaded:
 
 
 class TestTheScopeItself:
+    @pytest.fixture
+    def face(self) -> type[Cache]:
+        """What runs in threads and loops of its own drives no other loop: see test_aio."""
+        return Cache
+
     def test_is_entered_once_at_a_time(self, cache: Cache) -> None:
         scope = cache.scope()
         with scope as entered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import string
+import sys
 from typing import TYPE_CHECKING, Any
 
 from onetrip._core import digest, stable_text
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     KeyMaker: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], str]
 
 
-def check(function: object, *, named: bool) -> None:
+def check(function: object, *, named: bool) -> bool:
     """Refuse what cannot be cached: anything but a function that returns its result.
 
-    Unless its key is given whole, a function is known by its name, which a lambda lacks.
+    Return whether that result is to be awaited. Unless its key is given whole, a function is known
+    by its name, which a lambda lacks.
     """
     if isinstance(function, (staticmethod, classmethod)):
         kind = type(function).__name__
@@ -35,12 +37,27 @@ def check(function: object, *, named: bool) -> None:
     if not named and function.__name__ == "<lambda>":
         msg = "a lambda has no name to make keys of; write it with def, or give cached() a key="
         raise ConfigurationError(msg)
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        msg = f"{_name(function)} is asynchronous; cached() takes blocking functions only, as yet"
-        raise ConfigurationError(msg)
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         msg = f"{_name(function)} is a generator, used up once; return a list instead"
         raise ConfigurationError(msg)
+    is_coroutine_function = inspect.iscoroutinefunction(function)
+    if is_coroutine_function:
+        _mark_coroutine_function(function)
+    return is_coroutine_function
+
+
+def _mark_coroutine_function(function: Callable[..., Any]) -> None:
+    """Let frameworks see that a cached `function`, itself no function any more, is to be awaited.
+
+    What is cached has the attributes of its function, and so this mark.
+    """
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+    else:
+        # Not for those who only import onetrip: asyncio takes longer to load than all of it.
+        import asyncio.coroutines  # noqa: PLC0415
+
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def key_maker(function: Callable[..., Any], key: str | None) -> KeyMaker:

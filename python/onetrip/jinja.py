@@ -69,8 +69,8 @@ class CacheExtension(Extension):
         call = self.call_method(render, arguments, lineno=lineno)
         return nodes.CallBlock(call, [], [], body, lineno=lineno)
 
-    def _find(self, name: object, vary_on: tuple[object, ...]) -> tuple[Cache, str, str | None]:
-        """Return the cache, the key of a fragment and, if it is there, what it was rendered to."""
+    def _key(self, name: object, vary_on: tuple[object, ...]) -> tuple[Cache, str]:
+        """Return the cache and the key of a fragment."""
         cache: Cache | None = getattr(self.environment, _CACHE, None)
         if cache is None:
             msg = (
@@ -90,10 +90,7 @@ class CacheExtension(Extension):
                 "so all its pages would share one text; mend its name, or give it a value"
             )
             raise ConfigurationError(msg)
-        key = fragment_key(name, *vary_on)
-        held = cache.get(key)
-        # What a template rendered is markup, whether or not it escapes; another's value is not.
-        return cache, key, Markup(held) if isinstance(held, str) else None  # noqa: S704
+        return cache, fragment_key(name, *vary_on)
 
     def _render(
         self,
@@ -102,9 +99,10 @@ class CacheExtension(Extension):
         *vary_on: object,
         caller: Callable[[], str],
     ) -> str:
-        cache, key, held = self._find(name, vary_on)
-        if held is not None:
-            return held
+        cache, key = self._key(name, vary_on)
+        held = cache.get(key)
+        if isinstance(held, str):
+            return Markup(held)  # noqa: S704 - as it was rendered
         rendered = caller()
         cache.set(key, str(rendered), timeout)
         return rendered
@@ -116,9 +114,10 @@ class CacheExtension(Extension):
         *vary_on: object,
         caller: Callable[[], Awaitable[str]],
     ) -> str:
-        cache, key, held = self._find(name, vary_on)
-        if held is not None:
-            return held
+        cache, key = self._key(name, vary_on)
+        held = await cache.aget(key)
+        if isinstance(held, str):
+            return Markup(held)  # noqa: S704 - as it was rendered
         rendered = await caller()
-        cache.set(key, str(rendered), timeout)
+        await cache.aset(key, str(rendered), timeout)
         return rendered

@@ -94,7 +94,7 @@ impl Cache {
         Ok(decoder.finish(values)?)
     }
 
-    fn entry(&self, key: &[u8], value: &Bound<'_, PyAny>) -> Result<Bytes> {
+    pub(crate) fn entry(&self, key: &[u8], value: &Bound<'_, PyAny>) -> Result<Bytes> {
         let serializer = self.core.serializer();
         self.core
             .policy()
@@ -153,7 +153,7 @@ fn missing(key: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// The items of an iterable of keys.
-fn listed<'py>(keys: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
+pub(crate) fn listed<'py>(keys: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
     if keys.is_instance_of::<PyString>() {
         return Err(raise(
             "BadKeyError",
@@ -163,7 +163,7 @@ fn listed<'py>(keys: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
     Ok(keys.try_iter()?.collect::<PyResult<_>>()?)
 }
 
-fn names<'a>(keys: &'a [Bound<'_, PyAny>]) -> Result<Vec<Cow<'a, [u8]>>> {
+pub(crate) fn names<'a>(keys: &'a [Bound<'_, PyAny>]) -> Result<Vec<Cow<'a, [u8]>>> {
     keys.iter().map(key::bytes).collect()
 }
 

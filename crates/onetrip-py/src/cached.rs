@@ -183,7 +183,11 @@ impl Cached {
 
     /// Remove the stored result of a call with these arguments; True if there was one.
     #[pyo3(signature = (*args, **kwargs))]
-    fn bust(&self, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> Result<bool> {
+    fn bust<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> Result<Bound<'py, PyAny>> {
         self.recipe.bust(&self.arguments(args, kwargs)?)
     }
 
@@ -210,7 +214,7 @@ impl Cached {
     /// The results of many calls, in their order: all from the cache in one trip, the missing computed, and those stored in one trip.
     ///
     /// Each item is the tuple of a call's positional arguments, or its only argument.
-    fn many<'py>(&self, arguments: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
+    fn many<'py>(&self, arguments: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         let calls = arguments
             .try_iter()?
             .map(|one| {
@@ -340,7 +344,7 @@ impl CachedProperty {
     }
 
     /// Remove the stored value of the property of `instance`; True if there was one.
-    fn bust(&self, instance: &Bound<'_, PyAny>) -> Result<bool> {
+    fn bust<'py>(&self, instance: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         self.recipe.bust(&only(instance)?)
     }
 
@@ -355,7 +359,7 @@ impl CachedProperty {
     }
 
     /// The values for many instances, in their order: one trip to read, one to store the missing.
-    fn many<'py>(&self, instances: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
+    fn many<'py>(&self, instances: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         let calls = instances
             .try_iter()?
             .map(|instance| only(&instance?))

@@ -1,7 +1,7 @@
 //! Payloads as Python values.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use onetrip::codec::{Decode, MAX_DEPTH, Memo, tag};
 use onetrip::entry::{BadEntry, Content, Kind, integer};
@@ -95,6 +95,50 @@ impl<'py> Decode for Decoder<'py> {
     fn recall(&self, memo: &Memo) -> Option<Bound<'py, PyAny>> {
         let kept = memo.downcast_ref::<Py<PyAny>>()?;
         Some(kept.bind(self.py).clone())
+    }
+}
+
+/// The same for those who do not hold the interpreter all along, as a coroutine that waits.
+#[derive(Default)]
+pub(crate) struct Detached {
+    interrupted: Mutex<Option<PyErr>>,
+}
+
+impl Detached {
+    /// As [`Decoder::finish`].
+    pub(crate) fn finish<T>(self, answer: T) -> PyResult<T> {
+        let interrupted = self.interrupted.into_inner();
+        match interrupted.unwrap_or_else(PoisonError::into_inner) {
+            Some(interruption) => Err(interruption),
+            None => Ok(answer),
+        }
+    }
+}
+
+impl Decode for Detached {
+    type Value = Py<PyAny>;
+
+    fn decode(&self, content: &Content) -> Result<Py<PyAny>, BadEntry> {
+        Python::attach(|py| {
+            let decoder = Decoder::new(py);
+            let value = decoder.decode(content).map(Bound::unbind);
+            if let Err(interruption) = decoder.finish(()) {
+                let mut slot = self
+                    .interrupted
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *slot = Some(interruption);
+            }
+            value
+        })
+    }
+
+    fn memo(&self, value: &Py<PyAny>) -> Option<Memo> {
+        Python::attach(|py| Decoder::new(py).memo(value.bind(py)))
+    }
+
+    fn recall(&self, memo: &Memo) -> Option<Py<PyAny>> {
+        Python::attach(|py| Decoder::new(py).recall(memo).map(Bound::unbind))
     }
 }
 

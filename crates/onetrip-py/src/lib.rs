@@ -3,16 +3,20 @@
 //! This crate converts and delegates. What an operation means is decided in the `onetrip` crate;
 //! what only Python can do is done in the `onetrip` package.
 
+mod aio;
 mod cache;
 mod cached;
 mod context;
+mod coroutine;
 mod decode;
 mod encode;
 mod error;
 mod extension;
 mod key;
+mod loops;
 mod options;
 mod recipe;
+mod recipe_aio;
 mod scope;
 mod stats;
 mod timeout;
@@ -26,6 +30,8 @@ mod _core {
     use super::cache::Cache;
     #[pymodule_export]
     use super::cached::{Cached, CachedProperty};
+    #[pymodule_export]
+    use super::coroutine::Coroutine;
     #[pymodule_export]
     use super::key::{digest, stable_text};
     #[pymodule_export]

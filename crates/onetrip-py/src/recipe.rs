@@ -1,7 +1,9 @@
 //! How one cached function is keyed, computed and kept.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use pyo3::IntoPyObjectExt;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
@@ -25,6 +27,17 @@ impl<'py> Arguments<'py> {
         }
     }
 
+    pub(crate) fn py(&self) -> Python<'py> {
+        self.args.py()
+    }
+
+    pub(crate) fn unbind(&self) -> Unbound {
+        Unbound {
+            args: self.args.clone().unbind(),
+            kwargs: self.kwargs.clone().map(Bound::unbind),
+        }
+    }
+
     /// Positional and keyword arguments as two objects, for a function that makes a key of them.
     fn pair(&self) -> (&Bound<'py, PyTuple>, Bound<'py, PyDict>) {
         let py = self.args.py();
@@ -35,12 +48,29 @@ impl<'py> Arguments<'py> {
     }
 }
 
+/// The arguments of one call, as a coroutine keeps them.
+pub(crate) struct Unbound {
+    args: Py<PyTuple>,
+    kwargs: Option<Py<PyDict>>,
+}
+
+impl Unbound {
+    pub(crate) fn bind<'py>(&self, py: Python<'py>) -> Arguments<'py> {
+        Arguments {
+            args: self.args.bind(py).clone(),
+            kwargs: self.kwargs.as_ref().map(|kwargs| kwargs.bind(py).clone()),
+        }
+    }
+}
+
 /// A function, the cache of its results, and how their keys are made.
 pub(crate) struct Recipe {
     pub(crate) cache: Py<Cache>,
     pub(crate) function: Py<PyAny>,
+    /// Whether what it returns is to be awaited.
+    pub(crate) is_async: bool,
     namer: Namer,
-    timeout: Lifetime,
+    pub(crate) timeout: Lifetime,
 }
 
 /// How a decorator was told to make keys.
@@ -70,7 +100,9 @@ impl Recipe {
         let py = cache.py();
         let signature = py.import("onetrip._signature")?;
         let named = [("named", matches!(naming, Naming::Format(_)))].into_py_dict(py)?;
-        signature.call_method("check", (function,), Some(&named))?;
+        let is_async = signature
+            .call_method("check", (function,), Some(&named))?
+            .extract()?;
         let key_maker =
             |format: Option<&Py<PyString>>| signature.call_method1("key_maker", (function, format));
         let namer = match naming {
@@ -84,6 +116,7 @@ impl Recipe {
         Ok(Self {
             cache: cache.clone().unbind(),
             function: function.clone().unbind(),
+            is_async,
             namer,
             timeout,
         })
@@ -123,8 +156,13 @@ impl Recipe {
     }
 
     /// The result of a call: from the cache, or computed and stored.
-    pub(crate) fn call<'py>(&self, call: &Arguments<'py>) -> Result<Bound<'py, PyAny>> {
+    ///
+    /// Of a coroutine function this and what follows give a coroutine with that answer.
+    pub(crate) fn call<'py>(self: &Arc<Self>, call: &Arguments<'py>) -> Result<Bound<'py, PyAny>> {
         let py = call.args.py();
+        if self.is_async {
+            return Ok(self.acall(call)?.into_bound_py_any(py)?);
+        }
         let key = self.key(call)?;
         match self.cache.get().read(py, &key)? {
             Some(value) => Ok(value),
@@ -133,7 +171,13 @@ impl Recipe {
     }
 
     /// Computes the result of a call anew and stores it.
-    pub(crate) fn refresh<'py>(&self, call: &Arguments<'py>) -> Result<Bound<'py, PyAny>> {
+    pub(crate) fn refresh<'py>(
+        self: &Arc<Self>,
+        call: &Arguments<'py>,
+    ) -> Result<Bound<'py, PyAny>> {
+        if self.is_async {
+            return Ok(self.arefresh(call)?.into_bound_py_any(call.py())?);
+        }
         self.make(&self.key(call)?, call)
     }
 
@@ -146,18 +190,25 @@ impl Recipe {
     }
 
     /// Removes the stored result of a call; whether there was one.
-    pub(crate) fn bust(&self, call: &Arguments<'_>) -> Result<bool> {
-        let key = self.key(call)?;
-        Ok(self.cache.get().remove(call.args.py(), &[key])? > 0)
+    pub(crate) fn bust<'py>(self: &Arc<Self>, call: &Arguments<'py>) -> Result<Bound<'py, PyAny>> {
+        let py = call.args.py();
+        if self.is_async {
+            return Ok(self.abust(call)?.into_bound_py_any(py)?);
+        }
+        let removed = self.cache.get().remove(py, &[self.key(call)?])?;
+        Ok((removed > 0).into_bound_py_any(py)?)
     }
 
     /// The results of many calls: all from the cache in one trip, the missing computed, and those
     /// stored in one trip.
     pub(crate) fn many<'py>(
-        &self,
+        self: &Arc<Self>,
         py: Python<'py>,
         calls: &[Arguments<'py>],
-    ) -> Result<Vec<Bound<'py, PyAny>>> {
+    ) -> Result<Bound<'py, PyAny>> {
+        if self.is_async {
+            return Ok(self.amany(py, calls)?.into_bound_py_any(py)?);
+        }
         let cache = self.cache.get();
         let keys = calls
             .iter()
@@ -195,7 +246,7 @@ impl Recipe {
         )?;
         match failure {
             Some(error) => Err(error),
-            None => Ok(results),
+            None => Ok(results.into_bound_py_any(py)?),
         }
     }
 }

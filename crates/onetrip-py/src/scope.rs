@@ -1,13 +1,15 @@
-//! Scopes as Python's `with` opens and closes them.
+//! Scopes as Python's `with` and `async with` open and close them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onetrip::Scope as Core;
+use onetrip::{Context, Scope as Core};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::aio::{Face, NOTHING};
 use crate::cache::Cache;
 use crate::context::Change;
+use crate::coroutine::Coroutine;
 use crate::error::{Result, configuration};
 
 /// A scope to be entered by `with`, and the keys to preload when it is.
@@ -37,60 +39,110 @@ impl Scope {
     fn entered(&self) -> MutexGuard<'_, Option<Entered>> {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The scope for code in `here`: whether it was opened for it, and the context within it.
+    fn open(&self, here: &Context) -> Result<(Arc<Core>, bool, Context)> {
+        if self.entered().is_some() {
+            return Err(configuration(
+                "this scope is open already; make another with cache.scope() or cache.preload()"
+                    .into(),
+            ));
+        }
+        let (scope, opened) = self.cache.get().core.policy().enter(here);
+        let within = here.with_scope(Arc::clone(&scope));
+        Ok((scope, opened, within))
+    }
+
+    /// Makes the scope that of the running code.
+    fn enter(&self, py: Python<'_>, scope: Arc<Core>, opened: bool, at: Context) -> Result<()> {
+        let change = self.cache.get().variable.enter(py, at)?;
+        *self.entered() = Some(Entered {
+            change,
+            scope,
+            opened,
+        });
+        Ok(())
+    }
+
+    /// Takes the scope from the running code. The scope that has to be closed, if it is not within
+    /// another, and the context to do it in.
+    fn leave(&self, py: Python<'_>) -> Result<Option<(Arc<Core>, Context)>> {
+        let Some(entered) = self.entered().take() else {
+            return Ok(None);
+        };
+        self.cache.get().variable.leave(py, &entered.change)?;
+        let at = entered.change.context().clone();
+        Ok(entered.opened.then_some((entered.scope, at)))
+    }
+}
+
+/// Whether a block that closes was ended by an exception.
+fn is_raising(exception: &Bound<'_, PyTuple>) -> bool {
+    exception.get_item(0).is_ok_and(|kind| !kind.is_none())
+}
+
+/// The end of a scope, whose writes may have been lost.
+fn closed(result: Result<()>, raising: bool) -> Result<()> {
+    match result {
+        // The exception under way says more than that its writes were lost as well.
+        Err(lost) if raising => {
+            log::warn!(
+                "the writes of a scope that an exception ended were lost: {}",
+                PyErr::from(lost)
+            );
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 #[pymethods]
 impl Scope {
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, Self>> {
         let (py, this) = (slf.py(), slf.get());
-        if this.entered().is_some() {
-            return Err(configuration(
-                "this scope is open already; make another with cache.scope() or cache.preload()"
-                    .into(),
-            ));
-        }
         let cache = this.cache.get();
-        let policy = cache.core.policy();
-        let here = cache.variable.here(py)?;
-        let (scope, opened) = policy.enter(&here);
-        let within = here.with_scope(Arc::clone(&scope));
-        cache.travel(py, &within, policy.preload(&scope, &this.keys))?;
-        let change = cache.variable.enter(py, within)?;
-        *this.entered() = Some(Entered {
-            change,
-            scope,
-            opened,
-        });
+        let (scope, opened, within) = this.open(&*cache.variable.here(py)?)?;
+        let preload = cache.core.policy().preload(&scope, &this.keys);
+        cache.travel(py, &within, preload)?;
+        this.enter(py, scope, opened, within)?;
         Ok(slf.clone())
     }
 
     #[pyo3(signature = (*exception))]
     fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> Result<()> {
-        let Some(Entered {
-            change,
-            scope,
-            opened,
-        }) = self.entered().take()
-        else {
+        let Some((scope, at)) = self.leave(py)? else {
             return Ok(());
         };
         let cache = self.cache.get();
-        cache.variable.leave(py, &change)?;
-        if !opened {
-            return Ok(());
-        }
-        let closed = cache.travel(py, change.context(), cache.core.policy().close(&scope));
-        match closed {
-            // The exception under way says more than that its writes were lost as well.
-            Err(lost) if exception.get_item(0).is_ok_and(|kind| !kind.is_none()) => {
-                log::warn!(
-                    "the writes of a scope that an exception ended were lost: {}",
-                    PyErr::from(lost)
-                );
-                Ok(())
-            }
-            closed => closed,
-        }
+        let result = cache.travel(py, &at, cache.core.policy().close(&scope));
+        closed(result, is_raising(exception))
+    }
+
+    fn __aenter__(slf: &Bound<'_, Self>) -> Coroutine {
+        let face = Face::of(slf.get().cache.bind(slf.py()));
+        let slf = slf.clone().unbind();
+        Coroutine::new("__aenter__", async move {
+            let this = slf.get();
+            let (scope, opened, within) = this.open(&face.here()?)?;
+            let preload = face.cache().core.policy().preload(&scope, &this.keys);
+            face.travel(&within, preload).await?;
+            Python::attach(|py| this.enter(py, scope, opened, within))?;
+            Ok(slf)
+        })
+    }
+
+    #[pyo3(signature = (*exception))]
+    fn __aexit__(slf: &Bound<'_, Self>, exception: &Bound<'_, PyTuple>) -> Coroutine {
+        let face = Face::of(slf.get().cache.bind(slf.py()));
+        let (slf, raising) = (slf.clone().unbind(), is_raising(exception));
+        Coroutine::new("__aexit__", async move {
+            let Some((scope, at)) = Python::attach(|py| slf.get().leave(py))? else {
+                return Ok(NOTHING);
+            };
+            let close = face.cache().core.policy().close(&scope);
+            closed(face.travel(&at, close).await, raising)?;
+            Ok(NOTHING)
+        })
     }
 
     fn __repr__(&self) -> String {

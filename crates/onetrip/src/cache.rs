@@ -127,6 +127,12 @@ impl Cache {
         self.0.carrier.is_local()
     }
 
+    /// Whether `other` is a clone of this cache.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Makes a trip.
     ///
     /// # Errors
@@ -134,7 +140,16 @@ impl Cache {
     /// What is wrong with the operations, and under [`OnError::Raise`](crate::OnError::Raise)
     /// failures of the store.
     pub async fn send(&self, at: &Context, trip: &Trip) -> Result<Replies> {
-        self.0.carrier.send(&self.0.policy.counters, at, trip).await
+        self.judge(self.carry(at, trip).await?)
+    }
+
+    pub(crate) async fn carry(&self, at: &Context, trip: &Trip) -> Result<Replies> {
+        let counters = &self.0.policy.counters;
+        self.0.carrier.carry(counters, at, trip).await
+    }
+
+    pub(crate) fn judge(&self, replies: Replies) -> Result<Replies> {
+        self.0.carrier.judge(replies)
     }
 
     /// Makes a trip on the calling thread, on a lane if the store is remote.

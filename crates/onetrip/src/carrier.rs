@@ -54,13 +54,12 @@ impl Carrier {
         &self.label
     }
 
-    /// Makes one trip.
+    /// Makes one trip, whatever it fails with.
     ///
     /// # Errors
     ///
-    /// What is wrong with the operations themselves; failures of the store only under
-    /// [`OnError::Raise`].
-    pub(crate) async fn send(
+    /// Under [`OnError::Raise`], why no trip was made.
+    pub(crate) async fn carry(
         &self,
         counters: &Counters,
         at: &Context,
@@ -86,31 +85,47 @@ impl Carrier {
         if let Some(began) = began {
             watch::show(at.watches(), &self.label, trip, &replies, began.elapsed());
         }
-        self.judge(replies)
+        self.log(&replies);
+        Ok(replies)
     }
 
-    /// The replies, unless there is a failure among them that the caller has to hear of.
-    fn judge(&self, replies: Replies) -> Result<Replies> {
+    /// Logs what became misses and dropped writes.
+    fn log(&self, replies: &Replies) {
+        if self.on_error == OnError::Raise {
+            return;
+        }
         let mut failures = replies.iter().filter_map(|reply| match reply {
-            Reply::Failed(error) => Some(error),
+            Reply::Failed(error) if error.kind().is_store_failure() => Some(error),
             _ => None,
         });
-        let Some(first) = failures.next() else {
-            return Ok(replies);
-        };
-        let others = failures.clone().count();
-        let grave = std::iter::once(first)
-            .chain(failures)
-            .find(|error| self.on_error == OnError::Raise || !error.kind().is_store_failure());
-        if let Some(error) = grave {
-            return Err(error.clone());
-        }
-        if !first.is_logged() {
-            let (failed, all) = (others + 1, replies.len());
+        if let Some(first) = failures.next()
+            && !first.is_logged()
+        {
+            let (failed, all) = (failures.count() + 1, replies.len());
             log::warn!(
                 "{failed} of {all} operations failed and count as misses or dropped writes: {first}"
             );
         }
-        Ok(replies)
+    }
+
+    /// The replies of one caller, unless there is a failure among them that it has to hear of.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the operations themselves; failures of the store only under
+    /// [`OnError::Raise`].
+    pub(crate) fn judge(&self, replies: Replies) -> Result<Replies> {
+        let grave = replies.iter().find_map(|reply| match reply {
+            Reply::Failed(error)
+                if self.on_error == OnError::Raise || !error.kind().is_store_failure() =>
+            {
+                Some(error.clone())
+            }
+            _ => None,
+        });
+        match grave {
+            Some(error) => Err(error),
+            None => Ok(replies),
+        }
     }
 }

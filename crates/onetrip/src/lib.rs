@@ -53,6 +53,8 @@
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub mod __private;
+mod background;
+mod batch;
 pub mod blocking;
 #[cfg(feature = "_remote")]
 mod breaker;
@@ -87,6 +89,7 @@ mod url;
 mod watch;
 mod wire;
 
+pub use batch::Batch;
 pub use cache::Cache;
 pub use carrier::OnError;
 pub use carry::spawn_blocking;

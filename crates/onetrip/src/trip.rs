@@ -201,6 +201,21 @@ impl From<Op> for Trip {
     }
 }
 
+impl IntoIterator for Trip {
+    type Item = Op;
+    type IntoIter = smallvec::IntoIter<[Op; 1]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl Extend<Op> for Trip {
+    fn extend<I: IntoIterator<Item = Op>>(&mut self, ops: I) {
+        self.0.extend(ops);
+    }
+}
+
 impl FromIterator<Op> for Trip {
     fn from_iter<I: IntoIterator<Item = Op>>(ops: I) -> Self {
         Self(ops.into_iter().collect())

@@ -1,0 +1,342 @@
+//! The asynchronous face of a cache: each method as its blocking twin, to be awaited.
+
+use bytes::Bytes;
+use onetrip::trip::Replies;
+use onetrip::{Context, Step};
+use pyo3::exceptions::{PyKeyError, PyOverflowError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::cache::{Cache, listed, names};
+use crate::coroutine::{Coroutine, awaited};
+use crate::decode::Detached;
+use crate::error::Result;
+use crate::key;
+use crate::loops;
+use crate::timeout::Lifetime;
+
+type Key = Vec<u8>;
+
+/// What a coroutine answers that has nothing to say: Rust's `()` would be Python's empty tuple.
+pub(crate) const NOTHING: Option<()> = None;
+
+/// A cache as a coroutine holds it.
+pub(crate) struct Face(Py<Cache>);
+
+impl Face {
+    pub(crate) fn of(cache: &Bound<'_, Cache>) -> Self {
+        Self(cache.clone().unbind())
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        self.0.get()
+    }
+
+    /// The context of the task that runs, so to be asked for once the coroutine does.
+    pub(crate) fn here(&self) -> Result<Context> {
+        Ok(Python::attach(|py| {
+            self.cache()
+                .variable
+                .here(py)
+                .map(|here| Context::clone(&here))
+        })?)
+    }
+
+    /// Answers `step`; its trip goes with others of this turn of the loop if it leaves the process.
+    pub(crate) async fn travel<T, F: FnOnce(Replies) -> T>(
+        &self,
+        at: &Context,
+        step: Step<T, F>,
+    ) -> Result<T> {
+        match step {
+            Step::Done(answer) => Ok(answer),
+            Step::Ask(trip, finish) => {
+                let core = &self.cache().core;
+                let replies = if core.is_local() {
+                    core.send_blocking(at, &trip)?
+                } else {
+                    loops::send(core, at, trip).await?
+                };
+                Ok(finish(replies))
+            }
+        }
+    }
+
+    /// The value of `key`, if it has one.
+    pub(crate) async fn read(&self, key: &[u8]) -> Result<Option<Py<PyAny>>> {
+        let (at, decoder) = (self.here()?, Detached::default());
+        let step = self.cache().core.policy().get(&at, key, &decoder);
+        let value = self.travel(&at, step).await?;
+        Ok(decoder.finish(value)?)
+    }
+
+    /// The values of `keys`, in their order.
+    pub(crate) async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Py<PyAny>>>> {
+        let (at, decoder) = (self.here()?, Detached::default());
+        let step = self.cache().core.policy().get_many(&at, keys, &decoder);
+        let values = self.travel(&at, step).await?;
+        Ok(decoder.finish(values)?)
+    }
+
+    /// Stores entries, each under its key.
+    pub(crate) async fn write(&self, entries: Vec<(Key, Bytes)>, timeout: Lifetime) -> Result<()> {
+        let at = self.here()?;
+        let step = self.cache().core.policy().set_many(&at, entries, timeout.0);
+        self.travel(&at, step).await
+    }
+
+    /// Stores a value.
+    pub(crate) async fn write_value(
+        &self,
+        key: Key,
+        value: &Py<PyAny>,
+        timeout: Lifetime,
+    ) -> Result<()> {
+        let entry = Python::attach(|py| self.cache().entry(&key, value.bind(py)))?;
+        self.write(vec![(key, entry)], timeout).await
+    }
+
+    /// Removes the entries of `keys`; how many there were.
+    pub(crate) async fn remove(&self, keys: &[Key]) -> Result<usize> {
+        let at = self.here()?;
+        let step = self.cache().core.policy().delete_many(&at, keys);
+        self.travel(&at, step).await
+    }
+
+    async fn touch(&self, keys: &[Key], timeout: Lifetime) -> Result<usize> {
+        let at = self.here()?;
+        let step = self.cache().core.policy().touch_many(&at, keys, timeout.0);
+        self.travel(&at, step).await
+    }
+}
+
+fn owned(key: &Bound<'_, PyAny>) -> Result<Key> {
+    Ok(key::bytes(key)?.into_owned())
+}
+
+fn all_owned(keys: &[Bound<'_, PyAny>]) -> Result<Vec<Key>> {
+    keys.iter().map(owned).collect()
+}
+
+fn unbound(keys: Vec<Bound<'_, PyAny>>) -> Vec<Py<PyAny>> {
+    keys.into_iter().map(Bound::unbind).collect()
+}
+
+fn number(
+    cache: &Bound<'_, Cache>,
+    name: &'static str,
+    key: &Bound<'_, PyAny>,
+    delta: i64,
+) -> Result<Coroutine> {
+    let (face, bytes, given) = (Face::of(cache), owned(key)?, key.clone().unbind());
+    Ok(Coroutine::new(name, async move {
+        let at = face.here()?;
+        let step = face.cache().core.policy().incr(&at, &bytes, delta);
+        let number = face.travel(&at, step).await?;
+        Ok(number.ok_or_else(|| PyKeyError::new_err(given))?)
+    }))
+}
+
+#[pymethods]
+impl Cache {
+    /// As `get`, to be awaited. What the tasks of a loop ask for in one turn of it makes one trip.
+    #[pyo3(signature = (key, default=None))]
+    fn aget(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+    ) -> Result<Coroutine> {
+        let (face, key) = (Face::of(slf), owned(key)?);
+        Ok(Coroutine::new("aget", async move {
+            Ok(face.read(&key).await?.or(default))
+        }))
+    }
+
+    /// As `get_many`, to be awaited.
+    fn aget_many(slf: &Bound<'_, Self>, keys: &Bound<'_, PyAny>) -> Result<Coroutine> {
+        let (face, keys) = (Face::of(slf), listed(keys)?);
+        let (bytes, keys) = (all_owned(&keys)?, unbound(keys));
+        Ok(Coroutine::new("aget_many", async move {
+            let values = face.read_many(&bytes).await?;
+            Ok(Python::attach(|py| {
+                let found = PyDict::new(py);
+                for (key, value) in keys.iter().zip(values) {
+                    if let Some(value) = value {
+                        found.set_item(key, value)?;
+                    }
+                }
+                PyResult::Ok(found.unbind())
+            })?)
+        }))
+    }
+
+    /// As `set`, to be awaited.
+    #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
+    fn aset(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Coroutine> {
+        let (face, key) = (Face::of(slf), owned(key)?);
+        // Sealed at once: the value may change before the coroutine runs.
+        let entry = slf.get().entry(&key, value)?;
+        Ok(Coroutine::new("aset", async move {
+            face.write(vec![(key, entry)], timeout).await?;
+            Ok(NOTHING)
+        }))
+    }
+
+    /// As `set_many`, to be awaited.
+    #[pyo3(signature = (mapping, timeout=Lifetime::default()), text_signature = "($self, mapping, timeout=...)")]
+    fn aset_many(
+        slf: &Bound<'_, Self>,
+        mapping: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Coroutine> {
+        let given = PyDict::new(mapping.py());
+        given.call_method1("update", (mapping,))?;
+        let (keys, values): (Vec<_>, Vec<_>) = given.iter().unzip();
+        let entries = names(&keys)?
+            .into_iter()
+            .zip(&values)
+            .map(|(key, value)| {
+                let entry = slf.get().entry(&key, value)?;
+                Ok((key.into_owned(), entry))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let face = Face::of(slf);
+        Ok(Coroutine::new("aset_many", async move {
+            face.write(entries, timeout).await?;
+            Ok(NOTHING)
+        }))
+    }
+
+    /// As `add`, to be awaited.
+    #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
+    fn aadd(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Coroutine> {
+        let (face, key) = (Face::of(slf), owned(key)?);
+        let entry = slf.get().entry(&key, value)?;
+        Ok(Coroutine::new("aadd", async move {
+            let at = face.here()?;
+            let step = face.cache().core.policy().add(&at, &key, entry, timeout.0);
+            face.travel(&at, step).await
+        }))
+    }
+
+    /// As `get_or_set`, to be awaited. What a callable default returns is awaited if it can be.
+    #[pyo3(signature = (key, default, timeout=Lifetime::default()), text_signature = "($self, key, default, timeout=...)")]
+    fn aget_or_set(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        default: Py<PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Coroutine> {
+        let (face, key) = (Face::of(slf), owned(key)?);
+        Ok(Coroutine::new("aget_or_set", async move {
+            if let Some(value) = face.read(&key).await? {
+                return Ok(value);
+            }
+            let value = made(default).await?;
+            face.write_value(key, &value, timeout).await?;
+            Ok(value)
+        }))
+    }
+
+    /// As `incr`, to be awaited.
+    #[pyo3(signature = (key, delta=1))]
+    fn aincr(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, delta: i64) -> Result<Coroutine> {
+        number(slf, "aincr", key, delta)
+    }
+
+    /// As `decr`, to be awaited.
+    #[pyo3(signature = (key, delta=1))]
+    fn adecr(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, delta: i64) -> Result<Coroutine> {
+        let delta = delta.checked_neg().ok_or_else(|| {
+            PyOverflowError::new_err("the negative of delta does not fit in 64 bits")
+        })?;
+        number(slf, "adecr", key, delta)
+    }
+
+    /// As `touch`, to be awaited.
+    fn atouch(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Coroutine> {
+        let (face, keys) = (Face::of(slf), [owned(key)?]);
+        Ok(Coroutine::new("atouch", async move {
+            Ok(face.touch(&keys, timeout).await? > 0)
+        }))
+    }
+
+    /// As `touch_many`, to be awaited.
+    fn atouch_many(
+        slf: &Bound<'_, Self>,
+        keys: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Coroutine> {
+        let (face, keys) = (Face::of(slf), all_owned(&listed(keys)?)?);
+        Ok(Coroutine::new("atouch_many", async move {
+            face.touch(&keys, timeout).await
+        }))
+    }
+
+    /// As `delete`, to be awaited.
+    fn adelete(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> Result<Coroutine> {
+        let (face, keys) = (Face::of(slf), [owned(key)?]);
+        Ok(Coroutine::new("adelete", async move {
+            Ok(face.remove(&keys).await? > 0)
+        }))
+    }
+
+    /// As `delete_many`, to be awaited.
+    fn adelete_many(slf: &Bound<'_, Self>, keys: &Bound<'_, PyAny>) -> Result<Coroutine> {
+        let (face, keys) = (Face::of(slf), all_owned(&listed(keys)?)?);
+        Ok(Coroutine::new("adelete_many", async move {
+            face.remove(&keys).await
+        }))
+    }
+
+    /// As `clear`, to be awaited.
+    fn aclear(slf: &Bound<'_, Self>) -> Coroutine {
+        let face = Face::of(slf);
+        Coroutine::new("aclear", async move {
+            let at = face.here()?;
+            let step = face.cache().core.policy().clear(&at);
+            face.travel(&at, step).await
+        })
+    }
+
+    /// As `close`, to be awaited.
+    fn aclose(slf: &Bound<'_, Self>) -> Coroutine {
+        let face = Face::of(slf);
+        Coroutine::new("aclose", async move {
+            face.cache().core.close_idle();
+            Ok(NOTHING)
+        })
+    }
+}
+
+/// A default: what it returns if it is callable, and what that comes to if it can be awaited.
+async fn made(default: Py<PyAny>) -> Result<Py<PyAny>> {
+    let (value, waits) = Python::attach(|py| {
+        if !default.bind(py).is_callable() {
+            return PyResult::Ok((default, false));
+        }
+        let value = default.call0(py)?;
+        let waits = value.bind(py).hasattr(intern!(py, "__await__"))?;
+        Ok((value, waits))
+    })?;
+    if waits {
+        awaited(value).await
+    } else {
+        Ok(value)
+    }
+}

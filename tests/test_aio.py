@@ -1,0 +1,530 @@
+"""The asynchronous face: what differs from the blocking one, since loops and tasks are there.
+
+That its calls mean the same is tested with the blocking ones, by way of `tests.awaited`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import random
+import weakref
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvloop
+
+from onetrip import Cache, NotANumberError, StoreTimeoutError, StoreUnavailableError
+from tests.test_threads import in_a_child, own_server, succeed, together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import TypeAlias
+
+    from tests.conftest import OpenCache
+    from tests.servers import RedisServer
+
+    NewLoop: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+    Run: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
+
+__all__ = ["own_server"]
+
+LOOPS: dict[str, NewLoop] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def run_on(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], main: Coroutine[Any, Any, Any]
+) -> Any:
+    """Run `main` on a loop of its own, and close that."""
+    loop = new_loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a coroutine on a loop of each kind."""
+    return lambda main: run_on(LOOPS[request.param], main)
+
+
+@pytest.fixture
+def remote(redis_url: str) -> Cache:
+    """A cache on a server: what a store in this process is asked is answered at once."""
+    return Cache(redis_url, prefix="aio", on_error="raise")
+
+
+async def warmed(cache: Cache) -> Cache:
+    """Open the connection, whose handshake is no trip."""
+    assert await cache.aget("no such key") is None
+    return cache
+
+
+def reads(server: RedisServer, cache: Cache, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Count how often `server` reads from its sockets while `work` is done."""
+
+    async def main() -> tuple[int, Any]:
+        await warmed(cache)
+        server.reset_stats()
+        with cache.watch() as seen:
+            answer = await work()
+        assert seen.trips == server.reads()
+        return seen.trips, answer
+
+    return main()
+
+
+class TestATurnOfTheLoop:
+    def test_is_one_trip_for_all_reads(
+        self, remote: Cache, run: Run, redis_server: RedisServer
+    ) -> None:
+        remote.set_many({str(number): number for number in range(100)})
+
+        async def work() -> Any:
+            return await asyncio.gather(*(remote.aget(str(number)) for number in range(100)))
+
+        assert run(reads(redis_server, remote, work)) == (1, list(range(100)))
+
+    def test_is_one_trip_for_reads_and_writes(
+        self, remote: Cache, run: Run, redis_server: RedisServer
+    ) -> None:
+        async def work() -> Any:
+            return await asyncio.gather(
+                remote.aset("a", 1),
+                remote.aset_many({"b": 2, "c": 3}),
+                remote.aget_many(["a", "x"]),
+                remote.adelete("b"),
+                remote.atouch("c", 60),
+            )
+
+        assert run(reads(redis_server, remote, work)) == (1, [None, None, {"a": 1}, True, True])
+
+    def test_sends_alone_what_must_not_be_sent_twice(self, remote: Cache, run: Run) -> None:
+        remote.set("n", 1)
+
+        async def work() -> list[int]:
+            with remote.watch() as seen:
+                await asyncio.gather(
+                    remote.aget("a"), remote.aincr("n"), remote.aadd("b", 1), remote.aget("c")
+                )
+            return sorted(len(trip) for trip in seen.records)
+
+        assert run(work()) == [1, 1, 2]
+
+    def test_is_one_trip_for_each_cache(self, remote: Cache, redis_url: str, run: Run) -> None:
+        other = Cache(redis_url, prefix="other")
+        other.set("a", "other")
+        remote.set("a", "remote")
+
+        async def work() -> list[Any]:
+            with remote.watch() as seen, other.watch() as seen_too:
+                answers = await asyncio.gather(
+                    *(cache.aget("a") for cache in (remote, other, remote, other))
+                )
+            assert (seen.trips, seen_too.trips) == (1, 1)
+            return answers
+
+        assert run(work()) == ["remote", "other"] * 2
+
+    def test_is_seen_by_all_who_watch(self, remote: Cache, run: Run) -> None:
+        async def watched(key: str) -> list[list[tuple[str, str]]]:
+            with remote.watch() as seen:
+                await remote.aget(key)
+            return [trip.ops for trip in seen.records]
+
+        async def watched_by_two() -> Any:
+            return await asyncio.gather(watched("a"), watched("b"))
+
+        async def work() -> None:
+            both = [("get", "aio:a"), ("get", "aio:b")]
+            assert await watched_by_two() == [[both], [both]]
+
+        run(work())
+
+    def test_tells_each_its_own_failure(self, remote: Cache, run: Run) -> None:
+        remote.set_many({"text": "x", "n": 1})
+
+        async def work() -> None:
+            number, wrong, missing = await asyncio.gather(
+                remote.aincr("n"), remote.aincr("text"), remote.aincr("x"), return_exceptions=True
+            )
+            assert number == 2
+            assert isinstance(wrong, NotANumberError)
+            assert isinstance(missing, KeyError)
+
+        run(work())
+
+    def test_raises_for_each_if_the_store_is_away(
+        self, own_server: RedisServer, run: Run, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        raising = Cache(own_server.url, on_error="raise")
+        missing = Cache(own_server.url)
+        own_server.stop()
+
+        async def work() -> None:
+            answers = await asyncio.gather(
+                *(raising.aget(str(number)) for number in range(5)), return_exceptions=True
+            )
+            assert [type(answer) for answer in answers] == [StoreUnavailableError] * 5
+            caplog.clear()
+            assert await asyncio.gather(*map(missing.aget, "abcde")) == [None] * 5
+            await missing.aset("a", 1)
+
+        run(work())
+        assert "5 of 5 operations failed" in caplog.text
+        assert missing.stats().errors >= 6
+
+
+class TestHits:
+    """What needs no trip is answered before the loop is asked for anything."""
+
+    @staticmethod
+    def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with pytest.raises(StopIteration) as end:
+            coroutine.send(None)
+        return end.value.value
+
+    def test_in_a_scope(self, cache: Cache, run: Run) -> None:
+        cache.set_many({"a": [1], "b": None})
+
+        async def work() -> None:
+            async with cache.preload("a", "b"):
+                assert self.at_once(cache.aget("a")) == [1]
+                assert self.at_once(cache.aget("b", 5)) is None
+                assert self.at_once(cache.aget_many(["a", "b"])) == {"a": [1], "b": None}
+                assert self.at_once(cache.aset("c", 2)) is None
+                assert self.at_once(cache.aget_or_set("c", 3)) == 2
+            assert await cache.aget("c") == 2
+
+        run(work())
+
+    def test_in_memory_need_no_loop(self) -> None:
+        cache = Cache()
+        assert self.at_once(cache.aset("a", 1)) is None
+        assert self.at_once(cache.aget("a")) == 1
+        assert self.at_once(cache.aincr("a")) == 2
+        assert self.at_once(cache.aclear()) == 1
+
+    def test_a_trip_without_a_loop_is_an_error(self, remote: Cache) -> None:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            remote.aget("a").send(None)
+
+
+class TestScopes:
+    def test_are_one_trip_in_and_one_out(
+        self, remote: Cache, run: Run, redis_server: RedisServer
+    ) -> None:
+        async def page() -> None:
+            async with remote.preload("a", "b"):
+                for key in "ab":
+                    value = await remote.aget(key)
+                    await remote.aset(key, (value or 0) + 1)
+
+        assert run(reads(redis_server, remote, page))[0] == 2
+        assert remote.get_many(["a", "b"]) == {"a": 1, "b": 1}
+
+    def test_belong_to_their_task_and_those_it_starts(self, cache: Cache, run: Run) -> None:
+        async def piece(number: int) -> Any:
+            await asyncio.sleep(0)
+            return await cache.aget(f"own:{number}")
+
+        async def page(number: int) -> None:
+            async with cache.scope():
+                await cache.aset("shared", number)
+                await cache.aset(f"own:{number}", number)
+                await asyncio.sleep(0)
+                assert await cache.aget("shared") == number
+                for answer in await asyncio.gather(piece(number), piece(number)):
+                    assert answer == number
+
+        async def work() -> None:
+            await asyncio.gather(*map(page, range(20)))
+            for number in range(20):
+                assert await cache.aget(f"own:{number}") == number
+
+        run(work())
+
+    def test_close_when_their_task_is_cancelled(self, cache: Cache, run: Run) -> None:
+        async def page(opened: asyncio.Event) -> None:
+            async with cache.scope():
+                await cache.aset("a", 1)
+                opened.set()
+                await asyncio.sleep(60)
+
+        async def work() -> None:
+            opened = asyncio.Event()
+            task = asyncio.create_task(page(opened))
+            await opened.wait()
+            assert await cache.aget("a") is None
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await cache.aget("a") == 1
+
+        run(work())
+
+    def test_close_when_an_exception_ends_them(self, cache: Cache, run: Run) -> None:
+        async def page() -> None:
+            async with cache.scope():
+                await cache.aset("a", 1)
+                raise ZeroDivisionError
+
+        async def work() -> None:
+            with pytest.raises(ZeroDivisionError):
+                await page()
+            assert await cache.aget("a") == 1
+
+        run(work())
+
+    def test_both_faces_share_one(self, cache: Cache, run: Run, open_cache: OpenCache) -> None:
+        other = open_cache()
+
+        async def work() -> None:
+            async with cache.scope():
+                cache.set("a", 1)
+                assert await cache.aget("a") == 1
+                with cache.scope():
+                    await cache.aset("b", 2)
+                assert other.get_many(["a", "b"]) == {}
+            assert other.get_many(["a", "b"]) == {"a": 1, "b": 2}
+
+        run(work())
+
+    def test_a_stream_may_be_closed_elsewhere(self, cache: Cache, run: Run) -> None:
+        async def stream() -> Any:
+            async with cache.preload("a"):
+                await cache.aset("b", 1)
+                yield await cache.aget("a")
+                yield "more"
+
+        async def work() -> None:
+            pieces = stream()
+            assert await asyncio.create_task(anext(pieces)) is None
+            await asyncio.create_task(pieces.aclose())
+            assert await cache.aget("b") == 1
+
+        run(work())
+
+
+def tagged(key: str) -> list[str]:
+    return [key] * 50
+
+
+class TestCancellation:
+    """Law 4: a task that is cancelled cancels nothing for others, nor do they get its answer."""
+
+    def test_at_random_points(self, own_server: RedisServer, run: Run) -> None:
+        cache = Cache(own_server.url, on_error="raise", trip_timeout=60)
+        keys = [str(number) for number in range(50)]
+        cache.set_many({key: tagged(key) for key in keys})
+        cache.close()
+        before = own_server.admin.info("stats")["total_connections_received"]
+
+        async def reader(seed: int) -> int:
+            chance = random.Random(seed)
+            hits = 0
+            for _ in range(100):
+                key = chance.choice(keys)
+                task = asyncio.ensure_future(cache.aget(key))
+                for _ in range(chance.choice([0, 1, 2, 3, 1000])):
+                    if task.done():
+                        break
+                    await asyncio.sleep(0)
+                if chance.random() < 0.5:
+                    task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    assert await task == tagged(key)
+                    hits += 1
+            return hits
+
+        async def work() -> None:
+            hits = await asyncio.gather(*map(reader, range(20)))
+            assert sum(hits) > 200
+
+        run(work())
+        assert cache.stats().errors == 0
+        # All went over one connection, which nobody had to give up.
+        after = own_server.admin.info("stats")["total_connections_received"]
+        assert after - before == 1
+
+    def test_a_write_that_was_asked_for_leaves(self, remote: Cache, run: Run) -> None:
+        async def work() -> None:
+            task = asyncio.ensure_future(remote.aset("a", 1))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            # It left before this, over the same connection.
+            assert await remote.aget("a") == 1
+
+        run(work())
+
+    def test_a_timeout_around_a_hung_store(self, own_server: RedisServer, run: Run) -> None:
+        cache = Cache(own_server.url, on_error="raise", trip_timeout=0.05, connect_timeout=60)
+
+        async def work() -> None:
+            await warmed(cache)
+            own_server.admin.client_pause(60_000)
+            reads = [asyncio.ensure_future(cache.aget("a")) for _ in range(10)]
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(reads[0], 0.001)
+            answers = await asyncio.gather(*reads[1:], return_exceptions=True)
+            assert {type(answer) for answer in answers} == {StoreTimeoutError}
+
+        run(work())
+
+
+class TestLoops:
+    def test_one_after_another_share_a_connection(self, own_server: RedisServer, run: Run) -> None:
+        cache = Cache(own_server.url, on_error="raise")
+        before = own_server.admin.info("stats")["total_connections_received"]
+        for number in range(20):
+            run(cache.aset("a", number))
+            assert run(cache.aget("a")) == number
+        after = own_server.admin.info("stats")["total_connections_received"]
+        assert after - before == 1
+
+    def test_in_many_threads(self, cache: Cache, run: Run) -> None:
+        async def page(name: str) -> None:
+            for turn in range(10):
+                async with cache.preload(name):
+                    assert await cache.aget(name) == (turn or None)
+                    await cache.aset(name, turn + 1)
+
+        async def pages(thread: int) -> None:
+            await asyncio.gather(*(page(f"{thread}:{number}") for number in range(10)))
+
+        together(lambda thread: run(pages(thread)))
+
+    def test_that_end_before_the_answer(self, own_server: RedisServer, run: Run) -> None:
+        cache = Cache(own_server.url, on_error="raise", trip_timeout=60)
+
+        async def leave() -> None:
+            reading = asyncio.ensure_future(cache.aget("a"))
+            await asyncio.sleep(0)
+            reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+        cache.set("a", 1)
+        for _ in range(20):
+            run(leave())
+            assert run(cache.aget("a")) == 1
+
+    def test_of_a_forked_child(self, cache: Cache, run: Run) -> None:
+        cache.set("a", 1)
+
+        async def read() -> None:
+            assert await asyncio.gather(*(cache.aget("a") for _ in range(10))) == [1] * 10
+
+        run(read())
+        succeed([in_a_child(lambda: run(read())) for _ in range(3)])
+        run(read())
+
+    def test_keep_no_request_alive(self, remote: Cache, run: Run) -> None:
+        class Request:
+            pass
+
+        running: ContextVar[Request] = ContextVar("running")
+
+        async def page() -> weakref.ref[Request]:
+            request = Request()
+            running.set(request)
+            # The first trip of a loop is when it begins to listen for answers.
+            async with remote.preload("a"):
+                await remote.aget("b")
+            return weakref.ref(request)
+
+        async def work() -> None:
+            gone = await asyncio.create_task(page())
+            # Until its turn is over, the loop itself holds the task that has ended.
+            await asyncio.sleep(0)
+            gc.collect()
+            assert gone() is None
+
+        run(work())
+
+
+class TestCoroutines:
+    def test_are_coroutines(self, cache: Cache) -> None:
+        coroutine = cache.aget("a")
+        assert inspect.isawaitable(coroutine)
+        assert asyncio.iscoroutine(coroutine)
+        assert repr(coroutine) == "<coroutine aget of onetrip>"
+        coroutine.close()
+        coroutine.close()
+
+    def test_do_nothing_until_awaited(self, cache: Cache) -> None:
+        writing = cache.aset("a", 1)
+        assert "a" not in cache
+        with pytest.warns(RuntimeWarning, match="coroutine 'aset' was never awaited"):
+            del writing
+
+    def test_hold_what_was_given_when_they_were_made(self, cache: Cache, run: Run) -> None:
+        value = [1]
+        writing = cache.aset("a", value)
+        value.append(2)
+        run(writing)
+        assert cache["a"] == [1]
+
+    def test_are_awaited_once(self, cache: Cache, run: Run) -> None:
+        async def work() -> None:
+            reading = cache.aget("a")
+            await reading
+            with pytest.raises(RuntimeError, match="already awaited"):
+                await reading
+
+        run(work())
+
+    def test_may_be_thrown_into(self, remote: Cache, run: Run) -> None:
+        async def work() -> None:
+            with pytest.raises(KeyboardInterrupt):
+                remote.aget("a").throw(KeyboardInterrupt)
+            reading = remote.aget("a")
+            reading.send(None)
+            with pytest.raises(ZeroDivisionError, match="thrown"):
+                reading.throw(ZeroDivisionError("thrown"))
+            assert await remote.aget("a") is None
+
+        run(work())
+
+    def test_tell_wrong_arguments_at_once(self, cache: Cache) -> None:
+        with pytest.raises(TypeError, match="a key is a string, not int"):
+            cache.aget(5)  # type: ignore[call-overload]
+
+    def test_of_a_task_group(self, remote: Cache, run: Run) -> None:
+        async def work() -> None:
+            tasks = [asyncio.create_task(remote.aset(str(number), number)) for number in range(5)]
+            await asyncio.wait(tasks)
+            assert await remote.aget_many(map(str, range(5))) == {str(n): n for n in range(5)}
+
+        run(work())
+
+
+class TestGetOrSet:
+    def test_awaits_what_is_asynchronous(self, cache: Cache, run: Run) -> None:
+        async def slow() -> list[int]:
+            await asyncio.sleep(0)
+            return [1]
+
+        async def work() -> None:
+            computed: Any = await cache.aget_or_set("a", slow)
+            assert computed == [1]
+            computed = await cache.aget_or_set("a", None)
+            assert computed == [1]
+            assert await cache.aget_or_set("b", lambda: 2) == 2
+            assert await cache.aget_or_set("c", 3) == 3
+
+        run(work())
+        assert cache.get_many(["a", "b", "c"]) == {"a": [1], "b": 2, "c": 3}
+
+    def test_of_a_default_that_fails_stores_nothing(self, cache: Cache, run: Run) -> None:
+        async def fail() -> int:
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            run(cache.aget_or_set("a", fail))
+        assert "a" not in cache
