@@ -202,3 +202,13 @@ pub use watch::{Everything, MAX_RECORDS, Record, Watch, watch_everything};
 /// ```
 #[cfg(feature = "macros")]
 pub use onetrip_macros::cached;
+
+/// The Rust in the documents runs, too.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+
+    #[doc = include_str!("../../../docs/rust.md")]
+    mod rust {}
+}

@@ -120,6 +120,10 @@ mod tests {
         }
     }
 
+    #[expect(
+        clippy::needless_borrow,
+        reason = "as the macro writes it: what is borrowed decides which trait is found"
+    )]
     #[test]
     fn a_part_is_written_as_python_does_where_it_does_otherwise() {
         let mut out = String::new();

@@ -110,7 +110,7 @@ fn collect(
         };
         let is_hidden = within
             .file_name()
-            .is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if is_hidden {
             continue;
         }

@@ -1,5 +1,10 @@
 //! Cached pieces of minijinja templates.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop at the first surprise, as tests do"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,10 @@
 //! Requests, each with a scope of its own.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop at the first surprise, as tests do"
+)]
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
