@@ -1,9 +1,9 @@
 //! The text of a value as a part of a key: the same in Python and in Rust.
 //!
 //! Most values say it themselves, by `Display` here and by `str` there: strings, whole numbers,
-//! types of one's own. Where the two languages differ, the text is Python's.
+//! types of one's own. These are the others; the text is Python's.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 /// Appends a number as Python writes it: `1.0`, `1e+16`, `1e-05`, `nan`.
 pub(crate) fn append_float(number: f64, out: &mut String) {
@@ -29,57 +29,6 @@ pub(crate) fn append_float(number: f64, out: &mut String) {
 /// Appends a truth value as Python writes it.
 pub(crate) fn append_bool(truth: bool, out: &mut String) {
     out.push_str(if truth { "True" } else { "False" });
-}
-
-/// A field of a key's format, in what `#[cached]` writes.
-///
-/// `(&Part(&value)).append(…)` finds [`PythonPart`] first, where it is implemented, and otherwise
-/// [`DisplayPart`]: what a method is called on is looked at before a reference to it is.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Part<'a, T: ?Sized>(pub &'a T);
-
-/// What Python writes in another way than `Display`.
-#[doc(hidden)]
-pub trait PythonPart {
-    fn append(&self, out: &mut String);
-}
-
-/// What says its own text.
-#[doc(hidden)]
-pub trait DisplayPart {
-    fn append(&self, out: &mut String);
-}
-
-impl<T: Display + ?Sized> DisplayPart for &Part<'_, T> {
-    fn append(&self, out: &mut String) {
-        write!(out, "{}", self.0).unwrap_or_else(|_| {
-            unreachable!("a string takes every text, and Display has no failures of its own")
-        });
-    }
-}
-
-macro_rules! python_parts {
-    ($($type:ty: |$value:ident, $out:ident| $append:expr;)+) => {$(
-        impl PythonPart for Part<'_, $type> {
-            fn append(&self, $out: &mut String) {
-                let $value = *self.0;
-                $append
-            }
-        }
-
-        impl PythonPart for Part<'_, &$type> {
-            fn append(&self, out: &mut String) {
-                Part(*self.0).append(out);
-            }
-        }
-    )+};
-}
-
-python_parts! {
-    bool: |truth, out| append_bool(truth, out);
-    f64: |number, out| append_float(number, out);
-    f32: |number, out| append_float(f64::from(number), out);
 }
 
 #[cfg(test)]
@@ -118,20 +67,5 @@ mod tests {
         ] {
             assert_eq!(float(number), text);
         }
-    }
-
-    #[expect(
-        clippy::needless_borrow,
-        reason = "as the macro writes it: what is borrowed decides which trait is found"
-    )]
-    #[test]
-    fn a_part_is_written_as_python_does_where_it_does_otherwise() {
-        let mut out = String::new();
-        let (truth, half) = (&true, 0.5_f32);
-        (&Part(&truth)).append(&mut out);
-        (&Part(&half)).append(&mut out);
-        (&Part("text")).append(&mut out);
-        (&Part(&7_u8)).append(&mut out);
-        assert_eq!(out, "True0.5text7");
     }
 }
