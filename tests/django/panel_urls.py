@@ -20,7 +20,7 @@ EMPTY = "<html><body></body></html>"
 def notes(request: HttpRequest) -> HttpResponse:
     """Five fragments and two keys, each asked for by itself."""
     title = cache.get("title")
-    cache.get_many(["title", "user:5"])
+    cache.get_many(iter(["title", "user:5"]))
     if title is None:
         cache.set("title", "<Notes>")
     return render(request, "notes.html", {"notes": range(5)})

@@ -110,6 +110,11 @@ def test_tells_what_would_have_travelled_together() -> None:
     assert "travelled together" not in page
 
 
+def test_of_aliases_that_share_a_store(location: str) -> None:
+    with configured(default=on(location), other=on(location, KEY_PREFIX="other")):
+        assert rows(shown(Client().get("/notes/")), "Summary")[0][0] == "9"
+
+
 def test_of_an_asynchronous_page() -> None:
     async def get() -> Any:
         return await AsyncClient().get("/anotes/")
