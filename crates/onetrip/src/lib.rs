@@ -75,13 +75,14 @@ mod watch;
 mod wire;
 
 pub use batch::Batch;
-pub use cache::Cache;
+pub use cache::{Begun, Cache};
 pub use carrier::OnError;
 pub use clock::{Clock, Moment};
 pub use compress::{Compression, MAX_EXPANDED};
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
 pub use key::{Keyspace, digest};
+pub use lanes::close_all_idle;
 pub use options::{Builder, DEFAULT_URL, Serializer};
 pub use policy::{Policy, Step, Timeout};
 pub use scope::{MAX_PENDING, Scope};
