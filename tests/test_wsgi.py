@@ -588,7 +588,7 @@ class TestServerTiming:
         app = app_of(lambda: [b""])
         assert Server(PageMiddleware(app, local)).timing == []
         assert Server(PageMiddleware(app, local, server_timing=True)).timing == [
-            'cache;dur=0.0;desc="0 trips"'
+            'cache;dur=0.0;desc="0 trips, 0 hits"'
         ]
 
         def asked(environ: WSGIEnvironment) -> bool:
@@ -607,7 +607,7 @@ class TestServerTiming:
 
         app = PageMiddleware(app_of(page, length(b"page")), local, server_timing=True)
         (told,) = Server(app).timing
-        found = re.fullmatch(r'cache;dur=(\d+\.\d);desc="2 trips"', told)
+        found = re.fullmatch(r'cache;dur=(\d+\.\d);desc="2 trips, 0 hits"', told)
         assert found is not None
         assert float(found[1]) >= 4
 
@@ -617,7 +617,20 @@ class TestServerTiming:
             return [b"page"]
 
         server = Server(PageMiddleware(app_of(page), local, server_timing=True))
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
+
+    def test_it_tells_hits_of_the_scope_and_of_the_store(self, local: Cache) -> None:
+        local.set_many({"a": 1, "b": 2})
+
+        def page() -> list[bytes]:
+            with local.preload("a", "b", "c"):
+                assert local.get_many(["a", "b", "c"]) == {"a": 1, "b": 2}
+                assert local["a"] == 1
+            assert "d" not in local
+            return [b"page"]
+
+        server = Server(PageMiddleware(app_of(page), local, server_timing=True))
+        assert server.timing[0].endswith('desc="2 trips, 3 hits"')
 
     def test_it_goes_with_a_head_that_comes_late(self, local: Cache) -> None:
         def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -628,7 +641,7 @@ class TestServerTiming:
 
         server = Server(PageMiddleware(app, local, server_timing=True))
         assert server.read() == b"late"
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
 
     def test_it_tells_what_is_known_before_the_body(self, local: Cache) -> None:
         def page() -> Iterator[bytes]:
@@ -638,7 +651,7 @@ class TestServerTiming:
             yield b"two"
 
         server = Server(PageMiddleware(app_of(page), local, server_timing=True))
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
         assert server.read() == b"onetwo"
 
     def test_it_goes_with_what_is_written_first(self, local: Cache) -> None:
@@ -650,13 +663,13 @@ class TestServerTiming:
             return [b"two"]
 
         server = Server(PageMiddleware(app, local, server_timing=True))
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
         assert server.read() == b"onetwo"
 
     def test_it_is_one_beside_those_of_the_application(self, local: Cache) -> None:
         app = app_of(lambda: [b""], ("Server-Timing", "db;dur=3"))
         server = Server(PageMiddleware(app, local, server_timing=True))
-        assert server.timing == ["db;dur=3", 'cache;dur=0.0;desc="0 trips"']
+        assert server.timing == ["db;dur=3", 'cache;dur=0.0;desc="0 trips, 0 hits"']
 
     def test_middlewares_of_different_caches_tell_each_its_own(self, local: Cache) -> None:
         another = Cache()
@@ -669,6 +682,9 @@ class TestServerTiming:
 
         inner = PageMiddleware(app_of(page), another, server_timing=True)
         told = Server(PageMiddleware(inner, [local, another], server_timing=True)).timing
-        assert [value[-10:] for value in told] == ['="3 trips"']
+        assert [value.rpartition("=")[2] for value in told] == ['"3 trips, 0 hits"']
         told = Server(PageMiddleware(inner, local, server_timing=True)).timing
-        assert [value.rpartition("=")[2] for value in told] == ['"2 trips"', '"1 trip"']
+        assert [value.rpartition("=")[2] for value in told] == [
+            '"2 trips, 0 hits"',
+            '"1 trip, 0 hits"',
+        ]
