@@ -90,7 +90,7 @@ mod watch;
 mod wire;
 
 pub use batch::Batch;
-pub use cache::Cache;
+pub use cache::{Begun, Cache};
 pub use carrier::OnError;
 pub use carry::spawn_blocking;
 pub use clock::{Clock, Moment};
@@ -99,6 +99,7 @@ pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
 pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
+pub use lanes::close_all_idle;
 pub use markup::Markup;
 pub use options::{Builder, DEFAULT_URL, Serializer};
 pub use policy::{Policy, Step, Timeout};

@@ -195,7 +195,7 @@ impl Policy {
     /// What the scope says of `key`; `None` where the store has to be asked.
     fn held<D: Decode>(&self, at: &Context, key: &[u8], decode: &D) -> Option<Option<D::Value>> {
         if self.disabled {
-            self.counters.misses.add(1);
+            self.answered(at, false);
             return Some(None);
         }
         let scope = at.scope()?;
@@ -211,12 +211,24 @@ impl Policy {
             },
         };
         if value.is_some() {
-            self.counters.hits.add(1);
             self.counters.scope_hits.add(1);
-        } else {
-            self.counters.misses.add(1);
         }
+        self.answered(at, value.is_some());
         Some(value)
+    }
+
+    /// Counts a read that was answered, with a value or with none.
+    fn answered(&self, at: &Context, hit: bool) {
+        let counters = &self.counters;
+        let counter = if hit {
+            &counters.hits
+        } else {
+            &counters.misses
+        };
+        counter.add(1);
+        for watch in at.watches() {
+            watch.answered(hit);
+        }
     }
 
     /// What the store replied for `key`, remembered by the scope.
@@ -229,12 +241,7 @@ impl Policy {
         decode: &D,
     ) -> Option<D::Value> {
         let value = self.read_entry(at, ticket, key, reply, decode);
-        let counter = if value.is_some() {
-            &self.counters.hits
-        } else {
-            &self.counters.misses
-        };
-        counter.add(1);
+        self.answered(at, value.is_some());
         value
     }
 
