@@ -1,5 +1,6 @@
 //! Watching trips as they are made: for tests that count them and for pages that show them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
