@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread::LocalKey;
 
 use arc_swap::ArcSwapOption;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -29,6 +30,15 @@ static ALL: ArcSwapOption<Vec<Weak<Idle>>> = ArcSwapOption::const_empty();
 thread_local! {
     /// Whether this thread polls something that must not wait yet.
     static LOOKING: Cell<bool> = const { Cell::new(false) };
+
+    /// Whether this thread may wait although it belongs to a runtime.
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `body` on a thread that a runtime keeps for what blocks.
+pub(crate) fn may_block<T>(body: impl FnOnce() -> T) -> T {
+    let _reset = Reset(&MAY_BLOCK, MAY_BLOCK.replace(true));
+    body()
 }
 
 impl Lanes {
@@ -53,9 +63,10 @@ impl Lanes {
     ///
     /// Those of [`run`](Self::run).
     pub(crate) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        if Handle::try_current().is_ok() {
+        // Tokio's threads for what blocks look like its tasks.
+        if Handle::try_current().is_ok() && !MAY_BLOCK.get() {
             return Err(Error::configuration(
-                "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there",
+                "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there, or make the call in onetrip::spawn_blocking",
             ));
         }
         let lane = match self.idle(Vec::pop) {
@@ -119,18 +130,25 @@ fn with<T>(idle: &Idle, change: impl FnOnce(&mut Vec<Runtime>) -> T) -> T {
     idle.with(|idle| change(&mut idle.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
+/// The last of a cache's clones may be dropped within a task, where a runtime must not be.
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// Polls `work` once, without a runtime to wait in.
 pub(crate) fn look<F: Future + ?Sized>(work: Pin<&mut F>) -> Poll<F::Output> {
-    LOOKING.set(true);
-    let _reset = Reset;
+    let _reset = Reset(&LOOKING, LOOKING.replace(true));
     work.poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
-struct Reset;
+/// Sets a flag of this thread back to what it was, however the work ends.
+struct Reset(&'static LocalKey<Cell<bool>>, bool);
 
 impl Drop for Reset {
     fn drop(&mut self) {
-        LOOKING.set(false);
+        self.0.set(self.1);
     }
 }
 

@@ -162,7 +162,18 @@ impl Policy {
 
     /// Ends `scope`: all that was written in it leaves together.
     pub fn close(&self, scope: &Scope) -> Step<(), impl FnOnce(Replies) + use<>> {
-        let leaving = scope.close();
+        self.send_off(scope.close())
+    }
+
+    /// Sends what was written in `scope` so far. The scope goes on, and keeps what it knows.
+    pub fn flush(&self, scope: &Scope) -> Step<(), impl FnOnce(Replies) + use<>> {
+        self.send_off(scope.settle())
+    }
+
+    fn send_off(
+        &self,
+        leaving: Vec<(Box<[u8]>, Leaving)>,
+    ) -> Step<(), impl FnOnce(Replies) + use<>> {
         if leaving.is_empty() {
             return Step::Done(());
         }
