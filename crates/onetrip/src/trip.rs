@@ -213,15 +213,6 @@ impl From<Op> for Trip {
     }
 }
 
-impl IntoIterator for Trip {
-    type Item = Op;
-    type IntoIter = smallvec::IntoIter<[Op; 1]>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
 impl Extend<Op> for Trip {
     fn extend<I: IntoIterator<Item = Op>>(&mut self, ops: I) {
         self.0.extend(ops);
