@@ -47,22 +47,29 @@ mod stand;
 pub(crate) use server::Server;
 pub(crate) use stand::eventually;
 
-/// The given tests, over every store that has a server.
+/// The given tests, over every store that has a server. Those `alone` keep all processors busy.
 macro_rules! on_every_server {
-    ($($test:ident),* $(,)?) => {
-        on_servers!(redis, $($test),*);
-        on_servers!(redis_cluster, $($test),*);
-        on_servers!(redis_sentinel, $($test),*);
-        on_servers!(memcached, $($test),*);
-        on_servers!(memcached_two, $($test),*);
-        on_servers!(kyoto, $($test),*);
+    ($($test:ident),* $(; alone: $($heavy:ident),*)? $(,)?) => {
+        on_servers!(redis, $($test),* $(; $($heavy),*)?);
+        on_servers!(redis_cluster, $($test),* $(; $($heavy),*)?);
+        on_servers!(redis_sentinel, $($test),* $(; $($heavy),*)?);
+        on_servers!(memcached, $($test),* $(; $($heavy),*)?);
+        on_servers!(memcached_two, $($test),* $(; $($heavy),*)?);
+        on_servers!(kyoto, $($test),* $(; $($heavy),*)?);
     };
 }
 
 macro_rules! on_servers {
-    ($store:ident, $($test:ident),*) => {
+    ($store:ident, $($test:ident),* $(; $($heavy:ident),*)?) => {
         mod $store {
-            $(#[test] fn $test() { super::$test($crate::stand::$store()); })*
+            $(#[test] fn $test() {
+                let _turn = crate::turn::beside_others();
+                super::$test($crate::stand::$store());
+            })*
+            $($(#[test] fn $heavy() {
+                let _turn = crate::turn::alone();
+                super::$heavy($crate::stand::$store());
+            })*)?
         }
     };
 }
@@ -72,3 +79,4 @@ mod recovery;
 mod right_answer;
 mod side_by_side;
 mod table;
+mod turn;

@@ -1,5 +1,6 @@
 //! A proxy between a client and a real server that makes the network fail in a chosen way.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+
+/// What no client sends. It is not counted.
+const PROBE: &[u8] = b"\0probe";
 
 /// What happens to the replies of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,7 @@ struct Shared {
     upstream: Mutex<SocketAddr>,
     connections: AtomicUsize,
     requests: AtomicUsize,
+    probes: AtomicUsize,
     replied: AtomicUsize,
 }
 
@@ -59,6 +64,7 @@ impl Proxy {
             upstream: Mutex::new(SocketAddr::from(([127, 0, 0, 1], port))),
             connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            probes: AtomicUsize::new(0),
             replied: AtomicUsize::new(0),
         });
         let first = runtime.block_on(async { listen(SocketAddr::from(([127, 0, 0, 1], 0))) });
@@ -93,10 +99,14 @@ impl Proxy {
 
     /// From now on, for connections that are open as well, the network fails like this.
     pub(crate) fn fail(&self, fault: Fault) {
+        self.become_so(fault, matches!(fault, Fault::Refuse | Fault::Cut(0)));
+    }
+
+    fn become_so(&self, fault: Fault, end_all: bool) {
         self.shared.replied.store(0, Ordering::SeqCst);
         self.shared.fault.send_modify(|(now, endings)| {
             *now = fault;
-            *endings += usize::from(matches!(fault, Fault::Refuse | Fault::Cut(0)));
+            *endings += usize::from(end_all);
         });
         // The listener is opened and closed by a task, and those who connect are other threads.
         let open = || std::net::TcpStream::connect(self.address).is_ok();
@@ -111,10 +121,9 @@ impl Proxy {
         self.close_all();
     }
 
-    /// Ends all open connections, as a server does with idle ones.
+    /// Ends all open connections, as a server does with idle ones. Nothing fails after that.
     pub(crate) fn close_all(&self) {
-        self.fail(Fault::Cut(0));
-        self.fail(Fault::None);
+        self.become_so(Fault::None, true);
     }
 
     /// How many connections a client has sent something on.
@@ -122,8 +131,16 @@ impl Proxy {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// How many times a client has sent something.
+    /// How many times a client has sent something, all of it until now.
     pub(crate) fn requests(&self) -> usize {
+        // On a busy machine the proxy's task sees late what was sent; a probe it sees later yet.
+        let before = self.shared.probes.load(Ordering::SeqCst);
+        if let Ok(mut probe) = std::net::TcpStream::connect(self.address) {
+            probe.write_all(PROBE).unwrap();
+            while self.shared.probes.load(Ordering::SeqCst) == before {
+                std::thread::yield_now();
+            }
+        }
         self.shared.requests.load(Ordering::SeqCst)
     }
 
@@ -160,13 +177,14 @@ fn spoil(bytes: &mut [u8]) {
 
 /// Carries one connection, until either end or a fault ends it.
 async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
+    // Before the address: who is sent elsewhere ends the connections that know the old one.
+    let mut faults = shared.fault.subscribe();
+    let (_, born) = *faults.borrow();
     let upstream = *shared.upstream.lock().unwrap();
     let Ok(mut server) = TcpStream::connect(upstream).await else {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let mut faults = shared.fault.subscribe();
-    let (_, born) = *faults.borrow();
     let mut is_used = false;
     let (mut request, mut reply) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
@@ -179,6 +197,10 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
             _ = faults.changed() => {}
             Ok(length) = client.read(&mut request) => {
                 if length == 0 {
+                    return;
+                }
+                if &request[..length] == PROBE {
+                    shared.probes.fetch_add(1, Ordering::SeqCst);
                     return;
                 }
                 shared.requests.fetch_add(1, Ordering::SeqCst);

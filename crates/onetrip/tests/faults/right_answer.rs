@@ -12,9 +12,8 @@ use crate::stand::{Stand, TRIP_TIMEOUT};
 
 on_every_server!(
     a_reply_cut_at_any_byte_is_a_miss,
-    a_reply_that_comes_too_late_is_nobodys,
-    a_million_reads_through_faults,
-    cancelled_tasks_leave_the_connection_in_step,
+    a_reply_that_comes_too_late_is_nobodys;
+    alone: a_million_reads_through_faults, cancelled_tasks_leave_the_connection_in_step,
 );
 
 /// A value that tells which key it belongs to, long enough for a reply to be cut in it.

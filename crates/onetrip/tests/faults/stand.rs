@@ -1,5 +1,6 @@
 //! A store of real servers, with a proxy in front of the one that fails, and caches on both sides.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use onetrip::blocking::Cache;
@@ -12,7 +13,7 @@ use crate::proxy::{Fault, Proxy};
 use crate::server::Server;
 
 /// Short, so that waiting for it is cheap, and long enough for a busy machine to answer in.
-pub(crate) const TRIP_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const TRIP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longer than a breaker pauses.
 const LONG: Duration = Duration::from_secs(10);
@@ -70,16 +71,21 @@ pub(crate) fn redis_cluster() -> Stand {
 pub(crate) fn redis_sentinel() -> Stand {
     let primary = Server::start();
     let proxy = Proxy::to(primary.port());
+    let never = "1000000000";
     let watch = format!(
-        "sentinel monitor notes 127.0.0.1 {} 2\nsentinel down-after-milliseconds notes 60000\n",
+        "sentinel monitor notes 127.0.0.1 {} 2\nsentinel down-after-milliseconds notes {never}\n",
         proxy.port()
     );
     let sentinel = Server::start_sentinel(&watch);
     // It would look at the primary through the proxy, which counts what is asked.
-    let never = "1000000000";
     for period in ["info-period", "ping-period", "publish-period", "ask-period"] {
         let _: () = sentinel.ask(&["SENTINEL", "DEBUG", period, never]);
     }
+    // The first look it takes in any case, again and again until it is answered.
+    eventually("the first look of the sentinel", || {
+        let told: HashMap<String, String> = sentinel.ask(&["SENTINEL", "MASTER", "notes"]);
+        told["info-refresh"] != "0" && told["link-pending-commands"] == "0"
+    });
     stand(proxy, Kind::Sentinel { primary, sentinel })
 }
 
