@@ -62,7 +62,8 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """An empty Redis database, with its counters at nothing."""
+    """An empty Redis database that nobody uses yet, with its counters at nothing."""
+    redis_server.disconnect()
     redis_server.flush()
     return redis_server.url
 

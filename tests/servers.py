@@ -240,6 +240,14 @@ class RedisServer(Server):
         self.admin.flushall()
         self.reset_stats()
 
+    def disconnect(self) -> None:
+        """End the connections of all others.
+
+        The end of a connection is read, too: one that an earlier test left open, and that ends
+        while a later one counts, would be counted there.
+        """
+        self.admin.client_kill_filter(_type="normal", skipme=True)
+
     def commandstats(self) -> dict[str, int]:
         """How often each command was called since `reset_stats`, such as `{"mget": 1}`.
 

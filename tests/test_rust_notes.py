@@ -128,8 +128,17 @@ def trips(page: str) -> str:
 
 
 @pytest.fixture(params=[("flask", "axum"), ("axum", "flask")], ids=" then ".join)
-def pair(request: pytest.FixtureRequest, sites: dict[str, Site]) -> tuple[Site, Site]:
-    """Who renders first, and who reads it."""
+def pair(
+    request: pytest.FixtureRequest,
+    sites: dict[str, Site],
+    redis_server: RedisServer,
+    redis_url: str,
+) -> tuple[Site, Site]:
+    """Who renders first, and who reads it: both connected, with nothing stored."""
+    assert redis_url == redis_server.url
+    for site in sites.values():
+        site.read()
+    redis_server.flush()
     first, second = request.param
     return sites[first], sites[second]
 
