@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onetrip import BadKeyError, Cache, Cached, CachedProperty, ConfigurationError
 
@@ -539,6 +541,33 @@ class TestFormats:
 
         key = function.key(notes(5), 3, 7, 8, d={"x": "y"}, z=1)
         assert key == "3:005:7:y:'y':1"
+
+    @given(
+        pieces=st.lists(
+            st.one_of(
+                st.sampled_from(["'", '"', "\\", "\n", "{{", "}}", "é", "a:b", "'''", "_"]),
+                st.sampled_from(
+                    [
+                        *["{a}", "{b}", "{c}", "{a!r}", "{b!s:>9}", "{b!a}", "{b:>{a}}"],
+                        *["{b:{fill}<{a}}", "{b:'^9}", '{b:"^9}', "{c[0]}", "{d[x y]}", "{d['y']}"],
+                        *["{e.real}", "{e.imag:.2f}", "{rest[0]}", "{rest}", "{a:\\>4}"],
+                    ]
+                ),
+            )
+        )
+    )
+    def test_mean_what_they_mean_to_str_format(self, pieces: list[str]) -> None:
+        key = "{a}" + "".join(pieces)
+        d = {"x y": 1, "'y'": 2}
+
+        def f(
+            a: Any, /, b: Any = "é'", *rest: Any, c: Any, d: Any = d, e: Any = 2.5, fill: Any = "-"
+        ) -> None:
+            """Take arguments of every kind."""
+
+        made = Cache().cached(key=key)(f).key(4, "b", 7, c=(1, 2))
+        said = {"a": 4, "b": "b", "rest": (7,), "c": (1, 2), "d": d, "e": 2.5, "fill": "-"}
+        assert made == key.format(**said)
 
     def test_keep_braces(self, cache: Cache) -> None:
         assert cache.cached(key="{{{x}}}")(lambda x: x).key(1) == "{1}"

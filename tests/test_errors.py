@@ -250,7 +250,7 @@ class TestMistakes:
         cached = cache.cached(key="{x}")(lambda x: x)
         things: list[Any] = [
             *[cached, cache.scope(), cache.watch(), cache.stats(), cache, _core.Everything()],
-            *[_core.digest, _core.stable_text, cache.cached(5), cache.cached_property(key="a")],
+            *[_core.digest, _core.stable, cache.cached(5), cache.cached_property(key="a")],
             *[Cached, CachedProperty, Scope, Stats, Trip, Watch],
         ]
         chosen = things[thing % len(things)]

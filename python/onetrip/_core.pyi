@@ -43,7 +43,7 @@ __all__ = [
     "Watch",
     "__version__",
     "digest",
-    "stable_text",
+    "stable",
 ]
 
 __version__: str
@@ -319,4 +319,4 @@ class Everything:
     ) -> None: ...
 
 def digest(arguments: dict[str, Any]) -> str: ...
-def stable_text(part: object) -> str: ...
+def stable(part: _T) -> _T: ...

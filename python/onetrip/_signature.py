@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import _string  # type: ignore[import-not-found]  # what `string.Formatter` splits fields with
 import inspect
+import keyword
+import operator
 import string
 import sys
 from typing import TYPE_CHECKING, Any
 
-from onetrip._core import digest, stable_text
+from onetrip._core import digest, stable
 from onetrip.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import TypeAlias
-
-    # What makes a key of the positional and keyword arguments of a call.
-    KeyMaker: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], str]
 
 
 def check(function: object, *, named: bool) -> bool:
@@ -60,44 +59,111 @@ def _mark_coroutine_function(function: Callable[..., Any]) -> None:
         function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def key_maker(function: Callable[..., Any], key: str | None) -> KeyMaker:
-    """Return what makes a key of a call's positional and keyword arguments.
+def key_maker(function: Callable[..., Any], key: str | None) -> Callable[..., str]:
+    """Return what makes a key of the arguments of a call, to be called like `function`.
 
     With a format, `"note:{note.id}"`, its fields are the arguments by name. Without one, the key
     is the function's module and name and a digest of all arguments, so that `f(1)` and `f(x=1)`
     share it. A function within another one is known by its name alone: what it closes over is not
     part of the key.
     """
+    name = _name(function)
     try:
         signature = inspect.signature(function)
     except ValueError as error:
-        msg = f"{_name(function)} does not tell its arguments ({error}); give cached() a key_fn="
+        msg = f"{name} does not tell its arguments ({error}); give cached() a key_fn="
         raise ConfigurationError(msg) from error
     if key is not None:
         _check_format(function, signature, key)
-
-    def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
-
+    # Python binds the arguments of a function of its own many times as fast as `inspect` does.
+    # Compiled are only names of parameters and of constants, and literals as `repr` writes them.
+    constants = _Constants()
+    parameters = [_bare(parameter, constants) for parameter in signature.parameters.values()]
+    head = str(inspect.Signature(parameters))[1:-1]
     if key is not None:
-        formatter = _StableFormatter()
-        return lambda args, kwargs: formatter.vformat(key, (), arguments(args, kwargs))
-    name = _name(function)
-    return lambda args, kwargs: f"{name}:{digest(arguments(args, kwargs))}"
+        body = _formatted(key, constants)
+    else:
+        arguments = ", ".join(f"{name!r}: {name}" for name in signature.parameters)
+        body = f"{name + ':'!r} + {constants.name(digest)}({{{arguments}}})"
+    made: Callable[..., str] = eval(f"lambda {head}: {body}", constants)  # noqa: S307
+    # As Python words it where a call does not fit.
+    made.__name__, made.__qualname__ = function.__name__, function.__qualname__
+    return made
 
 
 def _name(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-class _StableFormatter(string.Formatter):
-    """Formats as `str.format` does, and refuses what has another text in each process."""
+class _Constants(dict[str, Any]):
+    """What a compiled expression names."""
 
-    def convert_field(self, value: Any, conversion: Any) -> Any:
-        stable_text(value)
-        return super().convert_field(value, conversion)
+    def name(self, value: object) -> str:
+        name = f"_onetrip_{len(self)}"
+        self[name] = value
+        return name
+
+
+class _Named:
+    """What is written as its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _bare(parameter: inspect.Parameter, constants: _Constants) -> inspect.Parameter:
+    """Return a parameter without annotation, whose default is a constant."""
+    bare = parameter.replace(annotation=parameter.empty)
+    if bare.default is bare.empty:
+        return bare
+    return bare.replace(default=_Named(constants.name(bare.default)))
+
+
+def _formatted(key: str, constants: _Constants) -> str:
+    """Return the expression for what `str.format` makes of the arguments.
+
+    It refuses values that have another text in each process.
+    """
+    pieces = []
+    for literal, field, specification, conversion in string.Formatter().parse(key):
+        pieces.append(repr(literal))
+        if field is not None:
+            value = _value(field, specification, conversion, constants)
+            pieces.append(f"f'{{{value}}}'")
+    return " ".join(pieces) or "''"
+
+
+def _value(
+    field: str, specification: str | None, conversion: str | None, constants: _Constants
+) -> str:
+    """Return the expression for one field, without quotes: it may stand in a string."""
+    name, steps = _string.formatter_field_name_split(field)
+    value = name
+    for is_attribute, step in steps:
+        if is_attribute and step.isidentifier() and not keyword.iskeyword(step):
+            value = f"{value}.{step}"
+        else:
+            get = getattr if is_attribute else operator.getitem
+            value = f"{constants.name(get)}({value}, {constants.name(step)})"
+    value = f"{constants.name(stable)}({value})"
+    if conversion:
+        value = f"{constants.name(_CONVERSIONS[conversion])}({value})"
+    if specification:
+        parts = []
+        for literal, inner, deeper, its_conversion in string.Formatter().parse(specification):
+            parts.append(constants.name(literal))
+            if inner is not None:
+                part = _value(inner, deeper, its_conversion, constants)
+                parts.append(f"{constants.name(format)}({part})")
+        joined = f"{constants.name(''.join)}(({', '.join(parts)},))"
+        value = f"{constants.name(format)}({value}, {joined})"
+    return value
+
+
+_CONVERSIONS = {"s": str, "r": repr, "a": ascii}
 
 
 def _fields(key: str) -> Iterator[tuple[str, str | None]]:
@@ -125,6 +191,6 @@ def _check_format(function: Callable[..., Any], signature: inspect.Signature, ke
         if root not in parameters:
             msg = f"key={key!r} names {root!r}, which is no argument; {advice}"
             raise ConfigurationError(msg)
-        if conversion not in (None, "s", "r", "a"):
+        if conversion not in (None, *_CONVERSIONS):
             msg = f"key={key!r} has the conversion !{conversion}; there are !s, !r and !a"
             raise ConfigurationError(msg)

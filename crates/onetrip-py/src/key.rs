@@ -35,16 +35,21 @@ pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
 }
 
 /// The text of a part of a key, as `str` gives it.
-///
-/// Raises BadKeyError if that would be another one in each process: an address, or the order of a
-/// set.
-#[pyfunction]
 pub(crate) fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
-    if let Ok(text) = part.cast_exact::<PyString>() {
-        return Ok(text.clone());
+    match part.cast_exact::<PyString>() {
+        Ok(text) => Ok(text.clone()),
+        Err(_) => Ok(stable(part)?.str()?),
     }
+}
+
+/// The part of a key that is given.
+///
+/// Raises BadKeyError if its text would be another one in each process: an address, or the order
+/// of a set.
+#[pyfunction]
+pub(crate) fn stable<'a, 'py>(part: &'a Bound<'py, PyAny>) -> Result<&'a Bound<'py, PyAny>> {
     if is_stable(part, 0)? {
-        return Ok(part.str()?);
+        return Ok(part);
     }
     let type_name = crate::error::type_name(part);
     Err(raise(

@@ -35,7 +35,7 @@ mod _core {
     #[pymodule_export]
     use super::coroutine::Coroutine;
     #[pymodule_export]
-    use super::key::{digest, stable_text};
+    use super::key::{digest, stable};
     #[pymodule_export]
     use super::scope::Scope;
     #[pymodule_export]

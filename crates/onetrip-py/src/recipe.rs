@@ -86,7 +86,7 @@ pub(crate) enum Naming {
 enum Namer {
     /// The function's name and a colon, and what gives the rest.
     KeyFn(String, Py<PyAny>),
-    /// What gives the whole key.
+    /// What gives the whole key, called like the function itself.
     Whole(Py<PyAny>),
 }
 
@@ -133,7 +133,8 @@ impl Recipe {
                 Ok(bytes)
             }
             Namer::Whole(whole) => {
-                Ok(key::bytes(&whole.bind(py).call1(call.pair())?)?.into_owned())
+                let key = whole.bind(py).call(&call.args, call.kwargs.as_ref())?;
+                Ok(key::bytes(&key)?.into_owned())
             }
         }
     }
