@@ -62,6 +62,7 @@ pub mod entry;
 mod error;
 mod key;
 mod lanes;
+pub mod learn;
 mod options;
 mod policy;
 mod process;

@@ -1,0 +1,65 @@
+//! What a page is: a route and its arguments.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// The name of a page: that of its view, and what the view is called with.
+///
+/// Arguments are text, as they would stand in a key. Those that change from request to request and
+/// tell nothing of what the page reads (a token, a time) do not belong here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Page {
+    route: Arc<str>,
+    args: Vec<(Arc<str>, Box<str>)>,
+}
+
+impl Page {
+    /// A page without arguments.
+    pub fn new(route: impl Into<Arc<str>>) -> Self {
+        Self {
+            route: route.into(),
+            args: Vec::new(),
+        }
+    }
+
+    /// The same page with one more argument; the order in which they are given does not matter.
+    #[must_use]
+    pub fn arg(mut self, name: impl Into<Arc<str>>, value: impl ToString) -> Self {
+        let (name, value) = (name.into(), value.to_string().into());
+        match self.args.binary_search_by(|(other, _)| other.cmp(&name)) {
+            Ok(at) => self.args[at].1 = value,
+            Err(at) => self.args.insert(at, (name, value)),
+        }
+        self
+    }
+
+    /// The name of its view.
+    #[must_use]
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Names and values of its arguments, by name.
+    pub fn args(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.args.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        let at = self
+            .args
+            .binary_search_by(|(other, _)| (**other).cmp(name))
+            .ok()?;
+        self.args.get(at).map(|(_, value)| &**value)
+    }
+
+    pub(super) fn shared_args(&self) -> &[(Arc<str>, Box<str>)] {
+        &self.args
+    }
+
+    /// A number for its arguments, among the pages of its route.
+    pub(super) fn id(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.args.hash(&mut hasher);
+        hasher.finish()
+    }
+}
