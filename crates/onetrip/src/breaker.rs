@@ -39,9 +39,15 @@ enum State {
 }
 
 /// The right to make one trip, and the duty to tell how it went.
+///
+/// A caller that gives up tells nothing. What it tried may be tried again as soon as if it had
+/// failed by then.
 #[derive(Debug)]
-pub(crate) struct Pass {
+pub(crate) struct Pass<'a> {
+    breaker: &'a Breaker,
     began: Moment,
+    /// Whether others wait for what this one tells.
+    awaited: bool,
 }
 
 impl Breaker {
@@ -59,21 +65,24 @@ impl Breaker {
     }
 
     /// Lets a trip through, or gives the error to answer it with.
-    pub(crate) fn admit(&self) -> Result<Pass, Error> {
+    pub(crate) fn admit(&self) -> Result<Pass<'_>, Error> {
         let now = self.clock.now();
-        self.state(|state| match state {
-            State::Closed { .. } => Ok(Pass { began: now }),
+        let awaited = self.state(|state| match state {
             State::Open { until, error } if now < *until => Err(error.clone()),
+            State::Closed { .. } => Ok(false),
             State::Open { until, .. } => {
-                // Others wait for this try to tell, or for as long again if it never does.
                 *until = now.after(LONGEST_PAUSE);
-                Ok(Pass { began: now })
+                Ok(true)
             }
+        })?;
+        Ok(Pass {
+            breaker: self,
+            began: now,
+            awaited,
         })
     }
 
-    /// Notes that the store answered, whatever it answered.
-    pub(crate) fn succeeded(&self) {
+    fn succeeded(&self) {
         let before = self.state(|state| match state {
             State::Closed { failures: 0 } => State::Closed { failures: 0 },
             _ => std::mem::take(state),
@@ -83,11 +92,14 @@ impl Breaker {
         }
     }
 
-    /// Notes that the store could not be reached, or did not answer. Gives back the error, which
-    /// needs no further word in the log while the breaker is open.
-    pub(crate) fn failed(&self, pass: &Pass, error: Error) -> Error {
+    /// How long not to ask after a try that began `then` and ends now.
+    fn pause(&self, then: Moment, now: Moment) -> Duration {
+        (now.since(then) * PATIENCE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    }
+
+    fn failed(&self, began: Moment, error: Error) -> Error {
         let now = self.clock.now();
-        let pause = (now.since(pass.began) * PATIENCE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let pause = self.pause(began, now);
         let opens = self.state(|state| {
             if let State::Closed { failures } = state {
                 *failures += 1;
@@ -124,6 +136,37 @@ impl Breaker {
     }
 }
 
+impl Pass<'_> {
+    /// Notes that the store answered, whatever it answered.
+    pub(crate) fn succeeded(mut self) {
+        self.awaited = false;
+        self.breaker.succeeded();
+    }
+
+    /// Notes that the store could not be reached, or did not answer. Gives back the error, which
+    /// needs no further word in the log while the breaker is open.
+    pub(crate) fn failed(mut self, error: Error) -> Error {
+        self.awaited = false;
+        self.breaker.failed(self.began, error)
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if !self.awaited {
+            return;
+        }
+        let breaker = self.breaker;
+        let now = breaker.clock.now();
+        let again = now.after(breaker.pause(self.began, now));
+        breaker.state(|state| {
+            if let State::Open { until, .. } = state {
+                *until = (*until).min(again);
+            }
+        });
+    }
+}
+
 impl Default for State {
     fn default() -> Self {
         Self::Closed { failures: 0 }
@@ -146,7 +189,11 @@ mod tests {
     fn fail(breaker: &Breaker, clock: &Clock, took: Duration, kind: ErrorKind) {
         let pass = breaker.admit().unwrap();
         clock.advance(took);
-        breaker.failed(&pass, error(kind));
+        pass.failed(error(kind));
+    }
+
+    fn succeed(breaker: &Breaker) {
+        breaker.admit().unwrap().succeeded();
     }
 
     #[test]
@@ -171,7 +218,7 @@ mod tests {
         let (breaker, clock) = breaker();
         for _ in 0..10 {
             fail(&breaker, &clock, Duration::ZERO, ErrorKind::Unavailable);
-            breaker.succeeded();
+            succeed(&breaker);
         }
         assert!(breaker.admit().is_ok());
     }
@@ -190,12 +237,11 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         let pass = breaker.admit().unwrap();
         assert!(breaker.admit().is_err());
-        breaker.failed(&pass, error(ErrorKind::Timeout));
+        pass.failed(error(ErrorKind::Timeout));
         clock.advance(SHORTEST_PAUSE);
-        assert!(breaker.admit().is_ok());
-        breaker.succeeded();
-        assert!(breaker.admit().is_ok());
-        assert!(breaker.admit().is_ok());
+        succeed(&breaker);
+        let several = [breaker.admit(), breaker.admit(), breaker.admit()];
+        assert!(several.iter().all(Result::is_ok));
     }
 
     #[test]
@@ -203,9 +249,32 @@ mod tests {
         let (breaker, clock) = breaker();
         fail(&breaker, &clock, Duration::from_secs(1), ErrorKind::Timeout);
         clock.advance(LONGEST_PAUSE);
-        let _cancelled = breaker.admit().unwrap();
+        let _stuck = breaker.admit().unwrap();
         assert!(breaker.admit().is_err());
         clock.advance(LONGEST_PAUSE);
+        assert!(breaker.admit().is_ok());
+    }
+
+    #[test]
+    fn a_try_that_is_given_up_is_soon_followed_by_another() {
+        let (breaker, clock) = breaker();
+        fail(&breaker, &clock, Duration::from_secs(1), ErrorKind::Timeout);
+        clock.advance(LONGEST_PAUSE);
+        let cancelled = breaker.admit().unwrap();
+        clock.advance(Duration::from_millis(20));
+        drop(cancelled);
+        clock.advance(Duration::from_millis(199));
+        assert!(breaker.admit().is_err());
+        clock.advance(Duration::from_millis(1));
+        assert!(breaker.admit().is_ok());
+    }
+
+    #[test]
+    fn a_trip_that_is_given_up_says_nothing_of_a_store_that_answers() {
+        let (breaker, _) = breaker();
+        for _ in 0..10 {
+            drop(breaker.admit().unwrap());
+        }
         assert!(breaker.admit().is_ok());
     }
 }

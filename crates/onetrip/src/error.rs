@@ -64,6 +64,11 @@ impl ErrorKind {
             Self::TooLarge | Self::Refused | Self::Timeout | Self::Unavailable
         )
     }
+
+    /// Whether nobody answered, so that what was asked for is unknown.
+    pub(crate) fn is_silence(self) -> bool {
+        matches!(self, Self::Timeout | Self::Unavailable)
+    }
 }
 
 impl Error {

@@ -99,6 +99,12 @@ impl Op {
         }
     }
 
+    /// Whether doing it twice leaves the same entries as doing it once.
+    #[cfg(feature = "_remote")]
+    pub(crate) fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::Add { .. } | Self::Incr { .. })
+    }
+
     /// Bytes of entries that the operation carries to the store.
     #[must_use]
     pub fn carries(&self) -> usize {
@@ -128,6 +134,15 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Why the operation failed, if it did.
+    #[cfg(feature = "_remote")]
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        match self {
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Bytes of entries that the reply carries from the store.
     #[must_use]
     pub fn carries(&self) -> usize {
@@ -177,12 +192,9 @@ impl Trip {
 
     /// Whether doing all of it twice leaves the same entries as doing it once. A delete may answer
     /// the second time that there was nothing, which is true by then.
-    #[cfg(feature = "_remote")]
+    #[cfg(feature = "memcached")]
     pub(crate) fn is_repeatable(&self) -> bool {
-        !self
-            .0
-            .iter()
-            .any(|op| matches!(op, Op::Add { .. } | Op::Incr { .. }))
+        self.0.iter().all(Op::is_repeatable)
     }
 
     /// The answer to a trip that failed as a whole: `error`, for each operation.

@@ -11,6 +11,8 @@ mod kyoto;
 #[cfg(feature = "memcached")]
 mod memcached;
 mod memory;
+#[cfg(feature = "_remote")]
+mod owed;
 #[cfg(any(feature = "kyoto", feature = "memcached"))]
 mod pool;
 #[cfg(feature = "redis")]
@@ -25,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-#[cfg(any(feature = "kyoto", feature = "redis"))]
+#[cfg(feature = "kyoto")]
 use self::guarded::Guarded;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -87,10 +89,7 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         #[cfg(all(feature = "disk", unix))]
         "disk" => disk::open(url.of_one_host()?, options),
         #[cfg(feature = "redis")]
-        scheme if redis::SCHEMES.contains(&scheme) => {
-            let server = redis::open(url.of_one_host()?, options)?;
-            Ok(Arc::new(Guarded::new(server, options.clock.clone())))
-        }
+        scheme if redis::SCHEMES.contains(&scheme) => redis::open(&url, options),
         #[cfg(feature = "memcached")]
         scheme if memcached::SCHEMES.contains(&scheme) => memcached::open(&url, options),
         #[cfg(feature = "kyoto")]

@@ -113,9 +113,31 @@ fn sizes_and_spans_have_units() {
         "memcached+unix:///run/memcached.sock",
         "kt://localhost",
         "kt://[::1]:1978/65535",
+        "redis+cluster://a:7000,b,[::1]:7001",
+        "valkey+cluster://user:pass@a,b/0?ssl=true",
+        "redis+sentinel://a,b:26380/notes",
+        "valkey+sentinel://a/notes/3?sentinel_username=x&sentinel_password=y&ssl=false",
     ] {
         Cache::open(url).unwrap();
     }
+}
+
+#[test]
+fn many_servers_are_a_cluster_or_sentinels_of_a_service() {
+    assert_refused("redis://a,b", &["redis+cluster://", "redis+sentinel://"]);
+    assert_refused("redis+sentinel://a,b", &["service", "mymaster"]);
+    assert_refused("redis+sentinel://a/notes/x", &["redis://host/0"]);
+    assert_refused("redis+cluster://a/1", &["database", "prefix"]);
+    assert_refused("redis+cluster://a,b:x", &["memory://"]);
+    assert_refused("redis+cluster://a?ssl=maybe", &["ssl", "true or false"]);
+    assert_refused("redis+cluster://a?ssl_ca_certs=x", &["ssl_ca_certs", "ssl"]);
+    assert_refused("redis+cluster://a?sentinel_password=x", &["has no option"]);
+    let cache = Cache::open("redis+cluster://user:s3cret@a:7000,[::1]:7001,c/").unwrap();
+    assert_eq!(cache.label(), "redis+cluster://user@a:7000,[::1]:7001,c/");
+    assert!(!format!("{cache:?}").contains("s3cret"));
+    let cache = Cache::open("redis+sentinel://a,b/notes?sentinel_password=s3cret").unwrap();
+    assert_eq!(cache.label(), "redis+sentinel://a,b/notes");
+    assert!(!format!("{cache:?}").contains("s3cret"));
 }
 
 #[test]

@@ -30,6 +30,8 @@ macro_rules! on_every_store {
             expand!(memcached_two, crate::support::memcached_two, $($test),*);
             #[cfg(kt_url)]
             expand!(kyoto, crate::support::kyoto, $($test),*);
+            expand!(redis_sentinel, crate::support::redis_sentinel, $($test),*);
+            expand!(redis_cluster, crate::support::redis_cluster, $($test),*);
         }
     };
 }
@@ -68,15 +70,19 @@ macro_rules! expand {
 mod support;
 
 mod bad_entries;
+mod cluster;
 mod configuration;
 mod disk;
 mod failures;
 mod isolation;
 mod keys;
+mod limits;
 mod memcached;
 mod memory;
 mod model;
 mod operations;
+mod refusals;
+mod sentinel;
 mod stats;
 mod timeouts;
 mod transparent;

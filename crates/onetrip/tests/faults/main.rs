@@ -1,6 +1,10 @@
 //! What a page sees of a store that fails: a real server behind a proxy that makes it fail.
 //!
-//! Each test is run for every store with a server; a store is a line in [`on_every_server!`].
+//! Each test is run for every store with a server; a store is a line in [`on_every_server!`]. Of a
+//! store of several servers one fails.
+//!
+//! Time for the breaker moves on only where a test says so: what is open stays open, however busy
+//! this machine is, and no test waits for it.
 
 #![expect(
     clippy::unwrap_used,
@@ -24,18 +28,38 @@ mod server;
 )]
 mod memcached;
 
+#[path = "../behaviour/support/cluster.rs"]
+#[expect(
+    dead_code,
+    reason = "the behaviour suite asks its servers more than these tests do"
+)]
+mod cluster;
+
+mod kyoto;
 mod log;
 mod proxy;
 mod stand;
 
+// As the servers of the behaviour suite know them.
+pub(crate) use server::Server;
+pub(crate) use stand::eventually;
+
 /// The given tests, over every store that has a server.
 macro_rules! on_every_server {
     ($($test:ident),* $(,)?) => {
-        mod redis {
-            $(#[test] fn $test() { super::$test(&$crate::stand::redis()); })*
-        }
-        mod memcached {
-            $(#[test] fn $test() { super::$test(&$crate::stand::memcached()); })*
+        on_servers!(redis, $($test),*);
+        on_servers!(redis_cluster, $($test),*);
+        on_servers!(redis_sentinel, $($test),*);
+        on_servers!(memcached, $($test),*);
+        on_servers!(memcached_two, $($test),*);
+        on_servers!(kyoto, $($test),*);
+    };
+}
+
+macro_rules! on_servers {
+    ($store:ident, $($test:ident),*) => {
+        mod $store {
+            $(#[test] fn $test() { super::$test($crate::stand::$store()); })*
         }
     };
 }
@@ -43,3 +67,4 @@ macro_rules! on_every_server {
 mod breaker;
 mod recovery;
 mod right_answer;
+mod side_by_side;

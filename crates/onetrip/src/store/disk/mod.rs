@@ -42,8 +42,9 @@ const OPTIONS: &[&str] = &["size"];
 /// How often more room is made for a write before it fails.
 const ATTEMPTS: u32 = 8;
 
-/// How long to wait where not even eviction has room: readers keep freed pages from being used,
-/// but for microseconds.
+/// How long to wait, doubled with each attempt, where eviction alone makes no room: readers keep
+/// freed pages from being used. That takes microseconds, or on a busy machine as long as a reader
+/// waits for its turn.
 const WAIT: Duration = Duration::from_millis(1);
 
 /// A bounded store in a folder.
@@ -203,9 +204,14 @@ impl Disk {
                 Err(heed::Error::Mdb(MdbError::MapFull)) => {}
                 done => return done.map_err(|error| self.trouble(error)),
             }
-            match make_room(attempt) {
-                Err(heed::Error::Mdb(MdbError::MapFull)) => std::thread::sleep(WAIT),
-                done => done.map_err(|error| self.trouble(error))?,
+            let is_stuck = match make_room(attempt) {
+                Err(heed::Error::Mdb(MdbError::MapFull)) => true,
+                done => done
+                    .map(|()| attempt > 1)
+                    .map_err(|error| self.trouble(error))?,
+            };
+            if is_stuck {
+                std::thread::sleep(WAIT * (1 << attempt));
             }
         }
         write().map_err(|error| self.trouble(error))

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Pipeline, RedisError, Value};
+use redis::{Pipeline, RedisError, ServerErrorKind as Server, Value};
 
 use crate::entry;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,29 +20,44 @@ const INCR: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return false end 
                     redis.call('INCRBY', KEYS[1], ARGV[1]) \
                     return redis.call('GET', KEYS[1])";
 
-/// How the replies to one command belong to operations.
-pub(super) enum Shape {
-    /// One reply, for one operation.
-    One,
-    /// Two commands for one operation; the reply to the second counts.
-    Last,
-    /// One reply, an array, for so many reads.
-    Many(usize),
-    /// The entry was not sent; what it would have replaced was removed.
-    TooLarge { replaces: bool },
+/// Operations that go to one server together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch<'a> {
+    pub(super) ops: &'a [Op],
+    /// Of a node of a cluster, whether each is one that it was named for by ASK. Such a node
+    /// takes no command on names of different slots.
+    pub(super) asking: Option<&'a [bool]>,
 }
 
-/// The commands for `ops`. Reads that follow one another become one MGET.
-pub(super) fn commands(ops: &[Op]) -> (Pipeline, Vec<Shape>) {
-    let mut pipeline = Pipeline::with_capacity(ops.len());
-    let mut shapes = Vec::with_capacity(ops.len());
-    let mut rest = ops;
+impl<'a> Batch<'a> {
+    /// To a server that has all names.
+    pub(super) fn whole(ops: &'a [Op]) -> Self {
+        Self { ops, asking: None }
+    }
+}
+
+/// How the replies to one command belong to operations.
+pub(super) enum Shape {
+    /// So many commands for one operation; the reply to the last counts.
+    Last(usize),
+    /// One reply, an array, for so many reads.
+    Many(usize),
+    /// The entry was not sent; so many commands removed what it would have replaced.
+    TooLarge(usize),
+}
+
+/// The commands for a batch. Reads that follow one another become one MGET, where they may.
+pub(super) fn commands(batch: Batch<'_>) -> (Pipeline, Vec<Shape>) {
+    let mut pipeline = Pipeline::with_capacity(batch.ops.len());
+    let mut shapes = Vec::with_capacity(batch.ops.len());
+    let mut asking = batch.asking.unwrap_or_default().iter();
+    let mut rest = batch.ops;
     while let Some((op, others)) = rest.split_first() {
         let reads = rest
             .iter()
             .take_while(|op| matches!(op, Op::Get { .. }))
             .count();
-        if reads > 1 {
+        if reads > 1 && batch.asking.is_none() {
             let (names, after) = rest.split_at(reads);
             pipeline.cmd("MGET");
             for op in names {
@@ -54,16 +69,20 @@ pub(super) fn commands(ops: &[Op]) -> (Pipeline, Vec<Shape>) {
         }
         rest = others;
         let name = &**op.name();
+        let before = pipeline.len();
+        // Holds for one command.
+        let asking = asking.next() == Some(&true);
+        if asking {
+            pipeline.cmd("ASKING");
+        }
         if op.carries() > MAX_ENTRY {
-            let replaces = matches!(op, Op::Set { .. });
-            if replaces {
+            if matches!(op, Op::Set { .. }) {
                 // What is there is out of date all the same.
                 pipeline.cmd("UNLINK").arg(name);
             }
-            shapes.push(Shape::TooLarge { replaces });
+            shapes.push(Shape::TooLarge(pipeline.len() - before));
             continue;
         }
-        let mut shape = Shape::One;
         match op {
             Op::Get { .. } => {
                 pipeline.cmd("GET").arg(name);
@@ -87,13 +106,16 @@ pub(super) fn commands(ops: &[Op]) -> (Pipeline, Vec<Shape>) {
             }
             Op::Touch { ttl: None, .. } => {
                 // PERSIST does not tell an entry without expiry from none at all.
-                pipeline.cmd("PERSIST").arg(name).cmd("EXISTS").arg(name);
-                shape = Shape::Last;
+                pipeline.cmd("PERSIST").arg(name);
+                if asking {
+                    pipeline.cmd("ASKING");
+                }
+                pipeline.cmd("EXISTS").arg(name);
             }
             // Sent on its own, by `ask`.
             Op::Clear { .. } => {}
         }
-        shapes.push(shape);
+        shapes.push(Shape::Last(pipeline.len() - before));
     }
     (pipeline, shapes)
 }
@@ -145,17 +167,15 @@ pub(super) fn replies(
                 .ok_or_else(|| nonsense(label, "too few replies"))
         };
         match *shape {
-            Shape::One => {
+            Shape::Last(commands) => {
+                for _ in 1..commands {
+                    next()?;
+                }
                 let (op, value) = (ops.next(), next()?);
                 replies.extend(op.map(|op| reply(label, op, value)));
             }
-            Shape::Last => {
-                next()?;
-                let (op, value) = (ops.next(), next()?);
-                replies.extend(op.map(|op| reply(label, op, value)));
-            }
-            Shape::TooLarge { replaces } => {
-                if replaces {
+            Shape::TooLarge(commands) => {
+                for _ in 0..commands {
                     next()?;
                 }
                 replies.extend(ops.next().map(too_large));
@@ -217,24 +237,80 @@ fn reply(label: &str, op: &Op, value: Value) -> Reply {
 }
 
 pub(super) fn failure(label: &str, error: &RedisError) -> Error {
-    let kind = if error.is_timeout() {
-        ErrorKind::Timeout
-    } else if matches!(
-        error.kind(),
+    let (kind, advice) = match error.kind() {
+        _ if error.is_timeout() => (
+            ErrorKind::Timeout,
+            "did not answer in time; see connect_timeout and trip_timeout",
+        ),
+        redis::ErrorKind::Server(
+            Server::BusyLoading | Server::ClusterDown | Server::MasterDown | Server::TryAgain,
+        ) => (ErrorKind::Unavailable, "is not ready to answer"),
+        redis::ErrorKind::Server(Server::ReadOnly) => (
+            ErrorKind::Refused,
+            "is a replica and takes no writes; name its primary, or find it by redis+sentinel://",
+        ),
+        redis::ErrorKind::Server(Server::NoPerm) => (
+            ErrorKind::Refused,
+            "does not permit that to this user; see its ACL",
+        ),
         redis::ErrorKind::Server(_)
-            | redis::ErrorKind::Extension
-            | redis::ErrorKind::AuthenticationFailed
-    ) {
-        ErrorKind::Refused
-    } else {
-        ErrorKind::Unavailable
+        | redis::ErrorKind::Extension
+        | redis::ErrorKind::AuthenticationFailed => (
+            ErrorKind::Refused,
+            match error.code() {
+                Some("OOM") => "is full and evicts nothing; see its maxmemory and maxmemory-policy",
+                _ => "refused",
+            },
+        ),
+        _ => (
+            ErrorKind::Unavailable,
+            "cannot be reached; is the server running, and the URL right?",
+        ),
     };
-    let advice = match kind {
-        ErrorKind::Timeout => "did not answer in time; see connect_timeout and trip_timeout",
-        ErrorKind::Refused => "refused",
-        _ => "cannot be reached; is the server running, and the URL right?",
-    };
-    Error::with_source(kind, format!("{} {advice} ({error})", label), error.clone())
+    Error::with_source(kind, format!("{label} {advice} ({error})"), error.clone())
+}
+
+/// Whether the server answered that it is a replica.
+pub(super) fn is_from_replica(reply: &Reply) -> bool {
+    refusal(reply).is_some_and(|error| error.kind() == redis::ErrorKind::Server(Server::ReadOnly))
+}
+
+/// The error of the server that a reply tells of.
+fn refusal(reply: &Reply) -> Option<&RedisError> {
+    match reply {
+        Reply::Failed(error) => std::error::Error::source(error)?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// The deletes that must follow `replies`: a write that the server refused (it is full, say) has
+/// left an entry that is out of date. Reads that came after it are marked as unknown.
+pub(super) fn remedy(ops: &[Op], replies: &mut [Reply]) -> Vec<Op> {
+    let mut spoilt: Vec<(&Op, Error)> = Vec::new();
+    for (op, reply) in ops.iter().zip(replies) {
+        match (op, &*reply) {
+            (Op::Set { .. }, Reply::Failed(error)) if refusal(reply).is_some_and(stays_refused) => {
+                spoilt.push((op, error.clone()));
+            }
+            (Op::Set { .. }, Reply::Done) => spoilt.retain(|(set, _)| set.name() != op.name()),
+            (Op::Get { .. }, Reply::Entry(_)) => {
+                if let Some((_, error)) = spoilt.iter().find(|(set, _)| set.name() == op.name()) {
+                    *reply = Reply::Failed(error.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+    let names = spoilt.into_iter().map(|(set, _)| set.name().clone());
+    names.map(|name| Op::Delete { name }).collect()
+}
+
+/// Whether the server that holds the name refused a write, and would take a delete.
+fn stays_refused(error: &RedisError) -> bool {
+    match error.kind() {
+        redis::ErrorKind::Server(Server::ResponseError | Server::NoPerm) => true,
+        _ => error.code() == Some("OOM"),
+    }
 }
 
 fn nonsense(label: &str, what: &str) -> Error {

@@ -7,7 +7,7 @@ use onetrip::{Builder, Cache, Clock, ErrorKind, OnError, Serializer};
 
 use super::memcached::{self, Life};
 use super::server::shared;
-use super::{Blob, Driver, Face, Folder, Outcome, Server};
+use super::{Blob, Cluster, Driver, Face, Folder, Outcome, Server, Watched};
 
 /// Long enough for a machine that builds something else meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,7 +160,13 @@ impl Bed {
             return super::kyoto::left(&self.name(key));
         }
         if !self.is_memcached() {
-            return shared().milliseconds_left(&self.name(key));
+            let name = self.name(key);
+            let server = match self.url.split_once("://") {
+                Some(("redis+cluster", _)) => Cluster::shared().holder(&name),
+                Some(("redis+sentinel", _)) => &Watched::shared().primary,
+                _ => shared(),
+            };
+            return server.milliseconds_left(&name);
         }
         let servers = memcached::shared_by(&self.url);
         let lives: Vec<_> = servers
@@ -214,6 +220,14 @@ pub(crate) fn redis(test: &str) -> Bed {
 
 pub(crate) fn redis_unix(test: &str) -> Bed {
     Bed::new(shared().socket_url(), &slug(test), None)
+}
+
+pub(crate) fn redis_sentinel(test: &str) -> Bed {
+    Bed::new(Watched::shared().url(), &slug(test), None)
+}
+
+pub(crate) fn redis_cluster(test: &str) -> Bed {
+    Bed::new(Cluster::shared().url(), &slug(test), None)
 }
 
 pub(crate) fn memcached(test: &str) -> Bed {

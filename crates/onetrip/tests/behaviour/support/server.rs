@@ -8,18 +8,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use redis::{Client, Connection, FromRedisValue};
+use redis::{Client, FromRedisValue};
 
 /// Starts the server and waits for the end of its own input, which comes when the test process
 /// ends in whatever way; then stops the server and tidies up.
 const KEEPER: &str = r#"
     trap : INT TERM
-    redis-server --bind 127.0.0.1 --port "$1" --unixsocket "$2/redis.sock" --dir "$2" \
-        --save '' --appendonly no --daemonize no </dev/null >"$2/log" 2>&1 &
+    folder="$1"
+    shift
+    # By its whole name, by which it can restart.
+    "$(command -v redis-server)" "$@" </dev/null >"$folder/log" 2>&1 &
     while read -r _; do :; done
-    kill "$!"
+    exec 2>/dev/null
+    kill -KILL "$!"
     wait "$!"
-    rm -rf "$2"
+    rm -rf "$folder"
 "#;
 
 /// What connecting asks of a server, and what reading the counters does.
@@ -48,6 +51,20 @@ pub(crate) fn shared() -> &'static Server {
 impl Server {
     /// Starts a server and waits until it answers.
     pub(crate) fn start() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "no"])
+    }
+
+    /// Starts a sentinel with this configuration.
+    pub(crate) fn start_sentinel(configuration: &str) -> Self {
+        Self::start_as(Some(configuration), &[])
+    }
+
+    /// Starts a server with these options.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
+        Self::start_as(None, options)
+    }
+
+    fn start_as(sentinel: Option<&str>, options: &[&str]) -> Self {
         let found = Command::new("redis-server").arg("--version").output();
         assert!(
             found.is_ok(),
@@ -55,24 +72,34 @@ impl Server {
         );
         // Another process may take the port between finding it and using it: look for a new one.
         for _ in 0..10 {
-            if let Some(server) = Self::start_on(free_port()) {
+            if let Some(server) = Self::start_on(free_port(), sentinel, options) {
                 return server;
             }
         }
         panic!("redis-server does not start on any port of 127.0.0.1");
     }
 
-    fn start_on(port: u16) -> Option<Self> {
+    fn start_on(port: u16, sentinel: Option<&str>, options: &[&str]) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("onetrip-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for the server");
-        let keeper = Command::new("sh")
-            .args(["-c", KEEPER, "redis-keeper", &port.to_string()])
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "redis-keeper"]).arg(&folder);
+        if let Some(configuration) = sentinel {
+            let file = folder.join("sentinel.conf");
+            std::fs::write(&file, configuration).expect("a file");
+            keeper.arg(file).arg("--sentinel");
+        }
+        keeper
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+            .arg("--unixsocket")
+            .arg(folder.join("redis.sock"))
+            .arg("--dir")
             .arg(&folder)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("a shell");
+            .args(options)
+            .stdin(Stdio::piped());
+        let keeper = keeper.spawn().expect("a shell");
         let server = Self {
             keeper,
             port,
@@ -82,8 +109,10 @@ impl Server {
         while Instant::now() < until {
             let answers = |url: String| {
                 let connection = Client::open(url).and_then(|client| client.get_connection());
-                connection
-                    .is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok())
+                let answer =
+                    connection.and_then(|mut connection| redis::cmd("PING").exec(&mut connection));
+                // One that asks for a password is there too.
+                answer.map_or_else(|error| error.code() == Some("NOAUTH"), |()| true)
             };
             // The socket's folder is this server's alone; a port might be answered by another.
             if answers(server.socket_url()) {
@@ -113,18 +142,37 @@ impl Server {
         format!("redis+unix://{}/redis.sock", self.folder.display())
     }
 
-    fn connection(&self) -> Connection {
-        let client = Client::open(self.socket_url()).expect("a URL");
-        client.get_connection().expect("the server runs")
-    }
-
     /// The server's answer to a command.
     pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_ask(words).expect("an answer")
+    }
+
+    /// The server's answer to a command, or why there is none.
+    pub(crate) fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(word);
         }
-        command.query(&mut self.connection()).expect("an answer")
+        let client = Client::open(self.socket_url())?;
+        command.query(&mut client.get_connection()?)
+    }
+
+    /// The number behind `name:` in the server's INFO.
+    pub(crate) fn info(&self, name: &str) -> u64 {
+        let text: String = self.ask(&["INFO"]);
+        let number = text.lines().find_map(|line| {
+            let rest = line.strip_prefix(name)?.strip_prefix(':')?;
+            rest.parse().ok()
+        });
+        number.unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// Sends a signal such as `KILL`, `STOP` or `CONT` to the process `pid` of a server.
+    pub(crate) fn signal(pid: u64, signal: &str) {
+        let pid = pid.to_string();
+        let mut kill = Command::new("sh");
+        kill.args(["-c", "kill -$0 $1", signal, &pid]);
+        assert!(kill.status().expect("a shell").success());
     }
 
     /// How long the entry called `name` lives yet; `None` if for ever.
@@ -160,8 +208,14 @@ impl Drop for Server {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on.
+/// A port of 127.0.0.1 that nobody listens on, with room for the one that a cluster's nodes speak
+/// on among themselves, 10 000 above it.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        if port < 55_535 {
+            return port;
+        }
+    }
 }

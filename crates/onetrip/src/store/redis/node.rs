@@ -1,0 +1,108 @@
+//! One node of a cluster: a server with a breaker of its own.
+
+use std::sync::Arc;
+
+use redis::{Cmd, FromRedisValue};
+
+use super::address::Greeting;
+use super::commands::Batch;
+use super::errand::{Errand, Outcome};
+use super::server::{Failure, Server, Way};
+use super::slots::{Address, redirect};
+use crate::breaker::{Breaker, Pass};
+use crate::error::{Error, Result};
+use crate::store::StoreOptions;
+use crate::trip::Op;
+
+/// A node of a cluster. One that hangs costs its own part of a page one timeout.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) address: Address,
+    server: Server,
+    breaker: Breaker,
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address
+    }
+}
+
+impl Node {
+    pub(super) fn new(
+        address: &Address,
+        greeting: &Greeting,
+        label: &str,
+        options: &StoreOptions,
+    ) -> Result<Self> {
+        let label: Arc<str> = format!("{label} (node {address})").into();
+        let way = Way::Direct(greeting.client(address)?);
+        Ok(Self {
+            address: address.clone(),
+            server: Server::new(way, Arc::clone(&label), options),
+            breaker: Breaker::new(label, options.clock.clone()),
+        })
+    }
+
+    /// Lets an exchange through, or gives the error to answer it with.
+    pub(super) fn admit(&self) -> Result<Pass<'_>> {
+        // The breaker has told why already.
+        self.breaker.admit().map_err(Error::logged)
+    }
+
+    /// Sends one command.
+    pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        let pass = self.admit()?;
+        let answer = judge(pass, self.server.command(command).await);
+        answer.map_err(|failure| failure.error)
+    }
+
+    /// Runs errands in one exchange.
+    pub(super) async fn run(&self, pass: Pass<'_>, errands: Vec<Errand>) -> Vec<(Errand, Outcome)> {
+        let ops: Vec<Op> = errands.iter().map(|errand| errand.op.clone()).collect();
+        let asking: Vec<bool> = errands.iter().map(|errand| errand.asking).collect();
+        let batch = Batch {
+            ops: &ops,
+            asking: Some(&asking),
+        };
+        let answer = self.server.exchange(batch).await;
+        match judge(pass, answer) {
+            Ok(replies) => {
+                let outcomes =
+                    replies
+                        .into_iter()
+                        .map(|reply| match redirect(&reply, &self.address) {
+                            Some(redirect) => Outcome::Elsewhere(redirect),
+                            None => Outcome::Told(reply),
+                        });
+                errands.into_iter().zip(outcomes).collect()
+            }
+            Err(failure) => lost(errands, &failure.error, failure.sent),
+        }
+    }
+}
+
+/// Tells the breaker of an answer.
+fn judge<T>(pass: Pass<'_>, answer: Result<T, Failure>) -> Result<T, Failure> {
+    match answer {
+        Err(Failure { error, sent }) if !sent || error.kind().is_silence() => Err(Failure {
+            error: pass.failed(error),
+            sent,
+        }),
+        // It answered, be it with a refusal.
+        answer => {
+            pass.succeeded();
+            answer
+        }
+    }
+}
+
+/// Errands that came to nothing; `sent` if the node may have carried them out all the same.
+pub(super) fn lost(errands: Vec<Errand>, error: &Error, sent: bool) -> Vec<(Errand, Outcome)> {
+    let lost = errands.into_iter().map(|errand| {
+        let again = !sent || errand.op.is_repeatable();
+        let error = error.clone();
+        (errand, Outcome::Lost { error, again })
+    });
+    lost.collect()
+}
