@@ -1,0 +1,252 @@
+"""onetrip for Flask: a scope for each request, `{% cache %}` in templates, options in the config.
+
+    onetrip = OneTrip()
+
+    @onetrip.cached(timeout=60, key="note_markup:{note_id}")
+    def note_markup(note_id): ...
+
+    def create_app():
+        app = Flask(__name__)
+        app.config["ONETRIP_URL"] = "redis://127.0.0.1:6379/0"
+        onetrip.init_app(app)
+
+The scope is that of `onetrip.wsgi.PageMiddleware`, which `init_app` puts around `app.wsgi_app`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from flask import Flask, current_app, has_app_context
+
+from onetrip._core import Cache, Cached, CachedProperty
+from onetrip.errors import ConfigurationError
+from onetrip.jinja import install
+from onetrip.wsgi import PageMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from datetime import timedelta
+
+    from onetrip._core import CachedCoroutine, CachedDecorator, CachedPropertyDecorator
+    from onetrip.cachelib import OneTripCache
+
+    _P = ParamSpec("_P")
+    _R = TypeVar("_R")
+    _S = TypeVar("_S")
+    _T = TypeVar("_T")
+
+__all__ = ["OneTrip", "caching_backend"]
+
+_PREFIX = "ONETRIP_"
+_SERVER_TIMING = "ONETRIP_SERVER_TIMING"
+
+
+class OneTrip:
+    """The cache of a Flask application, or of several that share it or have one each.
+
+    A cache that is ready serves all applications: `OneTrip(app, Cache("redis://…"))`. Without one,
+    each application opens its own from its configuration: `ONETRIP_URL`, and for each option of
+    `onetrip.Cache` its name in capitals, `ONETRIP_PREFIX`, `ONETRIP_TIMEOUT`, … Either way
+    `ONETRIP_SERVER_TIMING` is the middleware's `server_timing`.
+
+    Raises ConfigurationError if the configuration names something else, or cannot work.
+    """
+
+    def __init__(self, app: Flask | None = None, cache: Cache | None = None) -> None:
+        self._ready = cache
+        self._opened: WeakKeyDictionary[Flask, _Opened] = WeakKeyDictionary()
+        # What the only application has, which is there outside of its context as well.
+        self._only: _Opened | None = None
+        self._apps = 0
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Give `app` its cache, its scopes and the template tag; `app.extensions["onetrip"]`."""
+        given: object = app
+        if not isinstance(given, Flask):
+            msg = (
+                f"OneTrip takes a Flask application, not {given!r}; "
+                "a cache is given by name, OneTrip(cache=cache)"
+            )
+            raise ConfigurationError(msg)
+        if "onetrip" in app.extensions:
+            msg = (
+                f"the application {app.name!r} has a OneTrip already; call init_app once, and give "
+                "another cache its scopes by app.wsgi_app = PageMiddleware(app.wsgi_app, cache)"
+            )
+            raise ConfigurationError(msg)
+        cache = self._open(app)
+        opened = _Opened(cache)
+        self._apps += 1
+        self._only = opened if self._apps == 1 else None
+        self._opened[app] = opened
+        app.extensions["onetrip"] = cache
+        install(app.jinja_env, cache)
+        timing = app.config.get(_SERVER_TIMING, False)
+        # Flask's own way for a middleware, which leaves `app` what it is.
+        app.wsgi_app = PageMiddleware(  # type: ignore[method-assign]
+            app.wsgi_app, cache, server_timing=timing
+        )
+
+    def _open(self, app: Flask) -> Cache:
+        given = {key for key in app.config if key.startswith(_PREFIX)} - {_SERVER_TIMING}
+        options = {_PREFIX + name.upper(): name for name in inspect.signature(Cache).parameters}
+        unknown = sorted(given - options.keys())
+        if unknown:
+            msg = (
+                f"the configuration of {app.name!r} has no {unknown[0]}; "
+                f"it has {', '.join(options)} and {_SERVER_TIMING}"
+            )
+            raise ConfigurationError(msg)
+        if self._ready is None:
+            try:
+                return Cache(**{options[key]: app.config[key] for key in given})
+            except ConfigurationError as error:
+                msg = f"{_PREFIX}… in the configuration of {app.name!r}: {error}"
+                raise ConfigurationError(msg) from error
+        if given:
+            msg = (
+                f"{min(given)} in the configuration of {app.name!r} would change nothing, for "
+                "OneTrip was given a cache; remove one of the two"
+            )
+            raise ConfigurationError(msg)
+        return self._ready
+
+    @property
+    def cache(self) -> Cache:
+        """The cache of the running application; of the only one, everywhere.
+
+        Raises ConfigurationError where no application has one, and outside of an application's
+        context where several have.
+        """
+        return self._here().cache if self._ready is None else self._ready
+
+    def _here(self) -> _Opened:
+        if has_app_context():
+            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - Flask's own way to the application itself
+            opened = self._opened.get(app)
+            hint = f"the application {app.name!r} has no cache yet; call init_app(app)"
+        else:
+            opened = self._only
+            hint = (
+                "several applications have a cache each; use theirs within app.app_context()"
+                if self._apps
+                else "no application has a cache yet; call init_app(app), or give one that is "
+                "ready: OneTrip(cache=Cache(url))"
+            )
+        if opened is None:
+            raise ConfigurationError(hint)
+        return opened
+
+    # As in `onetrip._core`.
+    @overload
+    def cached(  # type: ignore[overload-overlap]
+        self, timeout: Callable[_P, Coroutine[Any, Any, _T]], /
+    ) -> CachedCoroutine[_P, _T]: ...
+    @overload
+    def cached(self, timeout: Callable[_P, _R], /) -> Cached[_P, _R]: ...
+    @overload
+    def cached(
+        self,
+        timeout: float | timedelta | None = ...,
+        *,
+        key: str | None = None,
+        key_fn: Callable[[tuple[Any, ...], dict[str, Any]], object] | None = None,
+    ) -> CachedDecorator: ...
+    def cached(self, *arguments: Any, **options: Any) -> Any:
+        """Decorate a function or method as `Cache.cached` does, before there is a cache as well."""
+        return self._decorator("cached", arguments, options)
+
+    @overload
+    def cached_property(self, timeout: Callable[[_S], _T], /) -> CachedProperty[_S, _T]: ...
+    @overload
+    def cached_property(
+        self,
+        timeout: float | timedelta | None = ...,
+        *,
+        key: str | None = None,
+        key_fn: Callable[[tuple[Any, ...], dict[str, Any]], object] | None = None,
+    ) -> CachedPropertyDecorator: ...
+    def cached_property(self, *arguments: Any, **options: Any) -> Any:
+        """Decorate a property as `Cache.cached_property` does, before there is a cache as well."""
+        return self._decorator("cached_property", arguments, options)
+
+    def _decorator(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if self._ready is not None:
+            return getattr(self._ready, name)(*arguments, **options)
+        if arguments and callable(arguments[0]):
+            return _Decorated(self, lambda cache: getattr(cache, name), arguments[0])
+
+        def decorator(function: Callable[..., Any]) -> _Decorated:
+            return _Decorated(
+                self, lambda cache: getattr(cache, name)(*arguments, **options), function
+            )
+
+        return decorator
+
+
+class _Opened:
+    """The cache of one application, and the functions that were decorated before it was there."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.decorated: dict[_Decorated, Any] = {}
+
+
+class _Decorated:
+    """A function decorated before its cache was known: in each application, a `Cached` of its own.
+
+    It is no more than the way to that one, and only `cache.preload` tells them apart: bound to an
+    instance this is a `Cached` and can be preloaded, of others give `preload` the `.key(…)`.
+    """
+
+    def __init__(
+        self,
+        owner: OneTrip,
+        decorator: Callable[[Cache], Callable[[Any], Any]],
+        function: Callable[..., Any],
+    ) -> None:
+        self._owner = owner
+        self._decorator = decorator
+        self._function = function
+        # A decoration that cannot work is an error where it stands, not at the first call.
+        self._kind = type(decorator(Cache())(function))
+        update_wrapper(self, function)
+
+    def _here(self) -> Any:
+        opened = self._owner._here()  # noqa: SLF001 - the two are one
+        if self not in opened.decorated:
+            opened.decorated[self] = self._decorator(opened.cache)(self._function)
+        return opened.decorated[self]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._here()(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else self._here().__get__(instance, owner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._here() if hasattr(self._kind, name) else self._function, name)
+
+
+def caching_backend(
+    app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
+) -> OneTripCache:
+    """Return the cache of Flask-Caching, by `CACHE_TYPE = "onetrip.flask.caching_backend"`.
+
+    `CACHE_OPTIONS` has the `url` and other options of `onetrip.Cache`. As Flask-Caching's own
+    backends pickle what they store, so does this where the application has a `SECRET_KEY` to sign
+    it with, unless a `serializer` is named.
+    """
+    from onetrip.cachelib import OneTripCache  # noqa: PLC0415 - only those who use it have cachelib
+
+    options = {"key_prefix": config.get("CACHE_KEY_PREFIX"), **kwargs}
+    if app.secret_key and not options.keys() & {"serializer", "secret"}:
+        fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
+        options |= {"serializer": "pickle", "secret": [app.secret_key, *fallbacks]}
+    return OneTripCache(*args, **options)

@@ -1,0 +1,222 @@
+"""A scope for each request of a WSGI application.
+
+    application = PageMiddleware(application, cache)
+
+Within a request the cache is asked once for what is read again and again, and what is written
+leaves in one trip, before the last of the body does: whoever has the page and asks for the next
+one finds what this one wrote.
+
+The scope closes when the body has as many bytes as `Content-Length` says, when its iterable ends,
+or when the server closes it, whichever comes first. What the application reads and writes after
+that goes to the store directly; so does what a thread of its own does once the page is made.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from onetrip._page import Caches, server_timing, several, watches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from onetrip import Cache, Watch
+
+__all__ = ["PageMiddleware"]
+
+
+class PageMiddleware:
+    """The WSGI application `app`, each of whose requests has a scope of `cache`, or of several.
+
+    With `server_timing`, which may be a function of the environment, responses have a header
+    `Server-Timing: cache;dur=0.4;desc="2 trips"`. It goes before the body, so of a body that is
+    made while it is sent it tells what its first part took.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        cache: Caches | None = None,
+        *,
+        server_timing: bool | Callable[[WSGIEnvironment], bool] = False,
+    ) -> None:
+        self.app = app
+        self._caches = several(cache)
+        self._timing = server_timing
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, in its scope."""
+        timed = self._timing(environ) if callable(self._timing) else self._timing
+        seen = watches(self._caches, environ) if timed else []
+        page = _Page(self._caches, seen)
+        return _Response(page, start_response).begin(self.app, environ)
+
+
+# The innermost page of this thread or greenlet, which may be over.
+_innermost: ContextVar[_Page | None] = ContextVar("onetrip.wsgi", default=None)
+
+
+class _Page:
+    """The scopes of one request, open until `close`."""
+
+    def __init__(self, caches: Sequence[Cache], seen: Sequence[Watch]) -> None:
+        self.seen = seen
+        # Whether the application is at work. If not, it waits for its server to go on.
+        self.at_work = False
+        self._outer = self._leave_unfinished()
+        self._open = ExitStack()
+        _innermost.set(self)
+        for watch in seen:
+            self._open.enter_context(watch)
+        for cache in caches:
+            self._open.enter_context(cache.scope())
+
+    @staticmethod
+    def _leave_unfinished() -> _Page | None:
+        """Close the pages that another request left open here, and return the one around this.
+
+        A server that neither finished nor closed a response went on to the next: the two share
+        nothing.
+        """
+        page = _innermost.get()
+        while page is not None and not page.at_work:
+            page.close()
+            page = page._outer  # noqa: SLF001 - another of this class
+        return page
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Close the scopes, for `error` if there is one: what was written leaves.
+
+        A second call does nothing.
+        """
+        self._open.pop_all().__exit__(type(error) if error else None, error, None)
+
+
+class _Response:
+    """A response that is being made, as the iterable of its body."""
+
+    def __init__(self, page: _Page, start_response: StartResponse) -> None:
+        self._page = page
+        self._start_response = start_response
+        self._write_on: Callable[[bytes], object] | None = None
+        # The head, held back while what `Server-Timing` tells may still change.
+        self._held: tuple[str, list[tuple[str, str]], OptExcInfo | None] | None = None
+        self._holds = bool(page.seen)
+        self._length: int | None = None
+        self._made = 0
+        self._body: Iterable[bytes] = ()
+        self._chunks: Iterator[bytes] = iter(())
+        self._ready: list[bytes] = []
+
+    def begin(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Call `app`, and return its body, whose first part is made already."""
+        page = self._page
+        page.at_work = True
+        try:
+            self._body = app(environ, self._start)
+            whole = _is_whole(self._body, environ)
+            if whole:
+                page.close()
+            else:
+                self._chunks = iter(self._body)
+                self._ready.extend(self._next())
+        except BaseException as error:
+            self.close(error)
+            raise
+        finally:
+            page.at_work = False
+        self._send_head()
+        # As it came, so that the server may still send a file in its own way.
+        return self._body if whole else self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._ready:
+            return self._ready.pop()
+        self._page.at_work = True
+        try:
+            for chunk in self._next():
+                return chunk
+        finally:
+            self._page.at_work = False
+        raise StopIteration
+
+    def _next(self) -> Iterable[bytes]:
+        """Return the next part of the body, or nothing at its end."""
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            self._page.close()
+            return ()
+        self._count(chunk)
+        return (chunk,)
+
+    def _count(self, chunk: bytes) -> None:
+        self._made += len(chunk)
+        if self._length is not None and self._made >= self._length:
+            self._page.close()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the response, wherever it is; servers call this."""
+        close: Callable[[], object] | None = getattr(self._body, "close", None)
+        try:
+            if close is not None:
+                close()
+        finally:
+            self._page.close(error)
+
+    def __del__(self) -> None:
+        # The server forgot to close it; its writes shall leave all the same.
+        self._page.close()
+
+    def _start(
+        self, status: str, headers: list[tuple[str, str]], error: OptExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        """Take the head of the response, as `start_response` does."""
+        self._length = _content_length(headers)
+        if self._held is not None and error is None:
+            # Begun twice: the server says what is wrong with that.
+            self._send_head()
+        self._held = (status, headers, error)
+        if not self._holds:
+            self._send_head()
+        return self._write
+
+    def _send_head(self) -> None:
+        self._holds = False
+        if self._held is None:
+            return
+        (status, headers, error), self._held = self._held, None
+        if self._page.seen:
+            headers = [*headers, ("Server-Timing", server_timing(self._page.seen))]
+        told = () if error is None else (error,)
+        self._write_on = self._start_response(status, headers, *told)
+
+    def _write(self, data: bytes) -> object:
+        """Send `data` at once, as the function does that `start_response` returns."""
+        self._count(data)
+        self._send_head()
+        assert self._write_on is not None  # noqa: S101 - there is no `write` without a head
+        return self._write_on(data)
+
+
+def _is_whole(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+    """Whether the application has nothing more to do for `body`: a list, or a file to be sent."""
+    wrapper: Any = environ.get("wsgi.file_wrapper")
+    return isinstance(body, (list, tuple)) or (
+        isinstance(wrapper, type) and isinstance(body, wrapper)
+    )
+
+
+def _content_length(headers: Iterable[tuple[str, str]]) -> int | None:
+    for name, value in headers:
+        if name.lower() == "content-length":
+            return int(value) if value.isdecimal() else None
+    return None

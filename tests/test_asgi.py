@@ -1,0 +1,570 @@
+"""The ASGI middleware: when the scope of a request is open, and what its header tells."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onetrip import Cache, ConfigurationError, StoreError
+from onetrip.asgi import PageMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+
+    from onetrip.pytest_plugin import AssertTrips
+    from tests.conftest import OpenCache
+    from tests.servers import RedisServer
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+def body(data: bytes, *, more: bool = False) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def start(*headers: tuple[bytes, bytes]) -> Message:
+    return {**START, "headers": list(headers)}
+
+
+def is_run(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that is a coroutine, run in a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+class Server:
+    """The ASGI server of these tests."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.sent: list[Message] = []
+        self.on_send: Callable[[Message], Awaitable[None]] | None = None
+        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def __call__(self, kind: str = "http", **scope: Any) -> bytes:
+        """Serve one request; the body of its response."""
+        await self.app({"type": kind, "headers": [], **scope}, self.incoming.get, self.send)
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+        if self.on_send is not None:
+            await self.on_send(message)
+
+    @property
+    def timing(self) -> list[str]:
+        headers = [pair for message in self.sent for pair in message.get("headers", ())]
+        return [value.decode() for name, value in headers if name == b"server-timing"]
+
+
+async def in_page(cache: Cache) -> bool:
+    """Whether a scope is open here: a write does not leave at once."""
+    with cache.watch() as seen:
+        await cache.aset("in a page", 1)
+    return seen.trips == 0
+
+
+def app_of(page: Callable[[Send], Awaitable[None]]) -> App:
+    async def app(_scope: Message, _receive: Receive, send: Send) -> None:
+        await page(send)
+
+    return app
+
+
+@pytest.fixture
+def other(open_cache: OpenCache) -> Cache:
+    """Another client of the same entries, which sees what is in the store and no scope."""
+    return open_cache()
+
+
+class TestTheScope:
+    @is_run
+    async def test_a_page(self, cache: Cache, other: Cache, assert_trips: AssertTrips) -> None:
+        async def page(send: Send) -> None:
+            await cache.aset_many({"a": 1, "b": 2})
+            await cache.aset("c", 3)
+            assert await cache.aget_many(["a", "b", "c"]) == {"a": 1, "b": 2, "c": 3}
+            await send(START)
+            await send(body(b"page"))
+
+        server = Server(PageMiddleware(app_of(page), cache))
+        with assert_trips(1):
+            assert await server() == b"page"
+        assert await other.aget_many(["a", "b", "c"]) == {"a": 1, "b": 2, "c": 3}
+        assert not await in_page(cache)
+
+    @is_run
+    async def test_writes_leave_before_the_last_of_the_body(
+        self, cache: Cache, other: Cache
+    ) -> None:
+        stored: list[Any] = []
+
+        async def page(send: Send) -> None:
+            await send(START)
+            for part in "abc":
+                assert await in_page(cache)
+                await cache.aset(part, 1)
+                await send(body(part.encode(), more=True))
+            await send(body(b""))
+
+        async def look(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                stored.append(sorted(await other.aget_many(["a", "b", "c"])))
+
+        server = Server(PageMiddleware(app_of(page), cache))
+        server.on_send = look
+        assert await server() == b"abc"
+        assert stored == [[], [], [], ["a", "b", "c"]]
+
+    @pytest.mark.parametrize("kind", ["pathsend", "zerocopysend"])
+    def test_a_file(self, cache: Cache, other: Cache, kind: str) -> None:
+        async def page(send: Send) -> None:
+            await cache.aset("a", 1)
+            await send(START)
+            await send({"type": f"http.response.{kind}"})
+
+        async def look(message: Message) -> None:
+            if message["type"].endswith("send"):
+                assert await other.aget("a") == 1
+
+        async def serve() -> None:
+            server = Server(PageMiddleware(app_of(page), cache))
+            server.on_send = look
+            await server()
+            assert len(server.sent) == 2
+
+        asyncio.run(serve())
+
+    @is_run
+    async def test_background_tasks_have_a_scope_of_their_own(
+        self, cache: Cache, other: Cache, assert_trips: AssertTrips
+    ) -> None:
+        async def page(send: Send) -> None:
+            await cache.aset("page", 1)
+            await send(START)
+            await send(body(b"page"))
+            assert await other.aget("page") == 1
+            await other.aset("page", 2)
+            assert await cache.aget("page") == 2
+            await cache.aset("a", 1)
+            await cache.aset("b", 2)
+
+        with assert_trips(5):  # two of them are those of the other cache
+            await Server(PageMiddleware(app_of(page), cache))()
+        assert await other.aget_many(["a", "b"]) == {"a": 1, "b": 2}
+        assert not await in_page(cache)
+
+    @is_run
+    async def test_tasks_and_threads_of_a_request_are_in_its_scope(
+        self, cache: Cache, assert_trips: AssertTrips
+    ) -> None:
+        async def work(key: str) -> None:
+            assert await cache.aget("a") == 1
+            await cache.aset(key, 1)
+
+        def blocking() -> None:
+            assert cache["a"] == 1
+            cache.set("b", 1)
+
+        async def page(send: Send) -> None:
+            await cache.aset("a", 1)
+            await asyncio.gather(work("c"), work("d"), asyncio.to_thread(blocking))
+            assert await cache.aget_many(["b", "c", "d"]) == {"b": 1, "c": 1, "d": 1}
+            await send(START)
+            await send(body(b"page"))
+
+        with assert_trips(1):
+            await Server(PageMiddleware(app_of(page), cache))()
+
+    @is_run
+    async def test_a_body_that_another_task_sends(
+        self, cache: Cache, other: Cache, assert_trips: AssertTrips
+    ) -> None:
+        """As Starlette streams on servers of older versions of ASGI."""
+
+        async def stream(send: Send) -> None:
+            await cache.aset("a", 1)
+            await send(START)
+            await send(body(b"page"))
+
+        async def page(send: Send) -> None:
+            await asyncio.create_task(stream(send))
+            await cache.aset("b", 1)
+
+        with assert_trips(1):
+            assert await Server(PageMiddleware(app_of(page), cache))() == b"page"
+        assert await other.aget_many(["a", "b"]) == {"a": 1, "b": 1}
+        assert not await in_page(cache)
+
+    @is_run
+    async def test_several_caches(self, open_cache: OpenCache) -> None:
+        caches = [open_cache(prefix="a"), open_cache(prefix="b")]
+
+        async def page(send: Send) -> None:
+            assert [await in_page(cache) for cache in caches] == [True, True]
+            await send(START)
+            await send(body(b""))
+
+        await Server(PageMiddleware(app_of(page), caches))()
+        assert [await in_page(cache) for cache in caches] == [False, False]
+
+
+class TestRequestsShareNothing:
+    @is_run
+    async def test_two_at_once(self, cache: Cache, other: Cache) -> None:
+        arrived: list[int] = []
+        both = asyncio.Event()
+        read: list[Any] = []
+
+        async def page(send: Send) -> None:
+            arrived.append(len(arrived))
+            mine = arrived[-1]
+            await cache.aset("a", mine)
+            if mine == 1:
+                assert await other.aget("a") is None
+                both.set()
+            await both.wait()
+            read.append((mine, await cache.aget("a")))
+            await send(START)
+            await send(body(b""))
+
+        app = PageMiddleware(app_of(page), cache)
+        await asyncio.gather(Server(app)(), Server(app)())
+        assert sorted(read) == [(0, 0), (1, 1)]
+
+    @is_run
+    async def test_a_scope_left_open(self, cache: Cache, other: Cache) -> None:
+        async def page(send: Send) -> None:
+            assert await cache.aget("a") is None
+            await cache.scope().__aenter__()
+            cache.scope().__enter__()
+            await cache.aset("a", 1)
+            await send(START)
+            await send(body(b""))
+
+        server = Server(PageMiddleware(app_of(page), cache))
+        for _ in range(2):
+            await server()
+            assert await other.aget("a") == 1
+            assert not await in_page(cache)
+            await other.adelete("a")
+
+    @is_run
+    async def test_a_task_that_outlives_its_request(self, cache: Cache, other: Cache) -> None:
+        over, tasks = asyncio.Event(), []
+        read: list[Any] = []
+
+        async def work() -> None:
+            await over.wait()
+            for value in (1, 2):
+                await other.aset("a", value)
+                read.append(await cache.aget("a"))
+            read.append(await in_page(cache))
+
+        async def page(send: Send) -> None:
+            assert await cache.aget("a") is None
+            tasks.append(asyncio.create_task(work()))
+            await send(START)
+            await send(body(b"begun"))
+
+        await Server(PageMiddleware(app_of(page), cache))()
+        over.set()
+        await tasks[0]
+        assert read == [1, 2, False]
+
+    @is_run
+    async def test_a_generator_that_is_read_after_its_request(
+        self, cache: Cache, other: Cache
+    ) -> None:
+        async def parts() -> AsyncIterator[Any]:
+            for part in range(3):
+                await cache.aset("part", part)
+                yield await cache.aget("part")
+
+        kept = parts()
+
+        async def page(send: Send) -> None:
+            assert await anext(kept) == 0
+            assert await other.aget("part") is None
+            await send(START)
+            await send(body(b""))
+
+        await Server(PageMiddleware(app_of(page), cache))()
+        assert await other.aget("part") == 0
+        assert await anext(kept) == 1
+        assert await other.aget("part") == 1
+
+    @is_run
+    async def test_two_middlewares(
+        self, cache: Cache, other: Cache, assert_trips: AssertTrips
+    ) -> None:
+        async def page(send: Send) -> None:
+            await cache.aset("a", 1)
+            await cache.aset("b", 1)
+            await send(START)
+            await send(body(b"page"))
+            await cache.aset("c", 1)
+            await cache.aset("d", 1)
+
+        app = app_of(page)
+        for _ in range(3):
+            app = PageMiddleware(app, cache, server_timing=True)
+        server = Server(app)
+        with assert_trips(2):
+            assert await server() == b"page"
+        assert len(server.timing) == 1
+        assert len(await other.aget_many(["a", "b", "c", "d"])) == 4
+        assert not await in_page(cache)
+
+    @is_run
+    async def test_a_websocket_has_no_scope(self, cache: Cache, other: Cache) -> None:
+        async def app(scope: Message, receive: Receive, send: Send) -> None:
+            assert scope["type"] == "websocket"
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] == "websocket.receive":
+                assert not await in_page(cache)
+                await cache.aset("a", 1)
+                async with cache.scope():
+                    assert await in_page(cache)
+                await send({"type": "websocket.send", "text": str(await other.aget("a"))})
+
+        server = Server(PageMiddleware(app, cache, server_timing=True))
+        for message in ("receive", "receive", "disconnect"):
+            server.incoming.put_nowait({"type": f"websocket.{message}"})
+        await server("websocket")
+        assert [message.get("text") for message in server.sent] == [None, "1", "1"]
+
+
+class TestErrors:
+    @pytest.mark.parametrize("sent", [[], [START], [START, body(b"one", more=True)]])
+    def test_an_application_that_raises(
+        self, cache: Cache, other: Cache, sent: list[Message]
+    ) -> None:
+        async def page(send: Send) -> None:
+            await cache.aset("a", 1)
+            for message in sent:
+                await send(message)
+            raise LookupError("no such page")
+
+        async def serve() -> None:
+            server = Server(PageMiddleware(app_of(page), cache))
+            with pytest.raises(LookupError, match="no such page"):
+                await server()
+            assert server.sent == sent
+            assert await other.aget("a") == 1
+            assert not await in_page(cache)
+
+        asyncio.run(serve())
+
+    @is_run
+    async def test_a_client_that_leaves(self, cache: Cache, other: Cache) -> None:
+        async def page(send: Send) -> None:
+            await cache.aset("a", 1)
+            await send(START)
+            await send(body(b"page"))
+
+        async def refuse(_message: Message) -> None:
+            raise OSError("the client left")
+
+        server = Server(PageMiddleware(app_of(page), cache))
+        server.on_send = refuse
+        with pytest.raises(OSError, match="the client left"):
+            await server()
+        assert await other.aget("a") == 1
+        assert not await in_page(cache)
+
+    @is_run
+    async def test_a_client_whose_leaving_the_application_sees(
+        self, cache: Cache, other: Cache
+    ) -> None:
+        async def app(_scope: Message, receive: Receive, _send: Send) -> None:
+            await cache.aset("a", 1)
+            assert (await receive())["type"] == "http.disconnect"
+
+        server = Server(PageMiddleware(app, cache))
+        server.incoming.put_nowait({"type": "http.disconnect"})
+        await server()
+        assert await other.aget("a") == 1
+        assert not await in_page(cache)
+
+    @is_run
+    async def test_a_request_that_is_cancelled(self, cache: Cache, other: Cache) -> None:
+        begun = asyncio.Event()
+
+        async def page(_send: Send) -> None:
+            await cache.aset("a", 1)
+            begun.set()
+            await asyncio.Event().wait()
+
+        request = asyncio.create_task(Server(PageMiddleware(app_of(page), cache))())
+        await begun.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert await other.aget("a") == 1
+
+    @is_run
+    async def test_writes_that_cannot_leave_are_an_error_before_the_body(self) -> None:
+        cache = Cache("redis://127.0.0.1:1", on_error="raise")
+
+        async def page(send: Send) -> None:
+            await cache.aset("a", 1)
+            await send(start((b"content-length", b"4")))
+            await send(body(b"page"))
+
+        server = Server(PageMiddleware(app_of(page), cache, server_timing=True))
+        with pytest.raises(StoreError):
+            await server()
+        # The head waited for what it tells, so the server can still send an error's.
+        assert server.sent == []
+
+    @is_run
+    async def test_an_exception_says_more_than_that_its_writes_were_lost(self) -> None:
+        cache = Cache("redis://127.0.0.1:1", on_error="raise")
+
+        async def page(_send: Send) -> None:
+            await cache.aset("a", 1)
+            raise LookupError("no such page")
+
+        with pytest.raises(LookupError):
+            await Server(PageMiddleware(app_of(page), cache))()
+
+    @pytest.mark.parametrize("what", [None, "redis://127.0.0.1", [], [None], 5])
+    def test_without_a_cache(self, what: Any) -> None:
+        async def page(_send: Send) -> None: ...
+
+        with pytest.raises(ConfigurationError) as failure:
+            PageMiddleware(app_of(page), what)
+        said = str(failure.value)
+        assert "PageMiddleware(app, cache)" in said or "onetrip.Cache(url)" in said
+
+
+class TestLifespan:
+    @is_run
+    async def test_it_closes_idle_connections_at_the_end(self, redis_server: RedisServer) -> None:
+        def connections() -> int:
+            return len(redis_server.admin.client_list())
+
+        cache = Cache(redis_server.url)
+        before = connections()
+
+        async def app(_scope: Message, receive: Receive, send: Send) -> None:
+            assert (await receive())["type"] == "lifespan.startup"
+            await send({"type": "lifespan.startup.complete"})
+            assert not await asyncio.to_thread(blocking_in_page)
+            assert connections() == before + 1
+            assert (await receive())["type"] == "lifespan.shutdown"
+            assert await asyncio.to_thread(cache.get, "a") is None
+            assert connections() == before + 1
+            await send({"type": "lifespan.shutdown.complete"})
+            # The server sees the end of a connection when it comes to it.
+            assert any(connections() == before for _ in range(10_000))
+
+        def blocking_in_page() -> bool:
+            with cache.watch() as seen:
+                cache.set("in a page", 1)
+            return seen.trips == 0
+
+        server = Server(PageMiddleware(app, cache))
+        for message in ("startup", "shutdown"):
+            server.incoming.put_nowait({"type": f"lifespan.{message}"})
+        await server("lifespan")
+        assert len(server.sent) == 2
+        # The cache has not ended: it connects when it is asked again.
+        assert await asyncio.to_thread(cache.get, "in a page") == 1
+
+    @is_run
+    async def test_an_application_that_has_none(self, cache: Cache) -> None:
+        async def app(scope: Message, _receive: Receive, _send: Send) -> None:
+            assert scope["type"] == "http", "there is no lifespan"
+
+        with pytest.raises(AssertionError, match="there is no lifespan"):
+            await Server(PageMiddleware(app, cache))("lifespan")
+
+
+class TestServerTiming:
+    @pytest.fixture
+    def local(self) -> Cache:
+        return Cache("memory://?latency=2ms")
+
+    @is_run
+    async def test_it_is_sent_when_asked_for(self, local: Cache) -> None:
+        async def page(send: Send) -> None:
+            await send(start((b"server-timing", b"db;dur=3")))
+            await send(body(b""))
+
+        def asked(scope: Message) -> bool:
+            return bool(scope.get("query_string"))
+
+        for timing, told in ((False, False), (True, True), (asked, False)):
+            server = Server(PageMiddleware(app_of(page), local, server_timing=timing))
+            await server()
+            expected = ['cache;dur=0.0;desc="0 trips"'] if told else []
+            assert server.timing == ["db;dur=3", *expected]
+        server = Server(PageMiddleware(app_of(page), local, server_timing=asked))
+        await server(query_string=b"timing")
+        assert len(server.timing) == 2
+
+    @is_run
+    async def test_it_tells_all_of_a_page_whose_length_is_known(self, local: Cache) -> None:
+        async def page(send: Send) -> None:
+            await local.aget("a")
+            await local.aset("a", 1)
+            await send(start((b"Content-Length", b"4")))
+            await send(body(b"page"))
+
+        server = Server(PageMiddleware(app_of(page), local, server_timing=True))
+        assert await server() == b"page"
+        (told,) = server.timing
+        found = re.fullmatch(r'cache;dur=(\d+\.\d);desc="2 trips"', told)
+        assert found is not None
+        assert float(found[1]) >= 4
+        assert [message["type"][14:] for message in server.sent] == ["start", "body"]
+
+    @is_run
+    async def test_the_head_of_a_stream_does_not_wait_for_it(self, local: Cache) -> None:
+        server: Server | None = None
+
+        async def page(send: Send) -> None:
+            await local.aget("a")
+            await send(START)
+            assert server is not None
+            assert len(server.sent) == 1
+            await local.aget("b")
+            await send(body(b"one", more=True))
+            await send(body(b"two"))
+
+        server = Server(PageMiddleware(app_of(page), local, server_timing=True))
+        assert await server() == b"onetwo"
+        assert server.timing[0].endswith('desc="1 trip"')
+        assert START["headers"] == []
+
+    @is_run
+    async def test_middlewares_of_different_caches_tell_each_its_own(self, local: Cache) -> None:
+        another = Cache()
+
+        async def page(send: Send) -> None:
+            await local.aget("a")
+            await another.aget_many(["a"])
+            await another.aget("b")
+            await send(START)
+            await send(body(b""))
+
+        inner = PageMiddleware(app_of(page), another, server_timing=True)
+        for outer, told in ((local, ['"2 trips"', '"1 trip"']), ([local, another], ['"3 trips"'])):
+            server = Server(PageMiddleware(inner, outer, server_timing=True))
+            await server()
+            assert [value.rpartition("=")[2] for value in server.timing] == told

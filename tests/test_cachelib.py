@@ -1,0 +1,127 @@
+"""The cachelib face: cachelib's own generic tests, and what they leave open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cachelib import BaseCache
+
+from onetrip import Cache, ConfigurationError, SerializationError, UnsupportedError
+from onetrip.cachelib import OneTripCache
+from tests import peers
+
+if TYPE_CHECKING:
+    from onetrip.pytest_plugin import AssertTrips
+    from tests.conftest import ExpectTrips
+
+
+def test_the_generic_tests_of_cachelib(store_url: str, tmp_path: Path) -> None:
+    tests = peers.sdist("cachelib") / "tests"
+    suite = Path(__file__).with_name("cachelib_suite.py")
+    passed = peers.run(tests, tmp_path, [suite], STORE=store_url)
+    assert passed >= 20
+
+
+@pytest.fixture
+def shared(cache: Cache) -> OneTripCache:
+    return OneTripCache(cache, default_timeout=60)
+
+
+def test_it_has_every_method_of_cachelib() -> None:
+    for name, method in vars(BaseCache).items():
+        if not name.startswith("_") and name != "get_dict":
+            assert getattr(OneTripCache, name) is not method
+
+
+def test_many_keys_are_one_trip(shared: OneTripCache, assert_trips: AssertTrips) -> None:
+    with assert_trips(1):
+        assert shared.set_many({"a": 1, "b": None}, timeout=60) == ["a", "b"]
+    with assert_trips(1):
+        assert shared.get_many("b", "c", "a", "a") == [None, None, 1, 1]
+    with assert_trips(1):
+        assert shared.get_dict("a", "c") == {"a": 1, "c": None}
+    with assert_trips(1):
+        assert shared.delete_many("a", "c") == ["a", "c"]
+    assert shared.get("a") is None
+
+
+def test_it_is_in_the_scope_of_its_cache(
+    shared: OneTripCache, cache: Cache, expect_trips: ExpectTrips
+) -> None:
+    with expect_trips(1), cache.scope():
+        shared.set("a", 1)
+        shared.set("b", 2)
+        assert shared.get_many("a", "b") == [1, 2]
+
+
+def test_timeouts(shared: OneTripCache, cache: Cache) -> None:
+    with cache.watch():
+        shared.set("for ever", 1, timeout=0)
+        shared.set("over", 1, timeout=-1)
+        shared.add("over too", 1, timeout=-1)
+    assert cache.get_many(["for ever", "over", "over too"]) == {"for ever": 1}
+
+
+def test_a_cached_none(shared: OneTripCache) -> None:
+    assert shared.has("a") is False
+    shared.set("a", None)
+    assert shared.get("a") is None
+    assert shared.has("a") is True
+
+
+def test_numbers(shared: OneTripCache, cache: Cache) -> None:
+    assert [shared.inc("n"), shared.inc("n", 5), shared.dec("n", 2)] == [1, 6, 4]
+    assert shared.dec("m") == -1
+    assert cache["n"] == 4
+    cache.delete("n")
+    with cache.scope():
+        assert shared.inc("n") == 1
+        shared.set("n", 10)
+        assert shared.inc("n") == 11
+
+
+def test_a_number_of_a_store_that_fails() -> None:
+    assert OneTripCache("redis://127.0.0.1:1").inc("n") is None
+
+
+def test_a_number_that_another_makes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = OneTripCache()
+
+    def add(key: str, _value: int) -> bool:
+        shared.set(key, 100)
+        return False
+
+    monkeypatch.setattr(shared, "add", add)
+    assert shared.inc("n", 5) == 105
+
+
+def test_clear_takes_its_prefix_alone() -> None:
+    mine = OneTripCache("memory://test-cachelib", key_prefix="mine")
+    yours = OneTripCache("memory://test-cachelib", key_prefix="yours")
+    mine.set("a", 1)
+    yours.set("a", 2)
+    assert mine.clear() is True
+    assert (mine.get("a"), yours.get("a")) == (None, 2)
+
+
+def test_what_cannot_be_cleared() -> None:
+    with pytest.raises(UnsupportedError):
+        OneTripCache("memcached://127.0.0.1:1").clear()
+
+
+def test_what_native_cannot_hold() -> None:
+    with pytest.raises(SerializationError):
+        OneTripCache().set("a", object())
+    pickled = OneTripCache(serializer="pickle", secret="a secret")
+    assert pickled.set("a", OneTripCache)
+    assert pickled.get("a") is OneTripCache
+
+
+def test_options_of_a_cache_that_is_made() -> None:
+    for options in ({"key_prefix": "blog"}, {"secret": "a secret"}):
+        with pytest.raises(ConfigurationError, match="give them where it is made"):
+            OneTripCache(Cache(), **options)  # type: ignore[arg-type] # any options
+    with pytest.raises(ConfigurationError, match='no option "tiemout"'):
+        OneTripCache("memory://", tiemout=5)

@@ -1,0 +1,229 @@
+"""FastAPI, as its users write it: dependencies, endpoints in threads, streams, cached functions."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
+from fastapi.responses import StreamingResponse
+
+from onetrip.asgi import PageMiddleware
+
+with warnings.catch_warnings():
+    # It would rather have httpx2, which is not locked yet.
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from onetrip import Cache
+    from onetrip.pytest_plugin import AssertTrips
+    from tests.conftest import OpenCache
+
+
+async def in_page(cache: Cache) -> bool:
+    """Whether a scope is open here: a write does not leave at once."""
+    with cache.watch() as seen:
+        await cache.aset("in a page", 1)
+    return seen.trips == 0
+
+
+def blocking_in_page(cache: Cache) -> bool:
+    with cache.watch() as seen:
+        cache.set("in a page", 1)
+    return seen.trips == 0
+
+
+@pytest.fixture
+def app(cache: Cache) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(PageMiddleware, cache=cache, server_timing=True)
+    return app
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.fixture
+def other(open_cache: OpenCache) -> Cache:
+    """Another client of the same entries, which sees what is in the store and no scope."""
+    return open_cache()
+
+
+def test_dependencies_and_endpoints_share_a_scope(
+    app: FastAPI, client: TestClient, cache: Cache, assert_trips: AssertTrips
+) -> None:
+    async def awaited() -> bool:
+        await cache.aset("a", 1)
+        return await in_page(cache)
+
+    def blocking() -> bool:
+        cache.set("b", 2)
+        return blocking_in_page(cache)
+
+    def ending() -> Iterator[bool]:
+        cache.set("c", 3)
+        yield blocking_in_page(cache)
+        cache.set("d", 4)
+
+    async def read(
+        first: bool = Depends(awaited),
+        second: bool = Depends(blocking),
+        third: bool = Depends(ending),
+    ) -> list[Any]:
+        return [first, second, third, await cache.aget_many(["a", "b", "c"])]
+
+    def read_in_a_thread(
+        first: bool = Depends(awaited),
+        second: bool = Depends(blocking),
+    ) -> list[Any]:
+        return [first, second, blocking_in_page(cache), cache.get_many(["a", "b", "c"])]
+
+    app.get("/")(read)
+    app.get("/thread")(read_in_a_thread)
+    with assert_trips(2):  # what the last dependency wrote at its end is the second
+        response = client.get("/")
+    assert response.json() == [True, True, True, {"a": 1, "b": 2, "c": 3}]
+    assert response.headers["Server-Timing"].endswith('desc="1 trip"')
+    cache.delete("c")
+    with assert_trips(2):  # "c" is asked for
+        response = client.get("/thread")
+    assert response.json() == [True, True, True, {"a": 1, "b": 2}]
+    assert not blocking_in_page(cache)
+
+
+def test_streams(app: FastAPI, client: TestClient, cache: Cache, other: Cache) -> None:
+    async def parts() -> AsyncIterator[str]:
+        for part in "abc":
+            assert await in_page(cache)
+            await cache.aset(part, 1)
+            yield part
+
+    def blocking_parts() -> Iterator[str]:
+        for part in "def":
+            assert blocking_in_page(cache)
+            cache.set(part, 1)
+            yield part
+
+    @app.get("/")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(parts())
+
+    @app.get("/thread")
+    def stream_in_threads() -> StreamingResponse:
+        return StreamingResponse(blocking_parts())
+
+    for path, text in (("/", "abc"), ("/thread", "def")):
+        assert client.get(path).text == text
+        assert other.get_many(list(text)) == dict.fromkeys(text, 1)
+
+
+def test_background_tasks(
+    app: FastAPI, client: TestClient, cache: Cache, other: Cache, assert_trips: AssertTrips
+) -> None:
+    async def later() -> None:
+        await cache.aset("a", 1)
+        assert await cache.aget("a") == 1
+        assert await in_page(cache)
+
+    def later_in_a_thread() -> None:
+        cache.set("b", 2)
+        assert blocking_in_page(cache)
+
+    @app.get("/")
+    async def page(tasks: BackgroundTasks) -> str:
+        tasks.add_task(later)
+        tasks.add_task(later_in_a_thread)
+        await cache.aset("c", 3)
+        return "page"
+
+    with assert_trips(2):
+        client.get("/")
+    assert other.get_many(["a", "b", "c"]) == {"a": 1, "b": 2, "c": 3}
+
+
+def test_an_endpoint_that_raises(app: FastAPI, cache: Cache, other: Cache) -> None:
+    @app.get("/")
+    async def page() -> str:
+        await cache.aset("a", 1)
+        raise LookupError("no page")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.get("/").status_code == 500
+    assert other["a"] == 1
+
+
+def test_websockets_have_no_scope(app: FastAPI, client: TestClient, cache: Cache) -> None:
+    @app.websocket("/")
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_json([await in_page(cache)])
+        await websocket.close()
+
+    with client.websocket_connect("/") as websocket:
+        assert websocket.receive_json() == [False]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_cached_functions_as_endpoints_and_dependencies(
+    app: FastAPI, client: TestClient, cache: Cache, *, is_async: bool
+) -> None:
+    calls: list[int] = []
+
+    if is_async:
+
+        @app.get("/squares/{number}")
+        @cache.cached(timeout=60)
+        async def square(number: int, plus: int = 0) -> dict[str, int]:
+            """Square a number."""
+            calls.append(number)
+            return {"square": number * number + plus}
+
+        @cache.cached(timeout=60)
+        async def settings(number: int) -> list[int]:
+            calls.append(-number)
+            return [number]
+
+        @app.get("/settings/{number}")
+        async def read(found: list[int] = Depends(settings)) -> list[int]:  # noqa: B008 - as FastAPI has it
+            return found
+
+        signature = inspect.signature(square)
+    else:
+
+        @app.get("/squares/{number}")
+        @cache.cached(timeout=60)
+        def square_in_a_thread(number: int, plus: int = 0) -> dict[str, int]:
+            """Square a number."""
+            calls.append(number)
+            return {"square": number * number + plus}
+
+        @cache.cached(timeout=60)
+        def settings_in_a_thread(number: int) -> list[int]:
+            calls.append(-number)
+            return [number]
+
+        @app.get("/settings/{number}")
+        def read_in_a_thread(
+            found: list[int] = Depends(settings_in_a_thread),  # noqa: B008 - as FastAPI has it
+        ) -> list[int]:
+            return found
+
+        signature = inspect.signature(square_in_a_thread)
+
+    assert list(signature.parameters) == ["number", "plus"]
+    for _ in range(2):
+        assert client.get("/squares/4?plus=1").json() == {"square": 17}
+        assert client.get("/settings/5").json() == [5]
+    assert client.get("/squares/four").status_code == 422
+    assert calls == [4, -5]
+    documented = client.get("/openapi.json").json()["paths"]["/squares/{number}"]["get"]
+    assert documented["description"] == "Square a number."
+    assert [one["name"] for one in documented["parameters"]] == ["number", "plus"]

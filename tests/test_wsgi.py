@@ -1,0 +1,612 @@
+"""The WSGI middleware: when the scope of a request is open, and what its header tells."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import gc
+import io
+import re
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+from wsgiref.handlers import SimpleHandler
+from wsgiref.util import FileWrapper, setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+
+from onetrip import Cache, ConfigurationError, StoreError
+from onetrip.wsgi import PageMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from onetrip.pytest_plugin import AssertTrips
+    from tests.conftest import OpenCache
+
+PLAIN = ("Content-Type", "text/plain")
+
+
+@pytest.fixture
+def other(open_cache: OpenCache) -> Cache:
+    """Another client of the same entries, which sees what is in the store and no scope."""
+    return open_cache()
+
+
+def length(body: bytes) -> tuple[str, str]:
+    return ("Content-Length", str(len(body)))
+
+
+class Server:
+    """The WSGI server of these tests, which can be stopped anywhere."""
+
+    def __init__(self, app: WSGIApplication, **environ: Any) -> None:
+        self.environ: dict[str, Any] = environ
+        setup_testing_defaults(self.environ)
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.written: list[bytes] = []
+        self.body = app(self.environ, self.start_response)
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], error: Any = None, /
+    ) -> Callable[[bytes], object]:
+        assert not self.status or error, "start_response was called twice"
+        self.status, self.headers = status, headers
+        return self.written.append
+
+    def read(self) -> bytes:
+        """Send the whole body and close it, as servers do."""
+        try:
+            self.written.extend(self.body)
+        finally:
+            self.close()
+        return b"".join(self.written)
+
+    def close(self) -> None:
+        close = getattr(self.body, "close", None)
+        if close is not None:
+            close()
+
+    @property
+    def timing(self) -> list[str]:
+        return [value for name, value in self.headers if name == "Server-Timing"]
+
+
+def app_of(body: Callable[[], Iterable[bytes]], *headers: tuple[str, str]) -> WSGIApplication:
+    """An application that begins its response and returns what `body` does."""
+
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [PLAIN, *headers])
+        return body()
+
+    return app
+
+
+def in_page(cache: Cache) -> bool:
+    """Whether a scope is open here: two writes do not leave at once."""
+    with cache.watch() as seen:
+        cache.set("in a page", 1)
+    return seen.trips == 0
+
+
+class TestTheScope:
+    def test_a_list(self, cache: Cache, other: Cache, assert_trips: AssertTrips) -> None:
+        body = [b"one", b"two"]
+
+        def page() -> list[bytes]:
+            cache.set_many({"a": 1, "b": 2})
+            cache.set("c", 3)
+            assert cache.get_many(["a", "b", "c"]) == {"a": 1, "b": 2, "c": 3}
+            return body
+
+        with assert_trips(1):
+            server = Server(PageMiddleware(app_of(page), cache))
+        # It has left before a byte is sent, and the server gets the list itself.
+        assert server.body is body
+        assert other.get_many(["a", "b", "c"]) == {"a": 1, "b": 2, "c": 3}
+        assert not in_page(cache)
+
+    def test_a_streamed_body(self, cache: Cache, other: Cache, assert_trips: AssertTrips) -> None:
+        def stream() -> Iterator[bytes]:
+            for number in range(3):
+                assert in_page(cache)
+                cache.set(f"part {number}", number)
+                yield b"."
+
+        with assert_trips(1):
+            server = Server(PageMiddleware(app_of(stream), cache))
+            assert server.read() == b"..."
+        assert other.get_many(f"part {n}" for n in range(3)) == {f"part {n}": n for n in range(3)}
+        assert not in_page(cache)
+
+    def test_writes_leave_before_the_last_of_a_body_whose_length_is_told(
+        self, cache: Cache, other: Cache
+    ) -> None:
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            cache.set("b", 2)
+            yield b"two"
+            # What comes behind the page finds no scope, and is right all the same.
+            assert not in_page(cache)
+            cache.set("c", 3)
+            assert cache["a"] == 1
+
+        server = Server(PageMiddleware(app_of(stream, length(b"onetwo")), cache))
+        chunks = iter(server.body)
+        assert next(chunks) == b"one"
+        assert "a" not in other
+        assert next(chunks) == b"two"
+        assert other.get_many(["a", "b"]) == {"a": 1, "b": 2}
+        assert list(chunks) == []
+        assert other["c"] == 3
+
+    @pytest.mark.parametrize("told", ["", "-1", "many"])
+    def test_a_length_that_is_none(self, cache: Cache, told: str) -> None:
+        def stream() -> Iterator[bytes]:
+            yield b"one"
+            assert in_page(cache)
+            yield b"two"
+
+        app = app_of(stream, ("content-length", told))
+        assert Server(PageMiddleware(app, cache)).read() == b"onetwo"
+
+    def test_the_server_closes_early(self, cache: Cache, other: Cache) -> None:
+        closed: list[bool] = []
+
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            try:
+                yield from (b"." for _ in range(1000))
+            finally:
+                closed.append(in_page(cache))
+
+        server = Server(PageMiddleware(app_of(stream), cache))
+        next(iter(server.body))
+        server.close()
+        assert closed == [True]
+        assert other["a"] == 1
+        assert not in_page(cache)
+
+    def test_a_close_that_fails_closes_the_scope(self, cache: Cache, other: Cache) -> None:
+        class Body(list[bytes]):
+            def __iter__(self) -> Iterator[bytes]:
+                return iter((b"one", b"two"))
+
+            def close(self) -> None:
+                cache.set("b", 2)
+                raise RuntimeError("cannot close")
+
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            with contextlib.closing(Body()) as body:
+                yield from body
+
+        server = Server(PageMiddleware(app_of(stream), cache))
+        with pytest.raises(RuntimeError, match="cannot close"):
+            server.close()
+        assert other.get_many(["a", "b"]) == {"a": 1, "b": 2}
+
+    def test_an_empty_body(self, cache: Cache, other: Cache) -> None:
+        def nothing() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield from ()
+
+        server = Server(PageMiddleware(app_of(nothing), cache))
+        assert other["a"] == 1
+        assert server.read() == b""
+
+    def test_write(self, cache: Cache, other: Cache) -> None:
+        def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            write = start_response("200 OK", [PLAIN, length(b"onetwo")])
+            cache.set("a", 1)
+            write(b"one")
+            assert "a" not in other
+            write(b"two")
+            assert other["a"] == 1
+            return []
+
+        server = Server(PageMiddleware(app, cache))
+        assert server.written == [b"one", b"two"]
+        assert server.read() == b"onetwo"
+
+    def test_a_file_is_sent_in_the_servers_own_way(self, cache: Cache, other: Cache) -> None:
+        def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            start_response("200 OK", [PLAIN])
+            cache.set("a", 1)
+            wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(b"a file"))
+            return wrapped
+
+        server = Server(PageMiddleware(app, cache), **{"wsgi.file_wrapper": FileWrapper})
+        assert isinstance(server.body, FileWrapper)
+        assert other["a"] == 1
+        assert server.read() == b"a file"
+
+    def test_a_file_wrapper_that_is_a_function(self, cache: Cache) -> None:
+        def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            start_response("200 OK", [PLAIN])
+            lines: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(b"a file"))
+            return lines
+
+        server = Server(PageMiddleware(app, cache), **{"wsgi.file_wrapper": lambda file: file})
+        assert server.read() == b"a file"
+
+    def test_a_head_that_comes_with_the_first_part(self, cache: Cache) -> None:
+        def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+            start_response("201 Created", [PLAIN])
+            yield b"late"
+
+        server = Server(PageMiddleware(app, cache))
+        assert server.status == "201 Created"
+        assert server.read() == b"late"
+
+    def test_several_caches(self, open_cache: OpenCache) -> None:
+        caches = [open_cache(prefix="a"), open_cache(prefix="b")]
+
+        def page() -> list[bytes]:
+            assert all(in_page(cache) for cache in caches)
+            return [b""]
+
+        Server(PageMiddleware(app_of(page), caches)).read()
+        assert not any(in_page(cache) for cache in caches)
+
+    def test_it_is_valid_wsgi(self, cache: Cache) -> None:
+        """As wsgiref's validator sees it, from both sides."""
+
+        def stream() -> Iterator[bytes]:
+            yield b"one"
+            yield b"two"
+
+        inner = validator(app_of(stream))
+        out, errors = io.BytesIO(), io.StringIO()
+        environ: dict[str, Any] = {"QUERY_STRING": ""}
+        setup_testing_defaults(environ)
+        handler = SimpleHandler(io.BytesIO(), out, errors, environ)
+        app = PageMiddleware(inner, cache, server_timing=True)
+        handler.run(validator(app))
+        assert errors.getvalue() == ""
+        told = out.getvalue()
+        assert told.startswith(b"HTTP/1.0 200 OK\r\n")
+        assert b"Server-Timing: cache;" in told
+        assert told.endswith(b"\r\n\r\nonetwo")
+
+
+class TestRequestsShareNothing:
+    def test_a_response_that_is_never_finished(self, cache: Cache, other: Cache) -> None:
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            yield b"two"
+
+        app = PageMiddleware(app_of(stream), cache)
+        first = Server(app)
+        assert "a" not in other
+        # The server goes on to the next request without closing it.
+        second = Server(app)
+        assert other["a"] == 1
+        # Should it come back to the first, that is still served.
+        assert first.read() == b"onetwo"
+        assert second.read() == b"onetwo"
+        assert not in_page(cache)
+
+    def test_a_response_that_is_forgotten(self, cache: Cache, other: Cache) -> None:
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            yield b"two"
+
+        server = Server(PageMiddleware(app_of(stream), cache))
+        del server
+        gc.collect()
+        assert other["a"] == 1
+
+    def test_a_scope_left_open(self, cache: Cache, other: Cache) -> None:
+        def page() -> list[bytes]:
+            assert "a" not in cache
+            cache.scope().__enter__()
+            cache.set("a", 1)
+            return [b"left"]
+
+        app = PageMiddleware(app_of(page), cache)
+        Server(app).read()
+        assert other["a"] == 1
+        assert not in_page(cache)
+        other.delete("a")
+        Server(app).read()
+        assert other["a"] == 1
+
+    def test_a_body_that_is_read_after_its_request(self, cache: Cache, other: Cache) -> None:
+        """A generator that somebody kept is right still, but has no scope any more."""
+        parts = iter(range(1, 4))
+
+        def stream() -> Iterator[bytes]:
+            for part in parts:
+                cache.set("part", part)
+                yield str(cache["part"]).encode()
+
+        kept = stream()
+        server = Server(PageMiddleware(app_of(lambda: iter(lambda: next(kept), None)), cache))
+        assert other.get("part") is None
+        server.close()
+        assert other["part"] == 1
+        assert next(kept) == b"2"
+        assert other["part"] == 2
+        other.set("part", "elsewhere")
+        assert cache["part"] == "elsewhere"
+
+    def test_a_thread_that_outlives_its_request(self, cache: Cache, other: Cache) -> None:
+        over, done = threading.Event(), threading.Event()
+        read: list[Any] = []
+
+        def work() -> None:
+            over.wait()
+            for value in (1, 2):
+                other.set("a", value)
+                read.append(cache.get("a"))
+            read.append(in_page(cache))
+            done.set()
+
+        def page() -> list[bytes]:
+            assert cache.get("a") is None
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(work,)).start()
+            return [b"begun"]
+
+        Server(PageMiddleware(app_of(page), cache)).read()
+        over.set()
+        assert done.wait(10)
+        assert read == [1, 2, False]
+
+    def test_a_server_that_closes_in_another_thread(self, cache: Cache, other: Cache) -> None:
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            yield b"two"
+
+        app = PageMiddleware(app_of(stream), cache)
+        servers: list[Server] = []
+        begin = threading.Thread(target=lambda: servers.append(Server(app)))
+        begin.start()
+        begin.join()
+        assert servers[0].read() == b"onetwo"
+        assert other["a"] == 1
+
+    def test_two_middlewares(self, cache: Cache, other: Cache, assert_trips: AssertTrips) -> None:
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            cache.set("b", 2)
+
+        app = app_of(stream)
+        for _ in range(3):
+            app = PageMiddleware(app, cache, server_timing=True)
+        for _ in range(2):
+            with assert_trips(1):
+                server = Server(app)
+                assert server.read() == b"one"
+            assert len(server.timing) == 1
+            assert other.get_many(["a", "b"]) == {"a": 1, "b": 2}
+            assert not in_page(cache)
+
+    def test_two_middlewares_and_no_end(self, cache: Cache, other: Cache) -> None:
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            yield b"two"
+
+        app = PageMiddleware(PageMiddleware(app_of(stream), cache), cache)
+        first = Server(app)
+        second = Server(PageMiddleware(app_of(list), cache))
+        assert other["a"] == 1
+        assert not in_page(cache)
+        assert (first.read(), second.read()) == (b"onetwo", b"")
+
+    def test_a_request_within_a_request(self, cache: Cache, other: Cache) -> None:
+        inner = PageMiddleware(app_of(lambda: [str(cache.get("a")).encode()]), cache)
+
+        def page() -> list[bytes]:
+            cache.set("a", 1)
+            return [Server(inner).read()]
+
+        assert Server(PageMiddleware(app_of(page), cache)).read() == b"1"
+        assert other["a"] == 1
+
+
+class TestErrors:
+    def test_an_application_that_raises(self, cache: Cache, other: Cache) -> None:
+        def page() -> list[bytes]:
+            cache.set("a", 1)
+            raise LookupError("no such page")
+
+        with pytest.raises(LookupError, match="no such page"):
+            Server(PageMiddleware(app_of(page), cache, server_timing=True))
+        assert other["a"] == 1
+        assert not in_page(cache)
+
+    @pytest.mark.parametrize("good", [0, 1, 2])
+    def test_a_body_that_raises(self, cache: Cache, other: Cache, good: int) -> None:
+        closed: list[bool] = []
+
+        class Body:
+            def __iter__(self) -> Iterator[bytes]:
+                cache.set("a", 1)
+                yield from [b"."] * good
+                raise LookupError("no more")
+
+            def close(self) -> None:
+                closed.append(True)
+
+        def serve() -> None:
+            Server(PageMiddleware(app_of(Body), cache)).read()
+
+        with pytest.raises(LookupError, match="no more"):
+            serve()
+        assert closed == [True]
+        assert other["a"] == 1
+        assert not in_page(cache)
+
+    def test_a_response_begun_anew_for_an_error(self, cache: Cache) -> None:
+        def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            start_response("200 OK", [length(b"Hello")])
+            try:
+                int("late")
+            except ValueError:
+                start_response("500 Sorry", [PLAIN], sys.exc_info())
+            return iter([b"Sorry, this failed."])
+
+        for timing in (False, True):
+            server = Server(PageMiddleware(app, cache, server_timing=timing))
+            assert server.status == "500 Sorry"
+            assert server.read() == b"Sorry, this failed."
+            assert len(server.timing) == timing
+
+    def test_a_response_begun_twice(self, cache: Cache) -> None:
+        def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            start_response("200 OK", [PLAIN])
+            start_response("200 OK", [PLAIN])
+            return []
+
+        for timing in (False, True):
+            with pytest.raises(AssertionError, match="called twice"):
+                Server(PageMiddleware(app, cache, server_timing=timing))
+
+    def test_writes_that_cannot_leave_are_an_error_before_the_body(self) -> None:
+        cache = Cache("redis://127.0.0.1:1", on_error="raise")
+
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+
+        with pytest.raises(StoreError):
+            Server(PageMiddleware(app_of(stream, length(b"one")), cache))
+        with pytest.raises(StoreError):
+            Server(PageMiddleware(app_of(lambda: list(stream())), cache))
+        server = Server(PageMiddleware(app_of(stream), cache))
+        with pytest.raises(StoreError):
+            server.read()
+        assert not in_page(Cache())
+
+    def test_an_exception_says_more_than_that_its_writes_were_lost(self) -> None:
+        cache = Cache("redis://127.0.0.1:1", on_error="raise")
+
+        def page() -> list[bytes]:
+            cache.set("a", 1)
+            raise LookupError("no such page")
+
+        with pytest.raises(LookupError):
+            Server(PageMiddleware(app_of(page), cache))
+
+    def test_a_broken_store_breaks_no_page(self) -> None:
+        cache = Cache("redis://127.0.0.1:1")
+
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+
+        assert Server(PageMiddleware(app_of(stream), cache)).read() == b"one"
+
+    @pytest.mark.parametrize("what", [None, "redis://127.0.0.1", [], [None], 5])
+    def test_without_a_cache(self, what: Any) -> None:
+        with pytest.raises(ConfigurationError) as failure:
+            PageMiddleware(app_of(list), what)
+        said = str(failure.value)
+        assert "PageMiddleware(app, cache)" in said or "onetrip.Cache(url)" in said
+
+
+class TestServerTiming:
+    @pytest.fixture
+    def local(self) -> Cache:
+        return Cache("memory://?latency=2ms")
+
+    def test_it_is_sent_when_asked_for(self, local: Cache) -> None:
+        app = app_of(lambda: [b""])
+        assert Server(PageMiddleware(app, local)).timing == []
+        assert Server(PageMiddleware(app, local, server_timing=True)).timing == [
+            'cache;dur=0.0;desc="0 trips"'
+        ]
+
+        def asked(environ: WSGIEnvironment) -> bool:
+            return bool(environ.get("HTTP_X_TIMING"))
+
+        sometimes = PageMiddleware(app, local, server_timing=asked)
+        assert Server(sometimes).timing == []
+        assert len(Server(sometimes, HTTP_X_TIMING="1").timing) == 1
+
+    def test_it_tells_all_of_a_page_whose_length_is_known(self, local: Cache) -> None:
+        def page() -> Iterator[bytes]:
+            assert local.get("a") is None
+            local.set("a", 1)
+            local.set("b", 2)
+            yield b"page"
+
+        app = PageMiddleware(app_of(page, length(b"page")), local, server_timing=True)
+        (told,) = Server(app).timing
+        found = re.fullmatch(r'cache;dur=(\d+\.\d);desc="2 trips"', told)
+        assert found is not None
+        assert float(found[1]) >= 4
+
+    def test_it_tells_all_of_a_list(self, local: Cache) -> None:
+        def page() -> list[bytes]:
+            local.set("a", 1)
+            return [b"page"]
+
+        server = Server(PageMiddleware(app_of(page), local, server_timing=True))
+        assert server.timing[0].endswith('desc="1 trip"')
+
+    def test_it_goes_with_a_head_that_comes_late(self, local: Cache) -> None:
+        def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+            yield b""
+            local.get("a")
+            start_response("200 OK", [PLAIN])
+            yield b"late"
+
+        server = Server(PageMiddleware(app, local, server_timing=True))
+        assert server.read() == b"late"
+        assert server.timing[0].endswith('desc="1 trip"')
+
+    def test_it_tells_what_is_known_before_the_body(self, local: Cache) -> None:
+        def page() -> Iterator[bytes]:
+            local.get("a")
+            yield b"one"
+            local.get("b")
+            yield b"two"
+
+        server = Server(PageMiddleware(app_of(page), local, server_timing=True))
+        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.read() == b"onetwo"
+
+    def test_it_goes_with_what_is_written_first(self, local: Cache) -> None:
+        def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            write = start_response("200 OK", [PLAIN])
+            local.get("a")
+            write(b"one")
+            local.get("b")
+            return [b"two"]
+
+        server = Server(PageMiddleware(app, local, server_timing=True))
+        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.read() == b"onetwo"
+
+    def test_it_is_one_beside_those_of_the_application(self, local: Cache) -> None:
+        app = app_of(lambda: [b""], ("Server-Timing", "db;dur=3"))
+        server = Server(PageMiddleware(app, local, server_timing=True))
+        assert server.timing == ["db;dur=3", 'cache;dur=0.0;desc="0 trips"']
+
+    def test_middlewares_of_different_caches_tell_each_its_own(self, local: Cache) -> None:
+        another = Cache()
+
+        def page() -> list[bytes]:
+            local.get("a")
+            another.get_many(["a"])
+            another.get("b")
+            return [b""]
+
+        inner = PageMiddleware(app_of(page), another, server_timing=True)
+        told = Server(PageMiddleware(inner, [local, another], server_timing=True)).timing
+        assert [value[-10:] for value in told] == ['="3 trips"']
+        told = Server(PageMiddleware(inner, local, server_timing=True)).timing
+        assert [value.rpartition("=")[2] for value in told] == ['"2 trips"', '"1 trip"']
