@@ -78,6 +78,11 @@ class Program(RuleBasedStateMachine):
     def enter_preload(self, preloaded: list[str]) -> None:
         self.enter(self.cache.preload(preloaded))
 
+    @rule(route=st.sampled_from(["one", "two"]), argument=keys)
+    @precondition(lambda self: len(self.scopes) < 4)
+    def enter_page(self, route: str, argument: str) -> None:
+        self.enter(self.cache.page(route, argument=argument))
+
     @rule()
     @precondition(lambda self: self.scopes)
     def leave(self) -> None:

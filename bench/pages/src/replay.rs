@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use onetrip::learn::{Budget, Learner, Page};
+use onetrip::learn::{Budget, Learner, Page, Visit};
 
 use crate::workloads::Workload;
 
@@ -49,7 +49,12 @@ impl Outcome {
         self.took.as_secs_f64() * 1e9 / self.read.max(1) as f64
     }
 
-    fn note(&mut self, asked: &HashSet<&[u8]>, reads: &[(Vec<u8>, u32)], size: impl Fn(&[u8]) -> u32) {
+    fn note(
+        &mut self,
+        asked: &HashSet<&[u8]>,
+        reads: &[(Vec<u8>, u32)],
+        size: impl Fn(&[u8]) -> u32,
+    ) {
         let read: HashSet<&[u8]> = reads.iter().map(|(key, _)| key.as_slice()).collect();
         let hit = read.intersection(asked).count();
         self.visits += 1;
@@ -86,7 +91,9 @@ fn replay<S>(
         }
         if (workload.counts)(number) {
             let asked: HashSet<&[u8]> = asked.iter().map(Vec::as_slice).collect();
-            outcome.note(&asked, &visit.reads, |key| sizes.get(key).copied().unwrap_or(0));
+            outcome.note(&asked, &visit.reads, |key| {
+                sizes.get(key).copied().unwrap_or(0)
+            });
         }
         let began = Instant::now();
         learn(state, &visit.page, &visit.reads);
@@ -127,9 +134,24 @@ pub fn learned(workload: &Workload) -> Outcome {
     replay(
         workload,
         &mut learner,
-        |learner, page, _| learner.predict(page),
+        |learner, page, _| {
+            learner
+                .predict(page)
+                .into_iter()
+                .map(|(key, _)| key)
+                .collect()
+        },
         |learner, page, reads| {
-            learner.learn(page, reads.iter().map(|(key, bytes)| (key.as_slice(), *bytes)));
+            let read = reads
+                .iter()
+                .map(|(key, bytes)| (key.as_slice().into(), *bytes));
+            learner.learn(
+                page,
+                &Visit {
+                    read: read.collect(),
+                    ..Visit::default()
+                },
+            );
         },
     )
 }

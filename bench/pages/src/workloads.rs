@@ -83,9 +83,16 @@ pub fn all() -> Vec<Workload> {
 fn stable() -> Workload {
     let visits = (0..5_000).map(|number| {
         let id = 1 + number % 50;
-        Visit { page: note_page(id), reads: note(id) }
+        Visit {
+            page: note_page(id),
+            reads: note(id),
+        }
     });
-    Workload { name: "stable pages", visits: visits.collect(), counts: |number| number >= 50 }
+    Workload {
+        name: "stable pages",
+        visits: visits.collect(),
+        counts: |number| number >= 50,
+    }
 }
 
 /// Arguments that no visit had before; what is not a function of them cannot be known.
@@ -93,9 +100,16 @@ fn unvisited() -> Workload {
     let visits = (0..5_000).map(|id| {
         let mut reads = note(id);
         reads.truncate(7);
-        Visit { page: note_page(id), reads }
+        Visit {
+            page: note_page(id),
+            reads,
+        }
     });
-    Workload { name: "arguments never seen", visits: visits.collect(), counts: |number| number >= 3 }
+    Workload {
+        name: "arguments never seen",
+        visits: visits.collect(),
+        counts: |number| number >= 3,
+    }
 }
 
 fn shifting() -> Workload {
@@ -104,21 +118,40 @@ fn shifting() -> Workload {
             .map(|id| read(format!("note_teaser:{}", 5_000 + id), 800))
             .collect();
         reads.extend([read("site_menu", 2000), read("site_footer", 600)]);
-        Visit { page: Page::new("note_list").arg("page", 1), reads }
+        Visit {
+            page: Page::new("note_list").arg("page", 1),
+            reads,
+        }
     });
-    Workload { name: "list that shifts", visits: visits.collect(), counts: |number| number >= 5 }
+    Workload {
+        name: "list that shifts",
+        visits: visits.collect(),
+        counts: |number| number >= 5,
+    }
 }
 
 /// The same with numbers that tell nothing of the next one.
 fn shifting_sparse() -> Workload {
     let visits = (0..3_000_u64).map(|number| {
         let mut reads: Vec<_> = (number..number + 20)
-            .map(|id| read(format!("note_teaser:{}", Random(id).next() % 1_000_000), 800))
+            .map(|id| {
+                read(
+                    format!("note_teaser:{}", Random(id).next() % 1_000_000),
+                    800,
+                )
+            })
             .collect();
         reads.extend([read("site_menu", 2000), read("site_footer", 600)]);
-        Visit { page: Page::new("note_list").arg("page", 1), reads }
+        Visit {
+            page: Page::new("note_list").arg("page", 1),
+            reads,
+        }
     });
-    Workload { name: "list that shifts, any numbers", visits: visits.collect(), counts: |number| number >= 5 }
+    Workload {
+        name: "list that shifts, any numbers",
+        visits: visits.collect(),
+        counts: |number| number >= 5,
+    }
 }
 
 fn seldom() -> Workload {
@@ -129,9 +162,16 @@ fn seldom() -> Workload {
         if random.below(10) == 0 {
             reads.push(read(format!("note_history:{id}"), 700));
         }
-        Visit { page: note_page(id), reads }
+        Visit {
+            page: note_page(id),
+            reads,
+        }
     });
-    Workload { name: "a part that one in ten reads", visits: visits.collect(), counts: |number| number >= 50 }
+    Workload {
+        name: "a part that one in ten reads",
+        visits: visits.collect(),
+        counts: |number| number >= 50,
+    }
 }
 
 fn per_user() -> Workload {
@@ -145,9 +185,16 @@ fn per_user() -> Workload {
             read(format!("unread:{user}"), 50),
             read(format!("user:{user}:note:{id}:seen"), 20),
         ]);
-        Visit { page: note_page(id).arg("user", user), reads }
+        Visit {
+            page: note_page(id).arg("user", user),
+            reads,
+        }
     });
-    Workload { name: "per-user parts", visits: visits.collect(), counts: |number| number >= 5 }
+    Workload {
+        name: "per-user parts",
+        visits: visits.collect(),
+        counts: |number| number >= 5,
+    }
 }
 
 fn redesigned() -> Vec<Visit> {
@@ -161,17 +208,28 @@ fn redesigned() -> Vec<Visit> {
                     key.splice(0..0, *b"v2:");
                 }
             }
-            Visit { page: note_page(id), reads }
+            Visit {
+                page: note_page(id),
+                reads,
+            }
         })
         .collect()
 }
 
 fn redesign_window() -> Workload {
-    Workload { name: "redesign: the next 20 visits", visits: redesigned(), counts: |number| (2_000..2_020).contains(&number) }
+    Workload {
+        name: "redesign: the next 20 visits",
+        visits: redesigned(),
+        counts: |number| (2_000..2_020).contains(&number),
+    }
 }
 
 fn redesign_after() -> Workload {
-    Workload { name: "redesign: before and after", visits: redesigned(), counts: |number| number >= 5 && !(2_000..2_020).contains(&number) }
+    Workload {
+        name: "redesign: before and after",
+        visits: redesigned(),
+        counts: |number| number >= 5 && !(2_000..2_020).contains(&number),
+    }
 }
 
 fn zipf() -> Workload {
@@ -180,9 +238,16 @@ fn zipf() -> Workload {
         let id = random.zipf(1e6);
         let mut reads = note(id);
         reads.truncate(7);
-        Visit { page: note_page(id), reads }
+        Visit {
+            page: note_page(id),
+            reads,
+        }
     });
-    Workload { name: "Zipf over a million pages", visits: visits.collect(), counts: |number| number >= 5 }
+    Workload {
+        name: "Zipf over a million pages",
+        visits: visits.collect(),
+        counts: |number| number >= 5,
+    }
 }
 
 fn routes() -> Workload {
@@ -193,7 +258,14 @@ fn routes() -> Workload {
             .map(|part| read(format!("r{route}:part{part}:{id}"), 300 + 50 * part as u32))
             .collect();
         reads.push(read("site_menu", 2000));
-        Visit { page: Page::new(format!("route_{route}")).arg("pk", id), reads }
+        Visit {
+            page: Page::new(format!("route_{route}")).arg("pk", id),
+            reads,
+        }
     });
-    Workload { name: "200 routes", visits: visits.collect(), counts: |number| number >= 2_000 }
+    Workload {
+        name: "200 routes",
+        visits: visits.collect(),
+        counts: |number| number >= 2_000,
+    }
 }

@@ -17,6 +17,7 @@ mod loops;
 mod options;
 mod recipe;
 mod recipe_aio;
+mod route;
 mod scope;
 mod stats;
 mod timeout;
@@ -34,6 +35,8 @@ mod _core {
     use super::coroutine::Coroutine;
     #[pymodule_export]
     use super::key::{digest, stable_text};
+    #[pymodule_export]
+    use super::route::Route;
     #[pymodule_export]
     use super::scope::Scope;
     #[pymodule_export]

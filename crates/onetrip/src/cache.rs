@@ -11,6 +11,7 @@ use crate::codec::{self, Presence, Serde};
 use crate::context::{Context, task};
 use crate::error::Result;
 use crate::lanes::Lanes;
+use crate::learn::{Page, Report};
 use crate::options::{Builder, Serializer};
 use crate::policy::{Policy, Step, Timeout};
 use crate::scope::Scope;
@@ -218,6 +219,51 @@ impl Cache {
             }
             Ok(output)
         }
+    }
+
+    /// Runs `page` in a scope whose first read brings what visits to this page are likely to read,
+    /// as they showed before; its own visit is learned from.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`preload`](Self::preload).
+    ///
+    /// ```
+    /// use onetrip::{Cache, Page};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let cache = Cache::open("memory://")?;
+    /// for id in [1, 2, 3] {
+    ///     cache.set(format!("markup:{id}"), "<p>").await?;
+    ///     cache.set(format!("comments:{id}"), "").await?;
+    ///     let visit = cache.page(Page::new("note").arg("id", id), async {
+    ///         let _: Option<String> = cache.get(format!("markup:{id}")).await?;
+    ///         cache.get::<String>(format!("comments:{id}")).await
+    ///     });
+    ///     let (_, seen) = cache.watch(visit).await;
+    ///     assert_eq!(seen.trips(), if id == 1 { 2 } else { 1 });
+    /// }
+    /// # Ok::<(), onetrip::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn page<F: Future>(&self, page: Page, work: F) -> impl Future<Output = Result<F::Output>> {
+        let work = Box::pin(work);
+        self.scope(async move {
+            let at = self.here();
+            let Some(scope) = at.scope() else {
+                return work.await;
+            };
+            let page = self.policy().begin_visit(scope, page);
+            let output = work.await;
+            self.policy().end_visit(scope, &page, true);
+            output
+        })
+    }
+
+    /// What was learned of each route, those that are visited most first.
+    #[must_use]
+    pub fn pages(&self) -> Vec<Report> {
+        self.policy().pages()
     }
 
     async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {

@@ -47,7 +47,7 @@ impl Candidate {
 impl Budget {
     /// The keys to ask for: the surest first, while what goes unused stays small, and of those what
     /// is used most for its bytes if they are too many.
-    pub(super) fn choose(&self, mut candidates: Vec<Candidate>) -> Vec<Vec<u8>> {
+    pub(super) fn choose(&self, mut candidates: Vec<Candidate>) -> Vec<(Vec<u8>, u32)> {
         candidates.retain(|candidate| candidate.chance >= self.floor);
         candidates.sort_by(|one, other| {
             let surest = other.chance.total_cmp(&one.chance);
@@ -74,6 +74,9 @@ impl Budget {
                 fits
             });
         }
-        candidates.into_iter().map(|candidate| candidate.key).collect()
+        candidates
+            .into_iter()
+            .map(|candidate| (candidate.key, candidate.bytes))
+            .collect()
     }
 }

@@ -4,35 +4,80 @@
 //! are functions of the arguments ([`template`]), which are the same on every page, and of pages
 //! that were visited of late which others they read ([`route`]). How often a key is used decides
 //! ([`usage`]), and a [`Budget`] bounds what is asked for. Keys are learned, never values.
+//!
+//! # Memory
+//!
+//! A process remembers at most [`MAX_ROUTES`] routes, of each at most 1024 templates and 2048 keys
+//! of single pages. With a key of 40 bytes a template or key takes about 150 bytes: some 20 KiB for
+//! a route of thirty keys and fifty pages, and never more than 460 KiB.
 
 mod budget;
 mod page;
+mod record;
+mod report;
 mod route;
 mod series;
 mod template;
 mod usage;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use self::budget::Budget;
 pub use self::page::Page;
-use self::route::{Route, Visit};
+use self::report::Totals;
+pub use self::report::{Report, Visit};
+use self::route::Route;
+use crate::clock::Moment;
 
 /// The most routes that are remembered; of more, those that were visited least recently go.
 pub const MAX_ROUTES: usize = 512;
+
+/// How often a worker exchanges what it knows of a route, if that is visited at all.
+const EXCHANGE: Duration = Duration::from_secs(60);
 
 /// What was learned of all pages.
 #[derive(Debug, Default)]
 pub struct Learner {
     budget: Budget,
-    routes: Mutex<HashMap<Arc<str>, Entry>>,
+    routes: Mutex<Routes>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    by_name: HashMap<Arc<str>, Entry>,
+    visits: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    route: Arc<Mutex<Route>>,
+    known: Arc<Mutex<Known>>,
     last: u64,
+}
+
+/// A route, what came of it, and when it was exchanged.
+#[derive(Debug, Default)]
+struct Known {
+    route: Route,
+    totals: Totals,
+    loaded: Option<Moment>,
+    saved: Option<Moment>,
+    /// Whether there were visits since it was saved.
+    changed: bool,
+}
+
+/// What to exchange with other workers on the next trip.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// Whether to ask for the record of the route.
+    pub load: bool,
+    /// The record to leave there.
+    pub save: Option<Vec<u8>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Learner {
@@ -45,44 +90,95 @@ impl Learner {
         }
     }
 
-    fn route(&self, page: &Page) -> Arc<Mutex<Route>> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = routes.values().map(|entry| entry.last).max().unwrap_or(0) + 1;
-        if let Some(entry) = routes.get_mut(page.route()) {
-            entry.last = now;
-            return Arc::clone(&entry.route);
-        }
-        if routes.len() >= MAX_ROUTES {
-            let oldest = routes.iter().min_by_key(|(_, entry)| entry.last);
-            if let Some(name) = oldest.map(|(name, _)| Arc::clone(name)) {
-                routes.remove(&name);
+    fn with<T>(&self, page: &Page, look: impl FnOnce(&mut Known) -> T) -> T {
+        let known = {
+            let routes = &mut *lock(&self.routes);
+            routes.visits += 1;
+            let last = routes.visits;
+            match routes.by_name.get_mut(page.route()) {
+                Some(entry) => {
+                    entry.last = last;
+                    Arc::clone(&entry.known)
+                }
+                None => {
+                    if routes.by_name.len() >= MAX_ROUTES {
+                        let oldest = routes.by_name.iter().min_by_key(|(_, entry)| entry.last);
+                        if let Some(name) = oldest.map(|(name, _)| Arc::clone(name)) {
+                            routes.by_name.remove(&name);
+                        }
+                    }
+                    let known = Arc::<Mutex<Known>>::default();
+                    let entry = Entry {
+                        known: Arc::clone(&known),
+                        last,
+                    };
+                    routes.by_name.insert(page.route().into(), entry);
+                    known
+                }
             }
-        }
-        let route = Arc::<Mutex<Route>>::default();
-        let entry = Entry {
-            route: Arc::clone(&route),
-            last: now,
         };
-        routes.insert(page.route().into(), entry);
-        route
+        look(&mut lock(&known))
     }
 
-    /// The keys that a visit to `page` is likely to read.
+    /// The keys that a visit to `page` is likely to read, with the bytes that their entries had.
     #[must_use]
-    pub fn predict(&self, page: &Page) -> Vec<Vec<u8>> {
-        let route = self.route(page);
-        let route = route.lock().unwrap_or_else(PoisonError::into_inner);
-        route.predict(page, &self.budget)
+    pub fn predict(&self, page: &Page) -> Vec<(Vec<u8>, u32)> {
+        self.with(page, |known| known.route.predict(page, &self.budget))
     }
 
-    /// Learns from a visit to `page`: the keys that it read, each with the bytes of its entry, or
-    /// none where it was absent.
-    pub fn learn<'a>(&self, page: &Page, used: impl IntoIterator<Item = (&'a [u8], u32)>) {
-        let route = self.route(page);
-        let visit = Visit {
-            used: used.into_iter().collect(),
-        };
-        let mut route = route.lock().unwrap_or_else(PoisonError::into_inner);
-        route.learn(page, &visit, &self.budget);
+    /// Learns from a visit to `page`.
+    pub fn learn(&self, page: &Page, visit: &Visit) {
+        self.with(page, |known| {
+            known.totals.note(visit);
+            known.changed = true;
+            known.route.learn(page, &visit.read, &self.budget);
+        });
+    }
+
+    /// What the next trip of `page` is to take along for other workers, and to bring from them:
+    /// seldom anything. What is given to be saved counts as saved.
+    #[must_use]
+    pub fn exchange(&self, page: &Page, now: Moment) -> Exchange {
+        let is_due = |last: Option<Moment>| last.is_none_or(|last| now.since(last) >= EXCHANGE);
+        self.with(page, |known| {
+            if is_due(known.loaded) {
+                known.loaded = Some(now);
+                return Exchange {
+                    load: true,
+                    save: None,
+                };
+            }
+            let save = (known.changed && is_due(known.saved)).then(|| {
+                known.saved = Some(now);
+                known.changed = false;
+                record::write(&known.route)
+            });
+            Exchange { load: false, save }
+        })
+    }
+
+    /// Takes over what another worker has learned of the route of `page`.
+    pub fn merge(&self, page: &Page, record: &[u8]) {
+        self.with(page, |known| record::merge(&mut known.route, record));
+    }
+
+    /// What is known of each route that was visited, those that are visited most first.
+    #[must_use]
+    pub fn report(&self) -> Vec<Report> {
+        let all: Vec<_> = lock(&self.routes)
+            .by_name
+            .iter()
+            .map(|(name, entry)| (Arc::clone(name), Arc::clone(&entry.known)))
+            .collect();
+        let mut reports: Vec<_> = all
+            .into_iter()
+            .map(|(name, known)| {
+                let known = lock(&known);
+                known.totals.report(name, &known.route)
+            })
+            .collect();
+        reports.retain(|report| report.visits > 0);
+        reports.sort_by_key(|report| std::cmp::Reverse(report.visits));
+        reports
     }
 }

@@ -1,7 +1,9 @@
 //! What a page is: a route and its arguments.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+
+/// The name of an argument.
+pub(super) type Arg = Arc<str>;
 
 /// The name of a page: that of its view, and what the view is called with.
 ///
@@ -10,7 +12,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     route: Arc<str>,
-    args: Vec<(Arc<str>, Box<str>)>,
+    args: Vec<(Arg, Box<str>)>,
 }
 
 impl Page {
@@ -26,10 +28,9 @@ impl Page {
     #[must_use]
     pub fn arg(mut self, name: impl Into<Arc<str>>, value: impl ToString) -> Self {
         let (name, value) = (name.into(), value.to_string().into());
-        match self.args.binary_search_by(|(other, _)| other.cmp(&name)) {
-            Ok(at) => self.args[at].1 = value,
-            Err(at) => self.args.insert(at, (name, value)),
-        }
+        self.args.retain(|(other, _)| *other != name);
+        let at = self.args.partition_point(|(other, _)| *other < name);
+        self.args.insert(at, (name, value));
         self
     }
 
@@ -52,14 +53,23 @@ impl Page {
         self.args.get(at).map(|(_, value)| &**value)
     }
 
-    pub(super) fn shared_args(&self) -> &[(Arc<str>, Box<str>)] {
+    pub(super) fn shared_args(&self) -> &[(Arg, Box<str>)] {
         &self.args
     }
 
-    /// A number for its arguments, among the pages of its route.
+    /// A number for its arguments, among the pages of its route; the same in every process
+    /// (FNV-1a).
     pub(super) fn id(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.args.hash(&mut hasher);
-        hasher.finish()
+        let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+        let mut feed = |bytes: &[u8]| {
+            for byte in bytes.iter().chain(&[0xFF]) {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+            }
+        };
+        for (name, value) in &self.args {
+            feed(name.as_bytes());
+            feed(value.as_bytes());
+        }
+        hash
     }
 }

@@ -26,38 +26,37 @@ const FORGET: f32 = 0.03;
 /// A template that explains a key this often needs no help from the page's own memory.
 const SURE: f32 = 0.9;
 
-/// What one visit to a page used.
-#[derive(Debug, Default)]
-pub(super) struct Visit<'a> {
-    /// Keys that were read, with the bytes of their entries; none where it was absent.
-    pub(super) used: HashMap<&'a [u8], u32>,
-}
+/// What a visit read: keys, with the bytes of their entries.
+type Read = hashbrown::HashMap<Box<[u8]>, u32>;
 
 /// The memory of one route.
 #[derive(Debug, Default)]
 pub(super) struct Route {
-    templates: HashMap<Template, Known>,
-    pages: HashMap<u64, Held>,
+    pub(super) templates: HashMap<Template, Known>,
+    pub(super) pages: HashMap<u64, Held>,
     /// The first pages that were visited: whether there was more than one.
     seen: Pages,
     /// What tends to become of its templates, and of the keys of single pages.
     habits: Habits,
     page_habits: Habits,
-    visits: u64,
+    pub(super) visits: u64,
 }
 
+/// What is known of a template.
 #[derive(Debug)]
-struct Known {
-    usage: Usage,
+pub(super) struct Known {
+    pub(super) usage: Usage,
+    /// Where it held.
     pages: Pages,
 }
 
 /// What is remembered of one page beyond the templates.
 #[derive(Debug, Default)]
-struct Held {
-    keys: HashMap<Box<[u8]>, Usage>,
-    series: Series,
-    last: u64,
+pub(super) struct Held {
+    pub(super) keys: HashMap<Box<[u8]>, Usage>,
+    pub(super) series: Series,
+    /// When it was last visited, in visits to the route.
+    pub(super) last: u64,
 }
 
 /// A few pages.
@@ -69,12 +68,14 @@ struct Pages {
 
 impl Pages {
     fn contains(&self, id: u64) -> bool {
-        self.ids[..self.count].contains(&id)
+        self.ids.iter().take(self.count).any(|other| *other == id)
     }
 
     fn add(&mut self, id: u64) {
-        if self.count < MAX_PAGES && !self.contains(id) {
-            self.ids[self.count] = id;
+        if !self.contains(id)
+            && let Some(free) = self.ids.get_mut(self.count)
+        {
+            *free = id;
             self.count += 1;
         }
     }
@@ -94,8 +95,24 @@ impl Known {
         }
     }
 
-    fn is_established(&self) -> bool {
+    /// One that another worker tells of.
+    pub(super) fn told(usage: Usage) -> Self {
+        Self {
+            usage,
+            pages: Pages::default(),
+        }
+    }
+
+    pub(super) fn is_established(&self) -> bool {
         self.pages.count >= PAGES
+    }
+
+    /// Believes another worker that it holds on several pages.
+    pub(super) fn establish(&mut self) {
+        // Their numbers stay unknown: no page has this one.
+        for unknown in 0..PAGES as u64 {
+            self.pages.add(unknown);
+        }
     }
 
     /// Notes a visit to `page`. While it held on few pages, those cannot confirm it: even a
@@ -117,17 +134,18 @@ impl Known {
 
 impl Route {
     /// Learns from one visit.
-    pub(super) fn learn(&mut self, page: &Page, visit: &Visit<'_>, budget: &Budget) {
+    pub(super) fn learn(&mut self, page: &Page, read: &Read, budget: &Budget) {
         let (id, has_args) = (page.id(), page.args().len() > 0);
         self.visits += 1;
         self.seen.add(id);
-        let mut unexplained: HashMap<&[u8], u32> = visit.used.clone();
+        let mut unexplained: HashMap<&[u8], u32> =
+            read.iter().map(|(key, bytes)| (&**key, *bytes)).collect();
         let mut known = HashSet::new();
         for (template, learned) in &mut self.templates {
             let Some(key) = template.key(page) else {
                 continue;
             };
-            let used = visit.used.get(key.as_slice()).copied();
+            let used = read.get(key.as_slice()).copied();
             learned.note(id, has_args, used, &mut self.habits);
             if used.is_some() {
                 if learned.is_established() && learned.usage.share >= SURE {
@@ -136,8 +154,8 @@ impl Route {
                 known.insert(key);
             }
         }
-        for (key, bytes) in &visit.used {
-            if !known.contains(*key) {
+        for (key, bytes) in read {
+            if !known.contains(&**key) {
                 let template = Template::of(key, page);
                 let new = || Known::new(*bytes, id);
                 self.templates.entry(template).or_insert_with(new);
@@ -148,21 +166,35 @@ impl Route {
             let held = self.pages.entry(id).or_default();
             held.last = self.visits;
             held.learn(&unexplained, &mut self.page_habits, budget);
-            self.forget_pages(id);
+            self.forget_pages(Some(id));
         }
+    }
+
+    /// Whether all its visits so far were to one page.
+    pub(super) fn has_one_page(&self) -> bool {
+        self.seen.count <= 1
+    }
+
+    /// Drops what is beyond the bounds.
+    pub(super) fn bound(&mut self) {
+        self.forget_templates();
+        self.forget_pages(None);
     }
 
     fn forget_templates(&mut self) {
         self.templates.retain(|_, known| {
             let usage = &known.usage;
-            let probation_failed = !known.is_established() && usage.visits >= 4 && usage.share < 0.3;
+            let probation_failed =
+                !known.is_established() && usage.visits >= 4 && usage.share < 0.3;
             !probation_failed && (usage.share >= FORGET || usage.visits < 16)
         });
         if self.templates.len() > MAX_TEMPLATES {
             let mut all: Vec<_> = self
                 .templates
                 .iter()
-                .map(|(template, known)| (known.is_established(), known.usage.share, template.clone()))
+                .map(|(template, known)| {
+                    (known.is_established(), known.usage.share, template.clone())
+                })
                 .collect();
             all.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
             for (_, _, template) in all.iter().take(self.templates.len() - MAX_TEMPLATES / 2) {
@@ -171,10 +203,10 @@ impl Route {
         }
     }
 
-    fn forget_pages(&mut self, current: u64) {
+    fn forget_pages(&mut self, current: Option<u64>) {
         let mut held: usize = self.pages.values().map(Held::cost).sum();
         while held > MAX_PAGE_KEYS && self.pages.len() > 1 {
-            let others = self.pages.iter().filter(|(id, _)| **id != current);
+            let others = self.pages.iter().filter(|(id, _)| Some(**id) != current);
             let oldest = others.min_by_key(|(_, page)| page.last).map(|(id, _)| *id);
             let Some(page) = oldest.and_then(|id| self.pages.remove(&id)) else {
                 return;
@@ -184,7 +216,7 @@ impl Route {
     }
 
     /// The keys to ask for when `page` is visited.
-    pub(super) fn predict(&self, page: &Page, budget: &Budget) -> Vec<Vec<u8>> {
+    pub(super) fn predict(&self, page: &Page, budget: &Budget) -> Vec<(Vec<u8>, u32)> {
         let mut candidates: HashMap<Vec<u8>, (f32, u32)> = HashMap::new();
         let mut offer = |key: Vec<u8>, chance: f32, bytes: u32| {
             let best = candidates.entry(key).or_insert((chance, bytes));
@@ -194,7 +226,7 @@ impl Route {
         };
         let held = self.pages.get(&page.id());
         // Nothing tells yet what is a coincidence: the first visit elsewhere takes it all along.
-        let hopeful = self.seen.count <= 1 && held.is_none();
+        let hopeful = self.has_one_page() && held.is_none();
         for (template, known) in &self.templates {
             let worth = hopeful || known.is_established();
             if worth && let Some(key) = template.key(page) {
@@ -216,7 +248,7 @@ impl Route {
     pub(super) fn templates(&self) -> impl Iterator<Item = (&Template, &Usage)> {
         let known = self.templates.iter();
         known
-            .filter(|(_, known)| known.is_established() || self.seen.count <= 1)
+            .filter(|(_, known)| known.is_established() || self.has_one_page())
             .map(|(template, known)| (template, &known.usage))
     }
 }
@@ -239,10 +271,10 @@ impl Held {
             usage.share >= FORGET && !(usage.missed && !series.is_empty() && series.leaves(key))
         });
         if self.keys.len() > budget.keys {
-            let mut shares: Vec<f32> = self.keys.values().map(|usage| usage.share).collect();
-            shares.sort_by(|one, other| other.total_cmp(one));
-            let floor = shares.get(budget.keys).copied().unwrap_or_default();
-            self.keys.retain(|_, usage| usage.share > floor);
+            let mut keys: Vec<_> = std::mem::take(&mut self.keys).into_iter().collect();
+            keys.sort_by(|(_, one), (_, other)| other.share.total_cmp(&one.share));
+            keys.truncate(budget.keys);
+            self.keys.extend(keys);
         }
     }
 

@@ -1,8 +1,6 @@
 //! Keys as functions of a page's arguments.
 
-use std::sync::Arc;
-
-use super::page::Page;
+use super::page::{Arg, Page};
 
 /// A key with arguments in the place of their values: `note_markup:{note_id}`.
 ///
@@ -13,7 +11,7 @@ pub(super) struct Template(Box<[Piece]>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Piece {
     Text(Box<[u8]>),
-    Arg(Arc<str>),
+    Arg(Arg),
 }
 
 impl Template {
@@ -35,25 +33,16 @@ impl Template {
             let found = starts.then(|| longest(key, at, page)).flatten();
             match found {
                 Some((name, len)) => {
-                    if text < at {
-                        pieces.push(Piece::Text(key[text..at].into()));
-                    }
-                    pieces.push(Piece::Arg(Arc::clone(name)));
+                    pieces.extend(piece(key, text, at));
+                    pieces.push(Piece::Arg(Arg::clone(name)));
                     at += len;
                     text = at;
                 }
                 None => at += 1,
             }
         }
-        if text < key.len() || pieces.is_empty() {
-            pieces.push(Piece::Text(key[text..].into()));
-        }
+        pieces.extend(piece(key, text, key.len()));
         Self::new(pieces)
-    }
-
-    /// Whether it is the same key on every page.
-    pub(super) fn is_constant(&self) -> bool {
-        !self.0.iter().any(|piece| matches!(piece, Piece::Arg(_)))
     }
 
     /// The key on `page`, if that has all the arguments.
@@ -69,13 +58,18 @@ impl Template {
     }
 }
 
+fn piece(key: &[u8], from: usize, to: usize) -> Option<Piece> {
+    let text = key.get(from..to).filter(|text| !text.is_empty())?;
+    Some(Piece::Text(text.into()))
+}
+
 /// Whether a word or a number goes on at this byte. What is not ASCII counts as letters.
 fn is_word(key: &[u8], at: usize) -> bool {
     key.get(at)
         .is_some_and(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())
 }
 
-fn longest<'a>(key: &[u8], at: usize, page: &'a Page) -> Option<(&'a Arc<str>, usize)> {
+fn longest<'a>(key: &[u8], at: usize, page: &'a Page) -> Option<(&'a Arg, usize)> {
     let rest = key.get(at..)?;
     page.shared_args()
         .iter()

@@ -36,6 +36,15 @@ impl Usage {
     }
 }
 
+impl Usage {
+    /// Takes in what another worker saw of the same key: each counts by its visits.
+    pub(super) fn weigh(&mut self, other: &Self) {
+        let (mine, theirs) = (f32::from(self.visits), f32::from(other.visits));
+        self.share = (self.share * mine + other.share * theirs) / (mine + theirs);
+        self.visits = self.visits.max(other.visits);
+    }
+}
+
 /// What tends to become of a route's keys when their own past says little.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Habits {
