@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import socket
+import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import httpx
 import pytest
+import uvicorn
 from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 
+from onetrip import Cache
 from onetrip.asgi import PageMiddleware
 
 with warnings.catch_warnings():
@@ -20,9 +28,9 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from onetrip import Cache
     from onetrip.pytest_plugin import AssertTrips
     from tests.conftest import OpenCache
+    from tests.servers import RedisServer
 
 
 async def in_page(cache: Cache) -> bool:
@@ -227,3 +235,96 @@ def test_cached_functions_as_endpoints_and_dependencies(
     documented = client.get("/openapi.json").json()["paths"]["/squares/{number}"]["get"]
     assert documented["description"] == "Square a number."
     assert [one["name"] for one in documented["parameters"]] == ["number", "plus"]
+
+
+@contextmanager
+def uvicorn_of(app: FastAPI, loop: Literal["asyncio", "uvloop"]) -> Iterator[tuple[str, int]]:
+    """A real server on another thread; gives its address."""
+    server = uvicorn.Server(uvicorn.Config(app, loop=loop, log_level="warning"))
+    # It listens already, so that nobody has to wait until it is ready.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+class TestUvicorn:
+    def test_a_warm_page_is_one_trip(
+        self, loop: Literal["asyncio", "uvloop"], redis_server: RedisServer
+    ) -> None:
+        redis_server.flush()
+        cache = Cache(redis_server.url)
+        app = FastAPI()
+        app.add_middleware(PageMiddleware, cache=cache)
+
+        @cache.cached(timeout=60, key="part:{number}")
+        async def part(number: int) -> int:
+            return number
+
+        @cache.cached(timeout=60, key="last:{number}")
+        def last(number: int) -> int:
+            return number
+
+        async def preloaded(number: int) -> None:
+            async with cache.preload([part.key(number), last.key(number)]):
+                pass
+
+        @app.get("/{number}", dependencies=[Depends(preloaded)])
+        def page(number: int, first: int = Depends(part)) -> list[int]:
+            return [first, last(number)]
+
+        with (
+            uvicorn_of(app, loop) as (host, port),
+            httpx.Client(base_url=f"http://{host}:{port}") as client,
+        ):
+            assert client.get("/5").json() == [5, 5]
+            redis_server.reset_stats()
+            assert client.get("/5").json() == [5, 5]
+            assert (redis_server.commandstats(), redis_server.reads()) == ({"mget": 1}, 1)
+            with ThreadPoolExecutor(8) as readers:
+                pages = list(readers.map(lambda n: client.get(f"/{n % 4}").json(), range(100)))
+            assert pages == [[n % 4] * 2 for n in range(100)]
+
+    def test_a_client_that_leaves(
+        self, loop: Literal["asyncio", "uvloop"], redis_server: RedisServer
+    ) -> None:
+        redis_server.flush()
+        cache, other = Cache(redis_server.url), Cache(redis_server.url)
+
+        async def parts() -> AsyncIterator[str]:
+            await cache.aset("a", 1)
+            while True:
+                yield "more and more\n"
+                await asyncio.sleep(0)
+
+        app = FastAPI()
+
+        @app.get("/")
+        async def stream() -> StreamingResponse:
+            return StreamingResponse(parts())
+
+        served = threading.Event()
+        page = PageMiddleware(app, cache)
+
+        async def serve(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await page(scope, receive, send)
+            finally:
+                if scope["type"] == "http":
+                    served.set()
+
+        with (
+            uvicorn_of(cast("FastAPI", serve), loop) as (host, port),
+            socket.create_connection((host, port)) as client,
+        ):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: notes\r\n\r\n")
+            assert b"200 OK" in client.recv(1024)
+            assert "a" not in other
+            client.close()
+            assert served.wait(30)
+        assert other["a"] == 1

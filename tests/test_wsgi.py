@@ -14,6 +14,7 @@ from wsgiref.handlers import SimpleHandler
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
+import gevent  # type: ignore[import-untyped] # it tells no types
 import pytest
 
 from onetrip import Cache, ConfigurationError, StoreError
@@ -374,6 +375,32 @@ class TestRequestsShareNothing:
         begin.join()
         assert servers[0].read() == b"onetwo"
         assert other["a"] == 1
+
+    def test_greenlets_that_take_turns(self, cache: Cache, other: Cache) -> None:
+        """As a server of gevent's has them: many requests in one thread, each a little further."""
+
+        def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+            name: str = environ["NAME"]
+            start_response("200 OK", [PLAIN])
+            for part in range(3):
+                cache.set("name", name)
+                cache.set(f"{name} {part}", part)
+                gevent.sleep(0)
+                assert cache["name"] == name
+                yield name.encode()
+                gevent.sleep(0)
+
+        def serve(name: str) -> bytes:
+            server = Server(PageMiddleware(app, cache), NAME=name)
+            gevent.sleep(0)
+            return server.read()
+
+        names = ["one", "two", "three"]
+        greenlets = [gevent.spawn(serve, name) for name in names]
+        gevent.joinall(greenlets, raise_error=True)
+        assert [greenlet.value for greenlet in greenlets] == [name.encode() * 3 for name in names]
+        assert len(other.get_many(f"{name} {part}" for name in names for part in range(3))) == 9
+        assert not in_page(cache)
 
     def test_two_middlewares(self, cache: Cache, other: Cache, assert_trips: AssertTrips) -> None:
         def stream() -> Iterator[bytes]:

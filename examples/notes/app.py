@@ -1,6 +1,10 @@
 """The pages. Each says what it will read before it begins, and then reads it in one trip.
 
-flask --app examples/notes/app run
+What a page computes leaves in one more, with the scope that `OneTrip` gives each request.
+
+    flask --app examples/notes/app run
+    gunicorn --chdir examples/notes app:app
+    uvicorn --app-dir examples/notes asgi:app
 """
 
 from __future__ import annotations
@@ -15,18 +19,31 @@ from werkzeug.exceptions import HTTPException
 
 from caching import cache
 from model import BY_ID, NOTES, Note
-from onetrip.jinja import install
+from onetrip.flask import OneTrip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from werkzeug.wrappers import Response
 
 LONGEST_COMMENT = 2000
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
-install(app.jinja_env, cache)
+app.config["ONETRIP_SERVER_TIMING"] = True
+without_scopes = app.wsgi_app
+OneTrip(app, cache)
+with_scopes = app.wsgi_app
+
+
+def compare(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Serve the same pages without any of this, to those who ask what that would cost."""
+    served = without_scopes if "preload=no" in environ["QUERY_STRING"] else with_scopes
+    return served(environ, start_response)
+
+
+app.wsgi_app = compare  # type: ignore[method-assign]
 
 
 @app.get("/")
@@ -52,11 +69,10 @@ def comment(note_id: str) -> Response:
 
 
 def page(template: str, keys: Iterable[str | list[str]], **values: Any) -> str:
-    """A page that holds `keys` while it is made, with a footer that tells the trips it took."""
+    """A page that holds `keys` while it is made, with a footer that tells the trips until there."""
     preloading = request.args.get("preload") != "no"
     with cache.watch() as seen, cache.preload(keys) if preloading else nullcontext():
         content = Markup(render_template(template, **values))  # noqa: S704 - from our template
-    # What the page computed has left by now, so these are all its trips.
     return render_template(
         "layout.html", content=content, preloading=preloading, trips=seen.records, **values
     )

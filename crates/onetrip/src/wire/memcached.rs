@@ -3,7 +3,8 @@
 //! A batch is any number of commands and `mn` behind them. The server answers in order, each
 //! answer with the opaque token of its command, and `MN` last; so a batch that was read to its end
 //! leaves nothing on the wire, and an answer that belongs elsewhere is noticed. Nothing is asked
-//! quietly: an error of the server carries no token and is known by its place alone.
+//! quietly: an error of the server, and the answer to `flush_all`, carry no token and are known by
+//! their place alone.
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,8 @@ pub(crate) enum Command<'a> {
     Touch { expiry: Expiry },
     /// Adds to digits in place, if their unique number still is `cas`, and tells the sum.
     Shift { by: i64, cas: u64 },
+    /// Removes every value of the server, whatever its key.
+    Flush,
 }
 
 /// Over what a value is written.
@@ -88,13 +91,18 @@ pub(crate) fn write(out: &mut BytesMut, key: &[u8], command: &Command<'_>, opaqu
         Command::Set { .. } => b"ms ",
         Command::Delete => b"md ",
         Command::Shift { .. } => b"ma ",
+        // No meta command: it takes neither key nor token.
+        Command::Flush => {
+            out.put_slice(b"flush_all\r\n");
+            return;
+        }
     });
     out.put_slice(key);
     // Writing to a buffer in memory never fails.
     let _ = match command {
         Command::Get => out.write_str(" v"),
         Command::Look => out.write_str(" v c t"),
-        Command::Delete => Ok(()),
+        Command::Delete | Command::Flush => Ok(()),
         Command::Touch { expiry } => write!(out, " T{}", expiry.0),
         Command::Shift { by, cas } => {
             let mode = if *by < 0 { 'D' } else { 'I' };
@@ -141,6 +149,8 @@ pub(crate) enum Answer {
     NotStored,
     /// It was not written, since what is there has another unique number.
     Changed,
+    /// All values are removed.
+    Flushed,
     /// The server could not do it, in its own words.
     Refused(String),
 }
@@ -219,9 +229,9 @@ impl Answers {
             }
             let (head, size) = head(line)?;
             let answer = match (head, size) {
-                (Head::Refused(why), _) => {
+                (Head::Untold(answer), _) => {
                     buffer.advance(end + 1);
-                    Answer::Refused(why)
+                    answer
                 }
                 (Head::Told(answer, line), None) => {
                     self.check(&line)?;
@@ -269,8 +279,9 @@ impl Answers {
 
 enum Head {
     Told(Answer, Line),
-    /// Without a token: the server did not understand, or could not.
-    Refused(String),
+    /// Without a token, and known by its place alone: the server did not understand or could not,
+    /// or was asked something that is no meta command.
+    Untold(Answer),
 }
 
 /// Reads the first line of an answer, and how many bytes of value follow it.
@@ -294,7 +305,10 @@ fn head(line: &[u8]) -> Result<(Head, Option<usize>), Nonsense> {
             // Stands for the value until that is there.
             Answer::Done
         }
-        "SERVER_ERROR" | "CLIENT_ERROR" => return Ok((Head::Refused(rest.to_owned()), None)),
+        "SERVER_ERROR" | "CLIENT_ERROR" => {
+            return Ok((Head::Untold(Answer::Refused(rest.to_owned())), None));
+        }
+        "OK" if rest.is_empty() => return Ok((Head::Untold(Answer::Flushed), None)),
         "ERROR" => {
             return Err(Nonsense(
                 "no meta command is known to it; it must be memcached 1.6 or newer",

@@ -203,6 +203,48 @@ fn one_dead_server_of_two_costs_its_own_keys_alone() {
 }
 
 #[test]
+fn without_a_prefix_all_that_the_servers_hold_is_cleared() {
+    let (first, second) = (Memcached::start(&[]), Memcached::start(&[]));
+    let port = second.port();
+    let url = format!("memcached://127.0.0.1:{},127.0.0.1:{port}", first.port());
+    let bare = open(raising(&url));
+    let prefixed = open(raising(&url).prefix("p"));
+    let keys: Vec<String> = (0..40).map(|number| format!("key:{number}")).collect();
+    let fill = |cache: &Cache| {
+        let all = keys.iter().map(|key| (key, 1));
+        cache.set_many(all, Timeout::Never).unwrap();
+    };
+    let left = |cache: &Cache| {
+        let values: Vec<Option<i64>> = cache.get_many(&keys).unwrap();
+        values.into_iter().flatten().count()
+    };
+    fill(&bare);
+    fill(&prefixed);
+    let error = prefixed.clear().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!((left(&bare), left(&prefixed)), (40, 40));
+
+    assert_eq!(bare.clear().unwrap(), 0, "the servers do not count");
+    assert_eq!((left(&bare), left(&prefixed)), (0, 0));
+    fill(&bare);
+    assert_eq!(left(&bare), 40, "written in the same second");
+
+    // A server that is down is cleared when it is back, before anything is read there.
+    let there = keys.iter().find(|key| second.life(key).is_some()).unwrap();
+    drop(second);
+    assert_eq!(bare.clear().unwrap_err().kind(), ErrorKind::Unavailable);
+    let _back = Memcached::start_on(port);
+    open(raising(&url)).set(there, &2).unwrap();
+    let read = loop {
+        // Until the breaker lets one try.
+        if let Ok(read) = bare.get::<i64>(there) {
+            break read;
+        }
+    };
+    assert_eq!(read, None);
+}
+
+#[test]
 fn tasks_of_one_runtime_share_few_connections() {
     let server = Memcached::start(&[]);
     let cache = raising(server.url()).build().unwrap();

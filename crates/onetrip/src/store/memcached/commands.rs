@@ -45,8 +45,8 @@ impl<'a> Asked<'a> {
             Op::Touch { ttl, .. } => Some(Command::Touch {
                 expiry: Expiry::new(*ttl, now),
             }),
-            // Refused before it comes here.
-            Op::Clear { .. } => None,
+            // Of a prefix, it is refused before it comes here.
+            Op::Clear { .. } => Some(Command::Flush),
         };
         Self {
             op,
@@ -97,6 +97,8 @@ pub(super) fn reply(
         (Op::Add { .. }, Some(Answer::NotStored)) => Reply::Flag(false),
         (Op::Delete { .. } | Op::Touch { .. }, Some(Answer::Done)) => Reply::Flag(true),
         (Op::Delete { .. } | Op::Touch { .. }, Some(Answer::Absent)) => Reply::Flag(false),
+        // The server does not tell how many there were.
+        (Op::Clear { .. }, Some(Answer::Flushed)) => Reply::Count(0),
         _ => return Err(Nonsense("an answer of another kind")),
     })
 }

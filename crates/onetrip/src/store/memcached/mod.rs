@@ -3,7 +3,7 @@
 //!
 //! What Memcached cannot do is seen here alone: names that it does not take are hashed
 //! ([`name`]), times are whole seconds ([`Expiry`](crate::wire::memcached::Expiry)), and a prefix
-//! cannot be removed.
+//! cannot be removed: without one, all that the servers hold is.
 
 mod address;
 mod commands;
@@ -60,17 +60,28 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Sto
     }))
 }
 
+fn is_clear_of_prefix(op: &Op) -> bool {
+    matches!(op, Op::Clear { prefix } if !prefix.is_empty())
+}
+
 impl Memcached {
     /// Asks each server what belongs to it, side by side.
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
         let mut replies: SmallVec<[Option<Reply>; 1]> = SmallVec::new();
         let mut parts: Vec<Part> = self.servers.iter().map(|_| Part::default()).collect();
         for (place, op) in trip.ops().iter().enumerate() {
-            if matches!(op, Op::Clear { .. }) {
+            if is_clear_of_prefix(op) {
                 replies.push(Some(Reply::Failed(self.no_clear())));
                 continue;
             }
             replies.push(None);
+            if matches!(op, Op::Clear { .. }) {
+                for part in &mut parts {
+                    part.trip.push(op.clone());
+                    part.places.push(place);
+                }
+                continue;
+            }
             let server = self.ring.server(&name::key(op.name()));
             if let Some(part) = parts.get_mut(server) {
                 part.trip.push(op.clone());
@@ -92,8 +103,10 @@ impl Memcached {
         }));
         for (part, answers) in answers.await {
             for (place, answer) in part.places.iter().zip(answers) {
-                if let Some(reply) = replies.get_mut(*place) {
-                    *reply = Some(answer);
+                match replies.get_mut(*place) {
+                    // Of what all servers were asked, one failure is the answer.
+                    Some(Some(Reply::Failed(_))) | None => {}
+                    Some(reply) => *reply = Some(answer),
                 }
             }
         }
@@ -108,7 +121,7 @@ impl Memcached {
         Error::new(
             ErrorKind::Unsupported,
             format!(
-                "{} cannot remove the entries of one prefix; change the cache's prefix and let the old entries expire, or flush the whole server with its own tools",
+                "{} cannot remove the entries of one prefix; change the cache's prefix and let the old entries expire, or give it none and clear all that the servers hold",
                 self.label
             ),
         )
@@ -118,9 +131,7 @@ impl Memcached {
 impl Store for Memcached {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
         match &self.servers[..] {
-            [server] if !trip.ops().iter().any(|op| matches!(op, Op::Clear { .. })) => {
-                server.exchange(trip)
-            }
+            [server] if !trip.ops().iter().any(is_clear_of_prefix) => server.exchange(trip),
             _ => Exchange::Pending(Box::pin(self.answer(trip))),
         }
     }

@@ -25,6 +25,7 @@ fn commands_are_written_as_the_protocol_has_them() {
         (Command::Get, "mg key v O7\r\n"),
         (Command::Look, "mg key v c t O7\r\n"),
         (Command::Delete, "md key O7\r\n"),
+        (Command::Flush, "flush_all\r\n"),
         (Command::Touch { expiry }, "mg key T60 O7\r\n"),
         (Command::Shift { by: 5, cas: 9 }, "ma key C9 MI D5 v O7\r\n"),
         (
@@ -74,6 +75,7 @@ fn rendered(answers: &[Answer], first: u64) -> Vec<u8> {
             Answer::NotStored => format!("NS O{opaque}"),
             Answer::Changed => format!("EX O{opaque}"),
             Answer::Refused(why) => format!("SERVER_ERROR {why}"),
+            Answer::Flushed => "OK".to_owned(),
             Answer::Value { value, cas, left } => {
                 let cas = cas.map(|cas| format!(" c{cas}")).unwrap_or_default();
                 let left = left.map(|left| format!(" t{left}")).unwrap_or_default();
@@ -106,6 +108,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         1 => Just(Answer::Absent),
         1 => Just(Answer::NotStored),
         1 => Just(Answer::Changed),
+        1 => Just(Answer::Flushed),
         1 => "[a-z ]{0,20}".prop_map(Answer::Refused),
     ]
 }
@@ -143,7 +146,8 @@ proptest! {
         first in 0..u64::MAX / 2,
         off in 1..1000_u64,
     ) {
-        let told = answers.iter().any(|answer| !matches!(answer, Answer::Refused(_)));
+        let told = |answer: &Answer| !matches!(answer, Answer::Refused(_) | Answer::Flushed);
+        let told = answers.iter().any(told);
         prop_assume!(told);
         let bytes = rendered(&answers, first);
         prop_assert!(read(&bytes, first + off, answers.len()).is_err());
@@ -157,7 +161,7 @@ proptest! {
     fn garbage_is_no_value(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         if let Ok((progress, answers)) = read(&bytes, 1 << 40, 3) {
             // Nothing that holds no token of ours is taken for an answer of ours.
-            let refused = |answer: &Answer| matches!(answer, Answer::Refused(_));
+            let refused = |answer: &Answer| matches!(answer, Answer::Refused(_) | Answer::Flushed);
             prop_assert!(answers.iter().all(refused));
             prop_assert!(matches!(progress, Progress::Missing(_)));
         }

@@ -1,0 +1,232 @@
+"""The cache backend: Django's names for what a cache of onetrip does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.base import (
+    DEFAULT_TIMEOUT,
+    BaseCache,
+    InvalidCacheKey,
+    memcache_key_warnings,
+)
+
+from onetrip.django import location as locations
+from onetrip.django import opened
+from onetrip.django.errors import of_adding, of_writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import onetrip
+
+__all__ = ["Cache"]
+
+_MISSING = object()
+
+
+class Cache(BaseCache):
+    """A cache backend over any store of onetrip.
+
+    CACHES = {"default": {"BACKEND": "onetrip.django.Cache", "LOCATION": "redis://127.0.0.1:6379/0"}}
+
+    LOCATION is the URL of a store, or several that are the servers of one. TIMEOUT, KEY_PREFIX,
+    VERSION and KEY_FUNCTION are Django's; OPTIONS holds options of `onetrip.Cache`.
+
+    Values that are more than text, bytes and integers are pickled, and signed with SECRET_KEY;
+    what SECRET_KEY_FALLBACKS signed is read as well.
+    """
+
+    #: The cache behind this backend, the same in all threads. Its keys have no version and no
+    #: KEY_PREFIX; those of this backend are `make_key(key)` to it.
+    onetrip: onetrip.Cache
+
+    def __init__(self, location: str | Sequence[str], params: dict[str, Any]) -> None:
+        super().__init__(params)
+        url = locations.store_url(location)
+        self._is_memcached = locations.is_memcached(url)
+        self.onetrip = opened.cache(url, self.default_timeout, params.get("OPTIONS", {}))
+
+    def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> Any:
+        """Seconds to live, or `None` for ever: what the cache of onetrip is told."""
+        return self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
+
+    def validate_key(self, key: str) -> None:
+        """Warn of keys that Memcached would not take; where it is the store, refuse them.
+
+        The store itself would take any: this keeps a program fit for other backends.
+        """
+        if not self._is_memcached:
+            super().validate_key(key)
+            return
+        for warning in memcache_key_warnings(key):
+            raise InvalidCacheKey(warning)
+
+    def _keys(self, keys: Iterable[Any], version: int | None) -> dict[str, Any]:
+        """Return each key by the name that the cache of onetrip knows it by."""
+        return {self.make_and_validate_key(key, version=version): key for key in keys}
+
+    def _entries(self, data: Mapping[Any, Any], version: int | None) -> dict[str, Any]:
+        make_key = self.make_and_validate_key
+        return {make_key(key, version=version): value for key, value in data.items()}
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value of `key`, or `default` if there is none."""
+        return self.onetrip.get(self.make_and_validate_key(key, version=version), default)
+
+    async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """See `get`."""
+        return await self.onetrip.aget(self.make_and_validate_key(key, version=version), default)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return a dict of those of `keys` that were found, read in one trip."""
+        names = self._keys(keys, version)
+        found = self.onetrip.get_many(names)
+        return {names[name]: value for name, value in found.items()}
+
+    async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """See `get_many`."""
+        names = self._keys(keys, version)
+        found = await self.onetrip.aget_many(names)
+        return {names[name]: value for name, value in found.items()}
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        """Whether there is a value of `key`, were it `None`."""
+        return self.make_and_validate_key(key, version=version) in self.onetrip
+
+    async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        """See `has_key`."""
+        key = self.make_and_validate_key(key, version=version)
+        return await self.onetrip.aget(key, _MISSING) is not _MISSING
+
+    def set(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> None:
+        """Store `value` under `key`. In a page, it leaves with all other writes of the page."""
+        key = self.make_and_validate_key(key, version=version)
+        with of_writing():
+            self.onetrip.set(key, value, self.get_backend_timeout(timeout))
+
+    async def aset(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> None:
+        """See `set`."""
+        key = self.make_and_validate_key(key, version=version)
+        with of_writing():
+            await self.onetrip.aset(key, value, self.get_backend_timeout(timeout))
+
+    def set_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store many values, in one trip."""
+        entries = self._entries(data, version)
+        with of_writing():
+            self.onetrip.set_many(entries, self.get_backend_timeout(timeout))
+        return []
+
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """See `set_many`."""
+        entries = self._entries(data, version)
+        with of_writing():
+            await self.onetrip.aset_many(entries, self.get_backend_timeout(timeout))
+        return []
+
+    def add(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Store `value` under `key` if there is none, at once; True if there was none."""
+        key = self.make_and_validate_key(key, version=version)
+        with of_writing():
+            return self.onetrip.add(key, value, self.get_backend_timeout(timeout))
+
+    async def aadd(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """See `add`."""
+        key = self.make_and_validate_key(key, version=version)
+        with of_writing():
+            return await self.onetrip.aadd(key, value, self.get_backend_timeout(timeout))
+
+    def get_or_set(
+        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> Any:
+        """Return the value of `key`; where there is none, `default`, which is then stored.
+
+        A callable default is called on a miss, with no arguments.
+        """
+        key = self.make_and_validate_key(key, version=version)
+        with of_writing():
+            return self.onetrip.get_or_set(key, default, self.get_backend_timeout(timeout))
+
+    async def aget_or_set(
+        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> Any:
+        """See `get_or_set`; a callable default may return an awaitable."""
+        key = self.make_and_validate_key(key, version=version)
+        with of_writing():
+            return await self.onetrip.aget_or_set(key, default, self.get_backend_timeout(timeout))
+
+    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Give the entry of `key` a new timeout, counted from now; True if there was one."""
+        key = self.make_and_validate_key(key, version=version)
+        return self.onetrip.touch(key, self.get_backend_timeout(timeout))
+
+    async def atouch(
+        self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """See `touch`."""
+        key = self.make_and_validate_key(key, version=version)
+        return await self.onetrip.atouch(key, self.get_backend_timeout(timeout))
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Add `delta` to the integer under `key`, at once and whoever else does; the new number.
+
+        Raises ValueError if there is no entry, and TypeError if it holds no integer.
+        """
+        name = self.make_and_validate_key(key, version=version)
+        with of_adding(key):
+            return self.onetrip.incr(name, delta)
+
+    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """See `incr`."""
+        name = self.make_and_validate_key(key, version=version)
+        with of_adding(key):
+            return await self.onetrip.aincr(name, delta)
+
+    def delete(self, key: Any, version: int | None = None) -> bool:
+        """Remove the entry of `key`, at once; True if there was one."""
+        return self.onetrip.delete(self.make_and_validate_key(key, version=version))
+
+    async def adelete(self, key: Any, version: int | None = None) -> bool:
+        """See `delete`."""
+        return await self.onetrip.adelete(self.make_and_validate_key(key, version=version))
+
+    def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Remove many entries, in one trip."""
+        self.onetrip.delete_many(self._keys(keys, version))
+
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """See `delete_many`."""
+        await self.onetrip.adelete_many(self._keys(keys, version))
+
+    def clear(self) -> None:
+        """Remove everything from the store, as Django's own backends do.
+
+        With an option `prefix`, remove what is under it alone.
+        """
+        self.onetrip.clear()
+
+    async def aclear(self) -> None:
+        """See `clear`."""
+        await self.onetrip.aclear()
+
+    def close(self, **kwargs: Any) -> None:
+        """Do nothing: Django calls this after each request, and connections are to stay warm."""

@@ -1,0 +1,158 @@
+"""A panel for Django Debug Toolbar: the trips of a page, who made them, and which could be one.
+
+DEBUG_TOOLBAR_PANELS = [..., "onetrip.django.panel.OneTripPanel"]
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debug_toolbar.panels import Panel
+from django.template import Context, Engine
+
+from onetrip.django import recorder
+from onetrip.django.page import configured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from onetrip import Trip, Watch
+    from onetrip.django.recorder import Call
+
+__all__ = ["OneTripPanel"]
+
+_TEMPLATE = Path(__file__).with_name("panel.html")
+
+# More are counted and not listed.
+_SHOWN_CALLS = 500
+_SHOWN_KEYS = 20
+
+
+class OneTripPanel(Panel):
+    """The trips, keys and hits of a request, and who asked for them."""
+
+    is_async = True
+    nav_title = "onetrip"
+    title = "Trips to the cache"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open = ExitStack()
+        self._calls: list[Call] = []
+        self._watches: list[Watch] = []
+
+    @classmethod
+    def ready(cls) -> None:
+        """Prepare the backend to tell of its calls."""
+        recorder.instrument()
+
+    def enable_instrumentation(self) -> None:
+        """Look on from here."""
+        self.disable_instrumentation()
+        self._watches = [self._open.enter_context(cache.watch()) for cache in configured()]
+        token = recorder.calls.set(self._calls)
+        self._open.callback(recorder.calls.reset, token)
+
+    def disable_instrumentation(self) -> None:
+        """Look no longer."""
+        self._open.close()
+
+    def _told(self) -> dict[str, Any]:
+        told: dict[str, Any] = self.get_stats()  # type: ignore[no-untyped-call] # theirs
+        return told
+
+    @property
+    def nav_subtitle(self) -> str:
+        """The numbers in short."""
+        told = self._told()
+        return f"{told['trip_count']} trips, {told['keys_read']} keys read, {told['hits']} hits"
+
+    @property
+    def content(self) -> str:
+        """The panel, of a template of its own: no application has to be installed for it."""
+        template = Engine().from_string(_TEMPLATE.read_text(encoding="utf-8"))
+        return template.render(Context(self._told()))
+
+    def generate_stats(self, request: object, response: object) -> None:  # noqa: ARG002 - its signature
+        """Keep what was seen."""
+        reads = [call for call in self._calls if call.reads]
+        trips = [trip for watch in self._watches for trip in watch.records]
+        self.record_stats(  # type: ignore[no-untyped-call] # theirs
+            {
+                "trip_count": sum(watch.trips for watch in self._watches),
+                "milliseconds": sum(trip.seconds for trip in trips) * 1000,
+                "keys_read": sum(len(call.keys) for call in reads),
+                "hits": sum(call.hits for call in reads),
+                "of_scope": sum(len(call.keys) for call in reads if call.trips == 0),
+                "waited": sum(1 for call in self._calls if not call.reads and call.trips == 0),
+                "trips": [_shown_trip(trip) for trip in trips],
+                "calls": [_shown_call(call) for call in self._calls[:_SHOWN_CALLS]],
+                "more_calls": max(0, len(self._calls) - _SHOWN_CALLS),
+                "together": list(together(self._calls)),
+            }
+        )
+
+    def generate_server_timing(self, request: object, response: object) -> None:  # noqa: ARG002 - its signature
+        """Show the browser how long the trips took."""
+        told = self._told()
+        title = f"{told['trip_count']} trips"
+        self.record_server_timing("trips", title, told["milliseconds"])  # type: ignore[no-untyped-call] # theirs
+
+
+def together(calls: Iterable[Call]) -> Iterator[dict[str, Any]]:
+    """Yield, for each alias, the reads that made trips of their own and could have made one.
+
+    What the request had written before it read it could not have been preloaded.
+    """
+    travelled: dict[str, dict[str, None]] = {}
+    trips: dict[str, int] = {}
+    written: set[tuple[str, str]] = set()
+    for call in calls:
+        if not call.reads:
+            written.update((call.alias, key) for key in call.keys)
+        elif call.trips:
+            keys = [key for key in call.keys if (call.alias, key) not in written]
+            if keys:
+                trips[call.alias] = trips.get(call.alias, 0) + 1
+            names = [call.fragment] if call.fragment else [repr(key) for key in keys]
+            travelled.setdefault(call.alias, {}).update(dict.fromkeys(names))
+    for alias, named in travelled.items():
+        if trips.get(alias, 0) > 1:
+            arguments = [*named]
+            if alias != "default":
+                arguments.append(f"using={alias!r}")
+            code = "".join(f"    {argument},\n" for argument in arguments)
+            yield {"alias": alias, "trips": trips[alias], "code": f"with preload(\n{code}):"}
+
+
+def _shown_trip(trip: Trip) -> dict[str, Any]:
+    return {
+        "store": trip.store,
+        "milliseconds": trip.seconds * 1000,
+        "operations": len(trip),
+        "ops": [f"{word} {name}" for word, name in trip.ops[:_SHOWN_KEYS]],
+        "more": max(0, len(trip) - _SHOWN_KEYS),
+        "failed": trip.failed,
+        "bytes_in": trip.bytes_in,
+        "bytes_out": trip.bytes_out,
+    }
+
+
+def _shown_call(call: Call) -> dict[str, Any]:
+    if call.trips:
+        answered = "trip" if call.trips == 1 else f"{call.trips} trips"
+    else:
+        answered = "held by the page" if call.reads else "leaves with the page"
+    missed = call.reads and call.hits < len(call.keys)
+    return {
+        "method": call.method,
+        "alias": call.alias,
+        "keys": [call.fragment] if call.fragment else call.keys[:_SHOWN_KEYS],
+        "more": 0 if call.fragment else max(0, len(call.keys) - _SHOWN_KEYS),
+        "answered": answered,
+        "found": f"{call.hits} of {len(call.keys)}" if call.reads else "",
+        "missed": missed,
+        "place": call.place,
+    }

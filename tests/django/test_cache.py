@@ -1,0 +1,230 @@
+"""What the backend does beyond the suites: settings, secrets, errors and trips."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+from django.utils.safestring import SafeString, mark_safe
+
+import onetrip
+from onetrip.django import Cache
+from tests.django.conftest import configured, on
+
+if TYPE_CHECKING:
+    from tests.django.conftest import OpenBackend
+
+
+class Unpicklable:
+    def __getstate__(self) -> object:
+        raise pickle.PickleError
+
+
+class TestOptions:
+    def test_are_those_of_onetrip(self) -> None:
+        options = {"compression": "zstd", "on_error": "raise", "prefix": "p", "trip_timeout": 2}
+        cache = Cache("memory://options", {"OPTIONS": options})
+        cache.set("a", [1])
+        assert cache.onetrip.get(":1:a") == [1]
+        assert repr(cache.onetrip) == '<onetrip.Cache memory://options prefix="p">'
+
+    @pytest.mark.parametrize("name", ["MAX_ENTRIES", "url", "timeout", "CLIENT_CLASS", "db"])
+    def test_that_are_unknown_are_told_which_there_are(self, name: str) -> None:
+        with pytest.raises(ImproperlyConfigured) as told:
+            Cache("memory://options", {"OPTIONS": {name: 1}})
+        text = str(told.value)
+        assert f"OPTIONS of onetrip.django.Cache has no {name!r}" in text
+        assert "it has prefix, serializer, secret, compression, " in text
+        assert ", timeout" not in text
+
+    def test_that_are_django_s_are_told_where_they_go(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match="say it as TIMEOUT, beside OPTIONS"):
+            Cache("", {"OPTIONS": {"timeout": 1}})
+        with pytest.raises(ImproperlyConfigured, match=r"memory://\?size=64MiB"):
+            Cache("", {"OPTIONS": {"MAX_ENTRIES": 1}})
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"compression": "zip"},
+            {"trip_timeout": 0},
+            {"serializer": "raw", "compression": "lz4"},
+            {"secret": ""},
+        ],
+    )
+    def test_that_cannot_work_are_told_of(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ImproperlyConfigured, match="an alias in CACHES cannot work: ") as told:
+            Cache("memory://options", {"OPTIONS": options})
+        assert isinstance(told.value.__cause__, onetrip.ConfigurationError)
+
+    def test_the_timeout_is_the_one_of_cached_functions_too(
+        self, open_backend: OpenBackend
+    ) -> None:
+        cache = open_backend(TIMEOUT=0)
+
+        @cache.onetrip.cached
+        def function() -> list[int]:
+            calls.append(1)
+            return calls
+
+        calls: list[int] = []
+        function()
+        function()
+        assert calls == [1, 1]
+
+
+class TestSecrets:
+    def test_are_replaced_without_a_gap(self, location: str) -> None:
+        def backend(secret: str, *fallbacks: str) -> Cache:
+            with override_settings(SECRET_KEY=secret, SECRET_KEY_FALLBACKS=fallbacks):
+                return Cache(location, {})
+
+        backend("old").set("a", [1])
+        assert backend("new", "old").get("a") == [1]
+        assert backend("new").get("a") is None
+        backend("new", "old").set("a", [2])
+        assert backend("new").get("a") == [2]
+        assert backend("old").get("a") is None
+
+    def test_vouch_before_anything_is_unpickled(self, location: str) -> None:
+        strange = Cache(location, {"OPTIONS": {"secret": "of somebody else"}})
+        strange.set("a", SafeString("evil"))
+        unsigned = Cache(location, {"OPTIONS": {"serializer": "native"}})
+        unsigned.set("b", [1])
+        cache = Cache(location, {})
+        assert cache.get_many(["a", "b"]) == {}
+
+    def test_are_not_asked_for_where_nothing_is_pickled(self, location: str) -> None:
+        with override_settings(SECRET_KEY=""):
+            native = Cache(location, {"OPTIONS": {"serializer": "native"}})
+            native.set("a", [1])
+            assert native.get("a") == [1]
+            with pytest.raises(ImproperlyConfigured, match="SECRET_KEY"):
+                Cache(location, {})
+
+    def test_may_be_bytes(self, location: str) -> None:
+        with override_settings(SECRET_KEY=b"\xff\x00"):
+            cache = Cache(location, {})
+            cache.set("a", {1})
+            assert cache.get("a") == {1}
+
+    def test_are_shown_to_nobody(self, cache: Cache) -> None:
+        assert "the secret of tests" not in repr(cache.onetrip)
+
+
+class TestValues:
+    def test_that_cannot_be_pickled_are_refused_everywhere(self, cache: Cache) -> None:
+        for write in (
+            lambda: cache.set("a", Unpicklable()),
+            lambda: cache.add("a", Unpicklable()),
+            lambda: cache.set_many({"a": Unpicklable()}),
+            lambda: cache.get_or_set("a", Unpicklable),
+        ):
+            with pytest.raises(pickle.PickleError) as told:
+                write()
+            assert isinstance(told.value, onetrip.SerializationError)
+        assert "a" not in cache
+
+    def test_that_are_safe_text_stay_safe(self, cache: Cache) -> None:
+        cache.set("a", mark_safe("<b>"))
+        assert type(cache.get("a")) is SafeString
+
+    def test_an_error_of_a_default_is_the_callers(self, cache: Cache) -> None:
+        def fails() -> None:
+            raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            cache.get_or_set("a", fails)
+
+    def test_an_awaited_default_is_awaited(self, cache: Cache) -> None:
+        async def default() -> list[int]:
+            return [1]
+
+        async def page() -> None:
+            assert await cache.aget_or_set("a", default) == [1]
+            assert await cache.aget("a") == [1]
+
+        asyncio.run(page())
+
+
+class TestClear:
+    def test_empties_the_store(self, open_backend: OpenBackend) -> None:
+        cache, prefixed = open_backend(), open_backend(KEY_PREFIX="p")
+        cache.set("a", 1)
+        prefixed.set("a", 1)
+        prefixed.clear()
+        assert (cache.get("a"), prefixed.get("a")) == (None, None)
+
+    def test_of_an_option_prefix_leaves_the_rest(
+        self, open_backend: OpenBackend, location: str
+    ) -> None:
+        cache, prefixed = open_backend(), open_backend(OPTIONS={"prefix": "p"})
+        cache.set("a", 1)
+        prefixed.set("a", 2)
+        if location.startswith("memcached"):
+            with pytest.raises(onetrip.UnsupportedError, match="change the cache's prefix"):
+                prefixed.clear()
+        else:
+            prefixed.clear()
+            assert prefixed.get("a") is None
+        assert cache.get("a") == 1
+
+
+class TestTrips:
+    def test_many_are_one(self, cache: Cache, assert_trips: Any) -> None:
+        keys = [f"key-{number}" for number in range(50)]
+        for call in (
+            lambda: cache.set_many(dict.fromkeys(keys, 1)),
+            lambda: cache.get_many(keys),
+            lambda: cache.delete_many(keys),
+        ):
+            with assert_trips(1):
+                call()
+
+    def test_of_get_or_set(self, cache: Cache, assert_trips: Any) -> None:
+        with assert_trips(2):
+            cache.get_or_set("a", 1)
+        with assert_trips(1):
+            cache.get_or_set("a", 1)
+
+    def test_of_tasks_are_one(self, cache: Cache, assert_trips: Any, location: str) -> None:
+        async def page() -> None:
+            await asyncio.gather(*(cache.aget(f"key-{number}") for number in range(50)))
+
+        asyncio.run(page())
+        # What is in this process is answered at once, each for itself.
+        with assert_trips(50 if location.startswith(("memory", "disk")) else 1):
+            asyncio.run(page())
+
+
+def test_a_store_that_is_gone_is_a_miss_and_no_error() -> None:
+    cache = Cache("redis://127.0.0.1:1/0", {})
+    cache.set("a", 1)
+    assert cache.get("a", 5) == 5
+    assert cache.get_many(["a"]) == {}
+    assert cache.add("a", 1) is False
+    assert cache.delete("a") is False
+    assert cache.touch("a") is False
+    assert "a" not in cache
+    assert cache.get_or_set("a", 7) == 7
+    with pytest.raises(ValueError, match="not found"):
+        cache.incr("a")
+    cache.clear()
+
+
+def test_is_found_by_its_settings() -> None:
+    with configured(default=on("memory://settings"), other=on("memory://other", KEY_PREFIX="x")):
+        assert isinstance(caches["default"], Cache)
+        caches["other"].set("a", 1)
+        assert caches["default"].get("a") is None
+        assert (
+            onetrip.Cache("memory://other", secret="the secret of tests, which is none").get(
+                "x:1:a"
+            )
+            == 1
+        )

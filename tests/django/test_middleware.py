@@ -1,0 +1,253 @@
+"""A page is one scope: what it reads twice is asked for once, and its writes leave together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from django.test import AsyncClient, Client, RequestFactory, override_settings
+from django.utils import translation
+
+from onetrip.django import Cache, PageMiddleware
+from tests.django import urls
+from tests.django.conftest import configured, on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.http.response import HttpResponseBase
+
+    import onetrip
+
+MIDDLEWARE = "onetrip.django.PageMiddleware"
+
+FACES = ["sync", "async"]
+
+
+@pytest.fixture
+def site(location: str) -> Iterator[onetrip.Cache]:
+    """The tests' pages over each store in turn; the cache behind them, with an entry in it."""
+    with configured(default=on(location)):
+        caches["default"].set("there", "here")
+        backend = caches["default"]
+        assert isinstance(backend, Cache)
+        yield backend.onetrip
+
+
+@pytest.fixture(params=FACES)
+def get(request: pytest.FixtureRequest) -> Callable[[str], HttpResponseBase]:
+    """Gets a page, by the synchronous stack and by the asynchronous one."""
+    if request.param == "sync":
+        return lambda path: Client().get(path)
+
+    async def get(path: str) -> Any:
+        return await AsyncClient().get(path)
+
+    return lambda path: asyncio.run(get(path))
+
+
+def ops(trips: list[onetrip.Trip]) -> list[list[tuple[str, str]]]:
+    return [sorted(trip.ops) for trip in trips]
+
+
+WRITES = sorted(("set", f":1:written-{number}") for number in range(20))
+
+
+@pytest.mark.parametrize("view", ["twice", "atwice"])
+def test_a_page_is_one_trip_in_and_one_out(
+    site: onetrip.Cache, get: Any, assert_trips: Any, view: str
+) -> None:
+    with assert_trips(2) as seen:
+        response = get(f"/{view}/")
+    assert response.content == b"here here 7"
+    assert ops(seen.records) == [[("get", ":1:there")], WRITES]
+    assert caches["default"].get("written-7") == 7
+
+
+def test_aliases_that_differ_for_django_alone_share_the_trip_out(
+    location: str, assert_trips: Any
+) -> None:
+    def view(request: object) -> HttpResponse:
+        caches["default"].set("a", 1)
+        caches["other"].set("a", 2)
+        return HttpResponse()
+
+    with configured(default=on(location), other=on(location, KEY_PREFIX="other", VERSION=3)):
+        middleware = PageMiddleware(view)
+        with assert_trips(1) as seen:
+            middleware(RequestFactory().get("/"))
+    assert ops(seen.records) == [[("set", ":1:a"), ("set", "other:3:a")]]
+
+
+def test_an_alias_that_is_not_used_costs_nothing(assert_trips: Any) -> None:
+    # Nobody listens there.
+    unused = on("redis://127.0.0.1:1/0", OPTIONS={"on_error": "raise"})
+    with configured(default=on("memory://unused"), unused=unused):
+        middleware = PageMiddleware(lambda _: HttpResponse())
+        with assert_trips(0):
+            middleware(RequestFactory().get("/"))
+
+
+@pytest.mark.parametrize("view", ["raises", "araises"])
+def test_what_a_view_wrote_before_it_raised_is_written(
+    site: onetrip.Cache, get: Any, assert_trips: Any, view: str
+) -> None:
+    with assert_trips(1), pytest.raises(LookupError, match="of the view"):
+        get(f"/{view}/")
+    assert caches["default"].get("written") == 1
+    with assert_trips(1):
+        caches["default"].set("outside", 1)
+
+
+def test_two_middlewares_are_one_page(site: onetrip.Cache, get: Any, assert_trips: Any) -> None:
+    with override_settings(MIDDLEWARE=[MIDDLEWARE, MIDDLEWARE]):
+        for view in ("twice", "atwice"):
+            with assert_trips(2):
+                assert get(f"/{view}/").content == b"here here 7"
+        with assert_trips(2):
+            assert b"".join(get("/stream/").streaming_content) == LINES
+
+
+def test_no_cache_of_onetrip_is_told_how_to_become_one() -> None:
+    locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    with configured(default=locmem):
+        with pytest.raises(ImproperlyConfigured) as told:
+            PageMiddleware(lambda _: HttpResponse())
+        assert '"BACKEND": "onetrip.django.Cache"' in str(told.value)
+        assert "out of MIDDLEWARE" in str(told.value)
+
+
+def test_a_request_leaves_no_scope_behind(site: onetrip.Cache, get: Any, assert_trips: Any) -> None:
+    for _ in range(2):
+        # Were a scope left open, the second page would find the entry in it.
+        with assert_trips(2):
+            get("/twice/")
+        with assert_trips(2):
+            caches["default"].get("there")
+            caches["default"].get("there")
+
+
+LINES = b"here here 0\n" * 3
+STREAMED = [[("set", f":1:streamed-{number}") for number in range(3)]]
+
+
+@pytest.mark.usefixtures("site")
+class TestStreams:
+    """A streamed response is a part of its page, until its end."""
+
+    def test_are_in_the_scope(self, assert_trips: Any) -> None:
+        with assert_trips(3) as seen:
+            response: Any = Client().get("/stream/")
+            assert ops(seen.records) == [[("get", ":1:there")]]
+            # The thread that reads the response is in no page.
+            caches["default"].set("apart", 1)
+            assert seen.trips == 2
+            assert b"".join(response.streaming_content) == LINES
+        assert ops(seen.records[2:]) == STREAMED
+
+    def test_are_in_the_scope_of_tasks(self, assert_trips: Any) -> None:
+        async def read() -> bytes:
+            response: Any = await AsyncClient().get("/astream/")
+            assert seen.trips == 1
+            await caches["default"].aset("apart", 1)
+            assert seen.trips == 2
+            return b"".join([part async for part in response.streaming_content])
+
+        with assert_trips(3) as seen:
+            assert asyncio.run(read()) == LINES
+        assert ops(seen.records[2:]) == STREAMED
+
+    def test_of_a_synchronous_iterator_in_an_asynchronous_view(self, assert_trips: Any) -> None:
+        async def read() -> bytes:
+            response: Any = await AsyncClient().get("/mixed_stream/")
+            return await asyncio.to_thread(lambda: b"".join(response.streaming_content))
+
+        with assert_trips(2) as seen:
+            assert asyncio.run(read()) == LINES
+        assert ops(seen.records[1:]) == STREAMED
+
+    def test_that_nobody_reads_to_their_end_are_written(self, assert_trips: Any) -> None:
+        with assert_trips(2) as seen:
+            response: Any = Client().get("/stream/")
+            assert next(iter(response.streaming_content)) == b"here here 0\n"
+            response.close()
+        assert ops(seen.records[1:]) == [[("set", ":1:streamed-0")]]
+
+    def test_of_tasks_that_nobody_reads_to_their_end_are_written(self, assert_trips: Any) -> None:
+        async def read() -> None:
+            response: Any = await AsyncClient().get("/astream/")
+            parts = aiter(response.streaming_content)
+            assert await anext(parts) == b"here here 0\n"
+            await parts.aclose()
+            await asyncio.to_thread(response.close)
+
+        with assert_trips(2) as seen:
+            asyncio.run(read())
+        assert ops(seen.records[1:]) == [[("set", ":1:streamed-0")]]
+
+    def test_that_are_cancelled_are_written(self, assert_trips: Any) -> None:
+        async def read() -> None:
+            response: Any = await AsyncClient().get("/astream/")
+            begun = asyncio.Event()
+
+            async def send() -> None:
+                async for _ in response.streaming_content:
+                    begun.set()
+                    await asyncio.Event().wait()
+
+            task = asyncio.create_task(send())
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.to_thread(response.close)
+
+        with assert_trips(2) as seen:
+            asyncio.run(read())
+        assert ops(seen.records[1:]) == [[("set", ":1:streamed-0")]]
+
+    def test_that_raise_are_written(self, assert_trips: Any) -> None:
+        with assert_trips(1) as seen:
+            response: Any = Client().get("/broken_stream/")
+            with pytest.raises(LookupError, match="of the stream"):
+                list(response.streaming_content)
+        assert ops(seen.records) == [[("set", ":1:streamed")]]
+
+    def test_of_files_stay_files(self, assert_trips: Any) -> None:
+        # As a server gets it: the client of tests reads it through an iterator.
+        with assert_trips(1):
+            response: Any = PageMiddleware(urls.file)(RequestFactory().get("/file/"))
+        assert response.file_to_stream.read().startswith(b'"""The pages of the tests')
+        response.close()
+
+    def test_keep_what_a_view_left_in_the_context(self) -> None:
+        with translation.override("en"):
+            response: Any = Client().get("/speaks/")
+            assert translation.get_language() == "de"
+            assert b"".join(response.streaming_content) == b"Hallo"
+
+
+def test_what_outlives_its_request_asks_the_store(site: onetrip.Cache, assert_trips: Any) -> None:
+    async def read() -> object:
+        response = await AsyncClient().get("/outlives/")
+        await asyncio.to_thread(response.close)
+        return await urls.outliving.pop()
+
+    with assert_trips(3) as seen:
+        assert asyncio.run(read()) == "here"
+    get = [("get", ":1:there")]
+    assert ops(seen.records) == [get, [("set", ":1:late")], get]
+
+
+def test_requests_at_the_same_time_share_nothing(site: onetrip.Cache, assert_trips: Any) -> None:
+    async def read() -> None:
+        client = AsyncClient()
+        pages = await asyncio.gather(*(client.get("/atwice/") for _ in range(10)))
+        assert {page.content for page in pages} == {b"here here 7"}
+
+    asyncio.run(read())
+    assert caches["default"].get("written-19") == 19
