@@ -131,10 +131,9 @@ class TestLearning:
 
         # Nothing is stored for no time, but that it is absent comes along.
         work()
-        with cache.watch() as seen:
-            with cache.page("list"):
-                assert cache.get("square:0") is None
-                assert cache.get("square:1") is None
+        with cache.watch() as seen, cache.page("list"):
+            assert cache.get("square:0") is None
+            assert cache.get("square:1") is None
         assert seen.trips == 1
 
     def test_in_tasks(self, cache: Cache) -> None:
@@ -223,7 +222,7 @@ class TestModes:
         assert visit(small, 5) == 3
 
     def test_another_is_refused(self, open_cache: OpenCache) -> None:
-        with pytest.raises(ConfigurationError, match='pages=\'x\' is not one of "preload"'):
+        with pytest.raises(ConfigurationError, match="pages='x' is not one of \"preload\""):
             open_cache(pages="x")
 
 

@@ -18,6 +18,8 @@ mod report;
 mod route;
 mod series;
 mod template;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::collections::HashMap;

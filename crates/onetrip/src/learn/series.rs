@@ -86,7 +86,8 @@ fn split(key: &[u8]) -> Option<(&[u8], u64, &[u8])> {
         .rposition(|byte| !byte.is_ascii_digit())
         .map_or(0, |at| at + 1);
     let (before, digits) = head.split_at(start);
-    if before.last().is_some_and(u8::is_ascii_alphabetic) || (digits.len() > 1 && digits[0] == b'0')
+    if before.last().is_some_and(u8::is_ascii_alphabetic)
+        || (digits.len() > 1 && digits.first() == Some(&b'0'))
     {
         return None;
     }
