@@ -26,7 +26,7 @@ test: $(EXTENSION) servers ## every test, in Rust and in Python
 check: $(EXTENSION) ## linters and type checkers, strictly
 	cargo fmt --check --all
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p onetrip
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features -p onetrip
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -4,8 +4,8 @@ The endpoint runs in a thread and its dependencies in the event loop; all are in
 
 It prints:
 
-    /notes/5: Fifty and more, by Ada (cold; 2 trips)
-    /notes/5: Fifty and more, by Ada (warm; 1 trip)
+    /notes/5: Fifty and more, by Ada (cold: 2 trips, 0 hits)
+    /notes/5: Fifty and more, by Ada (warm: 1 trip, 2 hits)
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ async def main() -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://notes") as client:
         for state in ("cold", "warm"):
             response = await client.get("/notes/5")
-            trips = response.headers["Server-Timing"].split('"')[1]
-            print(f"/notes/5: {response.json()} ({state}; {trips})")
+            counts = response.headers["Server-Timing"].split('"')[1]
+            print(f"/notes/5: {response.json()} ({state}: {counts})")
 
 
 if __name__ == "__main__":

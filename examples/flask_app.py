@@ -4,8 +4,8 @@ What was written while the page was made leaves in one trip, and so would a hund
 
 It prints:
 
-    <h1>Note 5</h1> <p>No comments yet.</p> (cold; 3 trips)
-    <h1>Note 5</h1> <p>No comments yet.</p> (warm; 2 trips)
+    <h1>Note 5</h1> <p>No comments yet.</p> (cold: 3 trips, 0 hits)
+    <h1>Note 5</h1> <p>No comments yet.</p> (warm: 2 trips, 2 hits)
 """
 
 from __future__ import annotations
@@ -45,5 +45,5 @@ if __name__ == "__main__":
     client = create_app().test_client()
     for state in ("cold", "warm"):
         response = client.get("/notes/5")
-        trips = response.headers["Server-Timing"].split('"')[1]
-        print(" ".join(response.text.split("\n")), f"({state}; {trips})")
+        counts = response.headers["Server-Timing"].split('"')[1]
+        print(" ".join(response.text.split("\n")), f"({state}: {counts})")

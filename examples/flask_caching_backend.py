@@ -2,7 +2,7 @@
 
 It prints:
 
-    16, 16, 16 in 1 trip
+    16, 16, 16 by 1 trip, 3 hits
 """
 
 from __future__ import annotations
@@ -36,4 +36,4 @@ if __name__ == "__main__":
     client = app.test_client()
     client.get("/")  # computes it
     response = client.get("/")
-    print(response.text, "in", response.headers["Server-Timing"].split('"')[1])
+    print(response.text, "by", response.headers["Server-Timing"].split('"')[1])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import os
+import re
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,19 +15,28 @@ import redis
 from hypothesis import HealthCheck, settings
 
 import onetrip
-from tests.servers import RedisServer
+from tests.servers import MemcachedServer, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from onetrip import Watch
+    from tests.servers import Server
 
 # The tests of the pytest plugin run others within this run.
 pytest_plugins = ["pytester"]
 
-# A store that is not in this process brings a fixture `<name>_url`.
-STORES = ["memory", "redis"]
+# A Kyoto Tycoon server, which is rarely packaged. Its database is emptied.
+KT_URL = os.environ.get("KT_URL")
+
+# A store brings a fixture `<name>_url`.
+STORES = ["memory", "disk", "redis", "memcached", *(["kyoto"] if KT_URL else [])]
+
+# Memcached cannot list its keys, so it cannot remove those of one prefix.
+stores_that_clear = pytest.mark.parametrize(
+    "store_url", [store for store in STORES if store != "memcached"], indirect=True
+)
 
 PREFIX = "test"
 
@@ -54,13 +67,56 @@ def redis_url(redis_server: RedisServer) -> str:
     return redis_server.url
 
 
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[MemcachedServer]:
+    """One server for the whole run."""
+    with MemcachedServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "memcached"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each kind of server in turn, empty, with its counters at nothing."""
+    server: Server = request.getfixturevalue(f"{request.param}_server")
+    server.flush()
+    return server
+
+
+@pytest.fixture
+def memory_url() -> str:
+    """A memory that the caches of one test share."""
+    return f"memory://test-{next(_names)}"
+
+
+@pytest.fixture
+def disk_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An empty folder, which does not outlive the test."""
+    folder = tmp_path_factory.mktemp("disk")
+    yield f"disk://{folder}"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def memcached_url(memcached_server: MemcachedServer) -> str:
+    """An empty Memcached, with its counters at nothing."""
+    memcached_server.flush()
+    return memcached_server.url
+
+
+@pytest.fixture
+def kyoto_url() -> str:
+    """The database that KT_URL names, empty."""
+    assert KT_URL is not None
+    cache = onetrip.Cache(KT_URL, on_error="raise")
+    cache.clear()
+    cache.close()
+    return KT_URL
+
+
 @pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest) -> str:
     """Each store in turn, empty. All caches that a test opens on it share its entries."""
-    if request.param == "memory":
-        return f"memory://test-{next(_names)}"
-    url = request.getfixturevalue(f"{request.param}_url")
-    assert isinstance(url, str)
+    url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
 
@@ -123,14 +179,40 @@ class _RawRedis:
         self._client.set(name, entry)
 
 
+class _RawMemcached:
+    def __init__(self, server: MemcachedServer) -> None:
+        self._server = server
+
+    def __getitem__(self, name: str) -> bytes:
+        # The second question is answered in two bytes, wherever the answer to the first ends.
+        question = f"mg {self._key(name)} v\r\nmn"
+        answer = self._server.ask(question, "MN\r\n").removesuffix(b"MN\r\n")
+        if answer == b"EN\r\n":
+            raise KeyError(name)
+        return answer.partition(b"\r\n")[2].removesuffix(b"\r\n")
+
+    def __setitem__(self, name: str, entry: bytes) -> None:
+        question = f"ms {self._key(name)} {len(entry)}\r\n".encode() + entry
+        self._server.ask(question, "HD\r\n")
+
+    @staticmethod
+    def _key(name: str) -> str:
+        """What Memcached takes as a key, as docs/format.md tells other programs to make it."""
+        if re.fullmatch(r"[!-~]{1,250}", name):
+            return name
+        return f"onetrip-sha256:{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
 @pytest.fixture
-def raw(store_url: str) -> Iterator[Raw]:
+def raw(request: pytest.FixtureRequest, store_url: str) -> Iterator[Raw]:
     """What another program sees of each store in turn: a client of Redis is redis-py."""
     if store_url.startswith("redis"):
         with redis.Redis.from_url(store_url) as client:
             yield _RawRedis(client)
+    elif store_url.startswith("memcached"):
+        yield _RawMemcached(request.getfixturevalue("memcached_server"))
     else:
-        # Only this process can look into its memory, and the raw serializer adds nothing.
+        # No other program reads these, and the raw serializer adds nothing.
         yield onetrip.Cache(store_url, serializer="raw")
 
 
@@ -151,14 +233,18 @@ def expect_trips(
     def expect_trips(expected: int) -> Iterator[Watch]:
         # The handshake of a new connection is no trip, so it is made before the counting.
         assert "no such key" not in cache
-        server: RedisServer | None = None
-        if store_url.startswith("redis"):
-            server = request.getfixturevalue("redis_server")
+        server: RedisServer | MemcachedServer | None = None
+        if store_url.startswith(("redis", "memcached")):
+            server = request.getfixturevalue(f"{store_url.partition(':')[0]}_server")
         if server is not None:
             server.reset_stats()
         with cache.watch() as seen:
             yield seen
         counted = seen.trips if server is None else server.reads()
+        if isinstance(server, MemcachedServer):
+            # It has no signed numbers, so that adding to one takes two exchanges: look, and write
+            # if nobody else did.
+            counted -= sum(trip.ops[0][0] == "incr" for trip in seen.records)
         assert (seen.trips, counted) == (expected, expected), seen.records
 
     return expect_trips

@@ -512,7 +512,7 @@ class TestServerTiming:
         for timing, told in ((False, False), (True, True), (asked, False)):
             server = Server(PageMiddleware(app_of(page), local, server_timing=timing))
             await server()
-            expected = ['cache;dur=0.0;desc="0 trips"'] if told else []
+            expected = ['cache;dur=0.0;desc="0 trips, 0 hits"'] if told else []
             assert server.timing == ["db;dur=3", *expected]
         server = Server(PageMiddleware(app_of(page), local, server_timing=asked))
         await server(query_string=b"timing")
@@ -529,7 +529,7 @@ class TestServerTiming:
         server = Server(PageMiddleware(app_of(page), local, server_timing=True))
         assert await server() == b"page"
         (told,) = server.timing
-        found = re.fullmatch(r'cache;dur=(\d+\.\d);desc="2 trips"', told)
+        found = re.fullmatch(r'cache;dur=(\d+\.\d);desc="2 trips, 0 hits"', told)
         assert found is not None
         assert float(found[1]) >= 4
         assert [message["type"][14:] for message in server.sent] == ["start", "body"]
@@ -549,7 +549,7 @@ class TestServerTiming:
 
         server = Server(PageMiddleware(app_of(page), local, server_timing=True))
         assert await server() == b"onetwo"
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
         assert START["headers"] == []
 
     @is_run
@@ -564,7 +564,10 @@ class TestServerTiming:
             await send(body(b""))
 
         inner = PageMiddleware(app_of(page), another, server_timing=True)
-        for outer, told in ((local, ['"2 trips"', '"1 trip"']), ([local, another], ['"3 trips"'])):
+        for outer, told in (
+            (local, ['"2 trips, 0 hits"', '"1 trip, 0 hits"']),
+            ([local, another], ['"3 trips, 0 hits"']),
+        ):
             server = Server(PageMiddleware(inner, outer, server_timing=True))
             await server()
             assert [value.rpartition("=")[2] for value in server.timing] == told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ import onetrip
 from onetrip import BadKeyError, Cache, NotANumberError, SerializationError
 from tests.awaited import Awaited
 from tests.calls import CALLS
+from tests.conftest import stores_that_clear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,6 +335,29 @@ class TestTouch:
             cache.touch("a")  # type: ignore[call-arg]
 
 
+class TestItems:
+    def test_can_be_deleted(self, cache: Cache) -> None:
+        cache["a"] = 1
+        del cache["a"]
+        assert "a" not in cache
+        with pytest.raises(KeyError, match="'a'"):
+            del cache["a"]
+        with pytest.raises(BadKeyError):
+            del cache[5]  # type: ignore[arg-type]  # no key
+
+    def test_can_be_deleted_in_a_scope(self, cache: Cache) -> None:
+        with cache.scope():
+            cache["a"] = 1
+            del cache["a"]
+            assert "a" not in cache
+        assert "a" not in cache
+
+    def test_cannot_be_listed(self, cache: Cache) -> None:
+        with pytest.raises(TypeError, match="object is not iterable"):
+            iter(cache)  # type: ignore[call-overload]  # types say so too
+        assert not issubclass(Cache, Iterable)
+
+
 class TestPrefix:
     def test_names_keys_apart(self, open_cache: OpenCache) -> None:
         blog, shop = open_cache(prefix="blog"), open_cache(prefix="shop")
@@ -342,6 +367,7 @@ class TestPrefix:
         assert blog.delete("a") is True
         assert shop["a"] == 2
 
+    @stores_that_clear
     def test_is_what_clear_removes(self, open_cache: OpenCache) -> None:
         blog, blogs = open_cache(prefix="blog"), open_cache(prefix="blogs")
         plain = open_cache(prefix="")
@@ -353,6 +379,7 @@ class TestPrefix:
         assert blog.get_many(["a", "b"]) == {}
         assert (blogs["a"], plain["blog"]) == (3, 4)
 
+    @stores_that_clear
     @pytest.mark.parametrize("prefix", ["*", "[ab]", "b?", "\\", "^", "a\nb", "ключ", "{a}"])
     def test_is_no_pattern(self, open_cache: OpenCache, prefix: str) -> None:
         odd, other = open_cache(prefix=prefix), open_cache(prefix="b")
@@ -362,6 +389,7 @@ class TestPrefix:
         assert "k" not in odd
         assert other["k"] == 2
 
+    @stores_that_clear
     def test_none_is_everything(self, open_cache: OpenCache) -> None:
         everything, some = open_cache(prefix=""), open_cache(prefix="some")
         everything.set("a", 1)
@@ -376,6 +404,7 @@ class TestPrefix:
             open_cache(prefix="blo")["g:a"]
         assert open_cache(prefix="blog")["a"] == 1
 
+    @stores_that_clear
     def test_clears_more_than_a_server_lists_at_once(self, cache: Cache) -> None:
         cache.set_many({f"{n}": n for n in range(3000)})
         assert cache.clear() == 3000
@@ -407,7 +436,7 @@ class TestKeys:
     def test_all_of_them_are_different(self, cache: Cache) -> None:
         cache.set_many({key: name for name, key in KEYS.items()})
         assert cache.get_many(KEYS.values()) == {key: name for name, key in KEYS.items()}
-        assert cache.clear() == len(KEYS)
+        assert cache.delete_many(KEYS.values()) == len(KEYS)
 
     def test_a_string_is_what_counts_of_a_subclass(self, cache: Cache) -> None:
         cache.set(Strange("a"), 1)

@@ -496,6 +496,21 @@ class TestSignatures:
         assert callable(cached)
         assert "original" in repr(cached)
 
+    def test_of_methods_have_their_text(self, cache: Cache) -> None:
+        class Note:
+            @cache.cached(key="{self}")
+            def markup(self) -> str:
+                """The note as HTML."""
+                return ""
+
+            @cache.cached(key="{self}")
+            def nothing(self) -> None:
+                pass
+
+        assert Note().markup.__doc__ == Note.markup.__doc__ == "The note as HTML."
+        assert inspect.getdoc(Note().markup) == "The note as HTML."
+        assert Note().nothing.__doc__ is None
+
     def test_of_methods_are_without_self(self, notes: Any) -> None:
         note = notes(1)
         assert list(inspect.signature(note.excerpt).parameters) == ["length", "dots"]

@@ -119,6 +119,11 @@ def test_what_native_cannot_hold() -> None:
     assert pickled.get("a") is OneTripCache
 
 
+def test_it_keeps_what_cachelib_would() -> None:
+    shared = OneTripCache(default_timeout=60, ignore_delete_many_errors=False)
+    assert (shared.default_timeout, shared.ignore_delete_many_errors) == (60, False)
+
+
 def test_options_of_a_cache_that_is_made() -> None:
     for options in ({"key_prefix": "blog"}, {"secret": "a secret"}):
         with pytest.raises(ConfigurationError, match="give them where it is made"):

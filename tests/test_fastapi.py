@@ -99,7 +99,7 @@ def test_dependencies_and_endpoints_share_a_scope(
     with assert_trips(2):  # what the last dependency wrote at its end is the second
         response = client.get("/")
     assert response.json() == [True, True, True, {"a": 1, "b": 2, "c": 3}]
-    assert response.headers["Server-Timing"].endswith('desc="1 trip"')
+    assert response.headers["Server-Timing"].endswith('desc="1 trip, 3 hits"')
     cache.delete("c")
     with assert_trips(2):  # "c" is asked for
         response = client.get("/thread")

@@ -243,7 +243,7 @@ class TestRequests:
 
         client = app.test_client()
         assert "Server-Timing" not in client.get("/").headers
-        assert client.get("/?timing").headers["Server-Timing"].endswith('desc="1 trip"')
+        assert client.get("/?timing").headers["Server-Timing"].endswith('desc="1 trip, 0 hits"')
 
 
 class TestConfiguration:

@@ -26,7 +26,7 @@ def test_the_tests_of_flask_caching(store_url: str, tmp_path: Path) -> None:
     # Releases for older Pythons have fewer of them.
     modules = [path for name in MODULES if (path := tests / f"test_{name}.py").exists()]
     suite = Path(__file__).with_name("flask_caching_suite.py")
-    assert peers.run(tests, tmp_path, [suite, *modules], plugin=PLUGIN, STORE=store_url) >= 110
+    assert peers.run(tests, tmp_path, [suite, *modules], plugin=PLUGIN, STORE=store_url) >= 90
 
 
 def make_app(url: str, **config: Any) -> Flask:
@@ -49,7 +49,6 @@ def test_its_configuration(store_url: str) -> None:
         make_app(store_url, CACHE_DEFAULT_TIMEOUT=60, CACHE_KEY_PREFIX="blog", SECRET_KEY="secret")
     )
     assert ours.default_timeout == 60
-    assert ours.ignore_delete_many_errors is False
     ours.set("a", Flask)
     assert Cache(store_url, prefix="blog", serializer="pickle", secret="secret")["a"] is Flask
 
@@ -78,14 +77,6 @@ def test_an_option_that_is_not_known() -> None:
     app.config["CACHE_OPTIONS"]["threshold"] = 500
     with pytest.raises(ConfigurationError, match='no option "threshold"; it has prefix'):
         FlaskCache(app)
-
-
-def test_by_the_path_of_the_class(store_url: str) -> None:
-    app = make_app(store_url, CACHE_ARGS=[store_url])
-    app.config.update(CACHE_TYPE="onetrip.cachelib.OneTripCache", CACHE_OPTIONS=None)
-    ours = backend(app)
-    ours.set("a", 1)
-    assert Cache(store_url)["a"] == 1
 
 
 def test_its_cached_views_are_in_the_scope_of_a_request(

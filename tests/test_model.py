@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from onetrip import Cache, NotANumberError
+from onetrip import Cache, NotANumberError, UnsupportedError
 from tests.awaited import Awaited
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Program(RuleBasedStateMachine):
         }
         self.cache = self.face(self.url, **{**shared, **self.options})
         self.other = Cache(self.url, **shared)
-        self.cache.clear()
+        self.cache.delete_many([*KEYS, "x"])
         self.expected: dict[str, Any] = {}
         self.scopes: list[Scope] = []
 
@@ -162,8 +162,13 @@ class Program(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        assert self.cache.clear() == len(self.expected)
-        self.expected.clear()
+        if self.url.startswith("memcached"):
+            # It says so, and does nothing else.
+            with pytest.raises(UnsupportedError):
+                self.cache.clear()
+        else:
+            assert self.cache.clear() == len(self.expected)
+            self.expected.clear()
 
     @rule(key=any_keys)
     def get(self, key: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from onetrip import BadKeyError, Cache, ConfigurationError
 from tests.awaited import Awaited
+from tests.conftest import stores_that_clear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -73,6 +74,7 @@ class TestTransparent:
             assert "c" not in cache
         assert cache.get_many(["a", "b", "c", "x"]) == {}
 
+    @stores_that_clear
     def test_a_clear_takes_all(self, cache: Cache) -> None:
         cache.set_many({"a": 1, "b": 2})
         with cache.preload("a", "c"):
@@ -82,6 +84,7 @@ class TestTransparent:
             cache.set("e", 5)
         assert cache.get_many(["a", "b", "c", "d", "e"]) == {"e": 5}
 
+    @stores_that_clear
     def test_a_clear_of_another_prefix_takes_nothing(
         self, cache: Cache, open_cache: OpenCache
     ) -> None:
@@ -134,6 +137,12 @@ class TestTransparent:
                 cache.set("b", 3, 0)
                 cache.set("c", 4)
             assert cache.get_many(["a", "b", "c"]) == {"c": 4}
+
+    @stores_that_clear
+    def test_a_clear_in_an_inner_scope_is_seen_outside(self, cache: Cache) -> None:
+        cache.set_many({"a": 1, "b": 2})
+        with cache.preload("a"):
+            cache.set("c", 3)
             with cache.scope():
                 cache.clear()
             assert cache.get_many(["a", "b", "c"]) == {}
@@ -350,9 +359,8 @@ class TestOneTripOut:
             (lambda cache: cache.add("a", 1), ["set", "add"]),
             (lambda cache: cache.incr("a"), ["set", "incr"]),
             (lambda cache: cache.touch("a", 60), ["set", "touch"]),
-            (lambda cache: cache.clear(), ["set", "clear"]),
         ],
-        ids=["delete", "delete_many", "touch 0", "set 0", "add", "incr", "touch", "clear"],
+        ids=["delete", "delete_many", "touch 0", "set 0", "add", "incr", "touch"],
     )
     def test_all_else_goes_at_once(
         self, cache: Cache, call: Callable[[Cache], object], words: list[str]
@@ -366,6 +374,10 @@ class TestOneTripOut:
                 assert [word for word, _ in trip.ops] == words
             # The write went with it, and does not leave again.
             assert seen.trips == 1
+
+    @stores_that_clear
+    def test_a_clear_goes_at_once(self, cache: Cache) -> None:
+        self.test_all_else_goes_at_once(cache, lambda cache: cache.clear(), ["set", "clear"])
 
     def test_a_page_that_fails_loses_nothing(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         with expect_trips(1):

@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from onetrip import Cache, SerializationError
+from onetrip import BadKeyError, Cache, SerializationError
 from tests.values import form, values
 
 if TYPE_CHECKING:
@@ -268,6 +268,20 @@ class TestRefusedValues:
     def test_lone_surrogates_are_not_text(self, cache: Cache, value: Any) -> None:
         with pytest.raises(SerializationError, match="lone surrogates, which UTF-8 cannot hold"):
             cache.set("a", value)
+
+    def test_may_be_of_a_class_that_is_oddly_from_nowhere(self, cache: Cache) -> None:
+        class Odd(tzinfo):
+            __module__ = 5  # type: ignore[assignment]  # nothing forbids it
+
+            def utcoffset(self, _moment: datetime | None, /) -> None: ...
+            def dst(self, _moment: datetime | None, /) -> None: ...
+            def tzname(self, _moment: datetime | None, /) -> None: ...
+
+        for value in (Odd(), datetime(2026, 1, 1, tzinfo=Odd()), time(1, tzinfo=Odd())):
+            with pytest.raises(SerializationError, match="cannot be cached as it is"):
+                cache.set("a", value)
+        with pytest.raises(BadKeyError, match=r"not .*Odd"):
+            cache.get(Odd())  # type: ignore[call-overload]  # no key
 
     def test_are_errors_of_type(self, cache: Cache) -> None:
         with pytest.raises(TypeError):

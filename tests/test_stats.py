@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from onetrip import Cache, Stats
+from onetrip import Cache, NotANumberError, Stats
 
 if TYPE_CHECKING:
     from tests.conftest import OpenCache, Raw
@@ -84,6 +84,12 @@ class TestWhatIsCounted:
         assert (found["bad_entries"], found["misses"]) == (1, 2)
         assert "errors" not in found
 
+    def test_a_wrong_operation_is_no_error_of_the_store(self, cache: Cache) -> None:
+        cache.set("a", "text")
+        with pytest.raises(NotANumberError):
+            cache.incr("a")
+        assert cache.stats().errors == 0
+
     def test_errors(self) -> None:
         cache = Cache("redis://127.0.0.1:1")
         cache.get_many(["a", "b"])
@@ -143,7 +149,7 @@ class TestTheStatsThemselves:
 
     def test_cannot_be_made_or_changed(self, cache: Cache) -> None:
         with pytest.raises(TypeError):
-            Stats()
+            Stats()  # type: ignore[call-arg]  # types say so too
         stats = cache.stats()
         with pytest.raises(AttributeError):
             stats.trips = 5

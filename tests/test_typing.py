@@ -113,6 +113,10 @@ WRONG = {
     "cache.stats().nothing": 'has no attribute "nothing"',
     "cache.scope().__enter__().trips": 'has no attribute "trips"',
     "cache.cached(key=5)": "No overload variant",
+    "list(cache)": "No overload variant",
+    "onetrip.Cached()": "Too few arguments",
+    "onetrip.Cached(len)": "incompatible type",
+    "onetrip.Scope()": "Too few arguments",
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from onetrip import Cache, ConfigurationError, Trip
 from onetrip._core import Everything
+from tests.conftest import stores_that_clear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,13 +49,18 @@ class TestWhatIsSeen:
             (lambda: cache.touch("a", 5), [("touch", "test:a")]),
             (lambda: cache.set("a", 1, 0), [("delete", "test:a")]),
             (lambda: cache.delete("a"), [("delete", "test:a")]),
-            (lambda: cache.clear(), [("clear", "test:")]),  # noqa: PLW0108 - like the others
         ]
         for call, ops in calls:
             with cache.watch() as seen:
                 call()
             assert [trip.ops for trip in seen.records] == [ops]
             assert len(seen.records[0]) == len(ops)
+
+    @stores_that_clear
+    def test_a_clear_by_its_prefix(self, cache: Cache) -> None:
+        with cache.watch() as seen:
+            cache.clear()
+        assert [trip.ops for trip in seen.records] == [[("clear", "test:")]]
 
     def test_the_store_and_bytes_and_time(self, open_cache: OpenCache, store_url: str) -> None:
         cache = open_cache(serializer="raw")
@@ -104,6 +110,18 @@ class TestWhoSees:
         with one.watch() as seen:
             two.get("a")
         assert seen.trips == 0
+
+    def test_hits_and_misses(self, cache: Cache) -> None:
+        cache.set_many({"a": 1, "b": None})
+        with cache.watch() as outer:
+            assert cache["a"] == 1
+            with cache.watch() as inner, cache.preload("a", "b", "c"):
+                assert cache.get_many(["a", "b", "c", "d"]) == {"a": 1, "b": None}
+            cache.get("c")
+        cache.get("a")
+        # Found in the scope or in the store, a cached None is a hit; to preload is not to read.
+        assert (inner.hits, inner.misses) == (2, 2)
+        assert (outer.hits, outer.misses) == (3, 3)
 
     def test_inner_and_outer_watches(self, cache: Cache) -> None:
         with cache.watch() as outer:
@@ -162,6 +180,42 @@ class TestWhoSees:
 
 
 class TestTheWatchItself:
+    def test_may_end_before_a_scope_within_it(self, cache: Cache) -> None:
+        watch, scope = cache.watch(), cache.preload("a")
+        with watch as seen:
+            scope.__enter__()
+            cache.get("b")
+        cache.get("b")
+        cache.set("a", 1)
+        scope.__exit__()
+        cache.get("b")
+        assert seen.trips == 2
+
+    def test_may_begin_in_a_scope_that_ends_before_it(self, cache: Cache) -> None:
+        watch, scope = cache.watch(), cache.scope()
+        with scope:
+            seen = watch.__enter__()
+            cache.set("a", 1)
+            assert seen.trips == 0
+        # What the scope wrote, and what is asked outside of it.
+        assert seen.trips == 1
+        cache.get("a")
+        cache.get("a")
+        assert seen.trips == 3
+        watch.__exit__()
+        cache.get("a")
+        assert seen.trips == 3
+
+    def test_may_end_in_any_order(self, cache: Cache) -> None:
+        watches = [cache.watch() for _ in range(3)]
+        for watch in watches:
+            watch.__enter__()
+        cache.get("a")
+        for index in (1, 0, 2):
+            watches[index].__exit__()
+            cache.get("a")
+        assert [watch.trips for watch in watches] == [2, 1, 3]
+
     def test_is_open_once_at_a_time(self, cache: Cache) -> None:
         watch = cache.watch()
         with watch, pytest.raises(ConfigurationError, match=r"make another with cache\.watch\(\)"):

@@ -501,6 +501,26 @@ class TestErrors:
             with pytest.raises(AssertionError, match="called twice"):
                 Server(PageMiddleware(app, cache, server_timing=timing))
 
+    def test_a_head_that_the_server_refuses(self, cache: Cache) -> None:
+        closed: list[bool] = []
+
+        def stream() -> Iterator[bytes]:
+            try:
+                yield b"one"
+                yield b"two"
+            finally:
+                closed.append(True)
+
+        def refuse(*_head: object) -> Any:
+            raise ValueError("no such status")
+
+        for timing in (False, True):
+            app = PageMiddleware(app_of(stream), cache, server_timing=timing)
+            with pytest.raises(ValueError, match="no such status"):
+                app({}, refuse)
+        assert closed == [True]
+        assert not in_page(cache)
+
     def test_writes_that_cannot_leave_are_an_error_before_the_body(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
 
@@ -516,6 +536,21 @@ class TestErrors:
         with pytest.raises(StoreError):
             server.read()
         assert not in_page(Cache())
+
+    def test_writes_of_a_response_that_is_never_finished_are_an_error_to_nobody(self) -> None:
+        cache = Cache("redis://127.0.0.1:1", on_error="raise")
+
+        def stream() -> Iterator[bytes]:
+            cache.set("a", 1)
+            yield b"one"
+            yield b"two"
+
+        unfinished = [Server(PageMiddleware(app_of(stream), cache)) for _ in range(2)]
+        assert Server(PageMiddleware(app_of(lambda: [b"page"]), cache)).read() == b"page"
+        # Warnings are errors, so this test fails if the end of one that is forgotten does.
+        forgotten = Server(PageMiddleware(app_of(stream), cache))
+        del forgotten, unfinished
+        gc.collect()
 
     def test_an_exception_says_more_than_that_its_writes_were_lost(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
@@ -553,7 +588,7 @@ class TestServerTiming:
         app = app_of(lambda: [b""])
         assert Server(PageMiddleware(app, local)).timing == []
         assert Server(PageMiddleware(app, local, server_timing=True)).timing == [
-            'cache;dur=0.0;desc="0 trips"'
+            'cache;dur=0.0;desc="0 trips, 0 hits"'
         ]
 
         def asked(environ: WSGIEnvironment) -> bool:
@@ -572,7 +607,7 @@ class TestServerTiming:
 
         app = PageMiddleware(app_of(page, length(b"page")), local, server_timing=True)
         (told,) = Server(app).timing
-        found = re.fullmatch(r'cache;dur=(\d+\.\d);desc="2 trips"', told)
+        found = re.fullmatch(r'cache;dur=(\d+\.\d);desc="2 trips, 0 hits"', told)
         assert found is not None
         assert float(found[1]) >= 4
 
@@ -582,7 +617,20 @@ class TestServerTiming:
             return [b"page"]
 
         server = Server(PageMiddleware(app_of(page), local, server_timing=True))
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
+
+    def test_it_tells_hits_of_the_scope_and_of_the_store(self, local: Cache) -> None:
+        local.set_many({"a": 1, "b": 2})
+
+        def page() -> list[bytes]:
+            with local.preload("a", "b", "c"):
+                assert local.get_many(["a", "b", "c"]) == {"a": 1, "b": 2}
+                assert local["a"] == 1
+            assert "d" not in local
+            return [b"page"]
+
+        server = Server(PageMiddleware(app_of(page), local, server_timing=True))
+        assert server.timing[0].endswith('desc="2 trips, 3 hits"')
 
     def test_it_goes_with_a_head_that_comes_late(self, local: Cache) -> None:
         def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -593,7 +641,7 @@ class TestServerTiming:
 
         server = Server(PageMiddleware(app, local, server_timing=True))
         assert server.read() == b"late"
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
 
     def test_it_tells_what_is_known_before_the_body(self, local: Cache) -> None:
         def page() -> Iterator[bytes]:
@@ -603,7 +651,7 @@ class TestServerTiming:
             yield b"two"
 
         server = Server(PageMiddleware(app_of(page), local, server_timing=True))
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
         assert server.read() == b"onetwo"
 
     def test_it_goes_with_what_is_written_first(self, local: Cache) -> None:
@@ -615,13 +663,13 @@ class TestServerTiming:
             return [b"two"]
 
         server = Server(PageMiddleware(app, local, server_timing=True))
-        assert server.timing[0].endswith('desc="1 trip"')
+        assert server.timing[0].endswith('desc="1 trip, 0 hits"')
         assert server.read() == b"onetwo"
 
     def test_it_is_one_beside_those_of_the_application(self, local: Cache) -> None:
         app = app_of(lambda: [b""], ("Server-Timing", "db;dur=3"))
         server = Server(PageMiddleware(app, local, server_timing=True))
-        assert server.timing == ["db;dur=3", 'cache;dur=0.0;desc="0 trips"']
+        assert server.timing == ["db;dur=3", 'cache;dur=0.0;desc="0 trips, 0 hits"']
 
     def test_middlewares_of_different_caches_tell_each_its_own(self, local: Cache) -> None:
         another = Cache()
@@ -634,6 +682,9 @@ class TestServerTiming:
 
         inner = PageMiddleware(app_of(page), another, server_timing=True)
         told = Server(PageMiddleware(inner, [local, another], server_timing=True)).timing
-        assert [value[-10:] for value in told] == ['="3 trips"']
+        assert [value.rpartition("=")[2] for value in told] == ['"3 trips, 0 hits"']
         told = Server(PageMiddleware(inner, local, server_timing=True)).timing
-        assert [value.rpartition("=")[2] for value in told] == ['"2 trips"', '"1 trip"']
+        assert [value.rpartition("=")[2] for value in told] == [
+            '"2 trips, 0 hits"',
+            '"1 trip, 0 hits"',
+        ]

@@ -26,8 +26,13 @@ ZONES = [
 ]
 
 _folds = st.sampled_from([0, 1])
-# Python's own `fromisoformat` takes an offset of less than a second for none.
-_offsets = st.integers(-86_399, 86_399).map(lambda seconds: timezone(timedelta(seconds=seconds)))
+_day = timedelta(days=1) - timedelta(microseconds=1)
+_offsets = st.one_of(
+    st.integers(-86_399, 86_399).map(lambda seconds: timedelta(seconds=seconds)),
+    st.timedeltas(-_day, _day),
+    # Python's own `fromisoformat` takes an offset of less than a second for none.
+    st.integers(-999_999, 999_999).map(lambda parts: timedelta(microseconds=parts)),
+).map(timezone)
 _zones = st.sampled_from(ZONES).map(ZoneInfo)
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

@@ -105,7 +105,7 @@ def test_the_footer_tells_the_trips(client: FlaskClient) -> None:
 
 def test_the_header_tells_all_trips(client: FlaskClient) -> None:
     told = [client.get(README).headers["Server-Timing"] for _ in range(2)]
-    assert [value.split('"')[1] for value in told] == ["2 trips", "1 trip"]
+    assert [value.split('"')[1] for value in told] == ["2 trips, 0 hits", "1 trip, 2 hits"]
     assert "Server-Timing" not in client.get(f"{README}?preload=no").headers
 
 

@@ -17,7 +17,7 @@ from typing import (
     type_check_only,
 )
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import Never, Self, disjoint_base
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
@@ -77,6 +77,8 @@ class Cache:
     def get(self, key: str, default: _D) -> Any | _D: ...
     def __getitem__(self, key: str, /) -> Any: ...
     def __setitem__(self, key: str, value: object, /) -> None: ...
+    def __delitem__(self, key: str, /) -> None: ...
+    __iter__: None
     def __contains__(self, key: str, /) -> bool: ...
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]: ...
     def set(self, key: str, value: object, timeout: _Timeout = ...) -> None: ...
@@ -172,6 +174,7 @@ class CachedPropertyDecorator(Protocol):
 
 @final
 class Cached(Generic[_P, _R]):
+    def __new__(cls, _: Never, /) -> Self: ...  # a cache makes it
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     def key(self, *args: _P.args, **kwargs: _P.kwargs) -> str: ...
     def bust(self, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
@@ -210,6 +213,7 @@ class CachedCoroutine(Generic[_P, _T]):
 
 @final
 class CachedProperty(Generic[_S, _T]):
+    def __new__(cls, _: Never, /) -> Self: ...  # a cache makes it
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
@@ -245,6 +249,7 @@ class Route:
 
 @final
 class Scope:
+    def __new__(cls, _: Never, /) -> Self: ...  # a cache makes it
     def visit(self, route: str, /, **args: object) -> None: ...
     def discard(self) -> None: ...
     def __enter__(self) -> Self: ...
@@ -275,6 +280,7 @@ class Coroutine(_Coroutine[Any, Any, _T_co]):
 
 @final
 class Stats:
+    def __new__(cls, _: Never, /) -> Self: ...  # a cache makes it
     trips: int
     hits: int
     misses: int
@@ -292,6 +298,7 @@ class Stats:
 
 @final
 class Trip:
+    def __new__(cls, _: Never, /) -> Self: ...  # a cache makes it
     @property
     def store(self) -> str: ...
     @property
@@ -308,8 +315,13 @@ class Trip:
 
 @final
 class Watch:
+    def __new__(cls, _: Never, /) -> Self: ...  # a cache makes it
     @property
     def trips(self) -> int: ...
+    @property
+    def hits(self) -> int: ...
+    @property
+    def misses(self) -> int: ...
     @property
     def records(self) -> list[Trip]: ...
     def __enter__(self) -> Self: ...

@@ -49,10 +49,16 @@ def watches(caches: Sequence[Cache], request: MutableMapping[str, Any]) -> list[
 
 
 def server_timing(watches: Iterable[Watch]) -> str:
-    """Return the value of a `Server-Timing` header: the trips so far, and their milliseconds."""
-    trips = 0
+    """Return the value of a `Server-Timing` header: the milliseconds of the trips, both counts."""
+    trips = hits = 0
     seconds = 0.0
     for watch in watches:
         trips += watch.trips
+        hits += watch.hits
         seconds += sum(trip.seconds for trip in watch.records)
-    return f'cache;dur={seconds * 1000:.1f};desc="{trips} {"trip" if trips == 1 else "trips"}"'
+    counts = f"{_count(trips, 'trip')}, {_count(hits, 'hit')}"
+    return f'cache;dur={seconds * 1000:.1f};desc="{counts}"'
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -40,8 +40,8 @@ class PageMiddleware:
     """The ASGI application `app`, each of whose requests has a scope of `cache`, or of several.
 
     With `server_timing`, which may be a function of the ASGI scope, responses have a header
-    `Server-Timing: cache;dur=0.4;desc="2 trips"`. It goes before the body: it tells all of a page
-    whose length is known, and of one that is streamed what happened until it began.
+    `Server-Timing: cache;dur=0.4;desc="2 trips, 12 hits"`. It goes before the body: it tells all of
+    a page whose length is known, and of one that is streamed what happened until it began.
     """
 
     def __init__(

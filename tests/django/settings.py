@@ -9,7 +9,8 @@ ROOT_URLCONF = "tests.django.urls"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["django.contrib.staticfiles"]
+INSTALLED_APPS = ["django.contrib.staticfiles", "debug_toolbar"]
+INTERNAL_IPS = ["127.0.0.1"]
 STATIC_URL = "static/"
 MIDDLEWARE = ["onetrip.django.PageMiddleware"]
 CACHES = {"default": {"BACKEND": "onetrip.django.Cache", "LOCATION": "memory://settings"}}
@@ -18,6 +19,7 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "OPTIONS": {
             "loaders": [
+                "django.template.loaders.app_directories.Loader",
                 (
                     "django.template.loaders.locmem.Loader",
                     {
@@ -25,6 +27,13 @@ TEMPLATES = [
                             "{% load cache %}\n"
                             "{% cache 60 note note.id %}<p>{{ note.text }}</p>{% endcache %}\n"
                             "{% cache 60 footer %}<hr>{% endcache %}\n"
+                        ),
+                        "notes.html": (
+                            "{% load cache %}<html><body><h1>Notes</h1>\n"
+                            "{% for note in notes %}\n"
+                            "{% cache 60 note note %}<p>Note {{ note }}</p>{% endcache %}\n"
+                            "{% endfor %}\n"
+                            "{% cache 60 footer %}<hr>{% endcache %}</body></html>\n"
                         ),
                     },
                 ),

@@ -152,6 +152,29 @@ class TestValues:
         asyncio.run(page())
 
 
+class TestSetManyTellsWhatFailed:
+    def test_of_a_server_that_is_gone(self) -> None:
+        cache = Cache("redis://127.0.0.1:1/0", {})
+        assert cache.set_many({"a": 1, "b": 2}) == ["a", "b"]
+        # The breaker is open by now: no trip is even made.
+        assert cache.set_many({"c": 1}, version=2) == ["c"]
+        assert asyncio.run(cache.aset_many({"a": 1})) == ["a"]
+        assert cache.set_many({"a": 1}, timeout=0) == []
+
+    def test_of_an_entry_that_is_too_large(self, memcached_server: str) -> None:
+        cache = Cache(memcached_server, {})
+        cache.clear()
+        data = {"small": 1, "large": b"x" * (2 << 20)}
+        assert cache.set_many(data) == ["large"]
+        assert asyncio.run(cache.aset_many(data)) == ["large"]
+        assert cache.get_many(["small", "large"]) == {"small": 1}
+
+    def test_of_a_page_when_it_ends(self) -> None:
+        cache = Cache("redis://127.0.0.1:1/0", {})
+        with cache.onetrip.scope():
+            assert cache.set_many({"a": 1}) == []
+
+
 class TestClear:
     def test_empties_the_store(self, open_backend: OpenBackend) -> None:
         cache, prefixed = open_backend(), open_backend(KEY_PREFIX="p")

@@ -210,6 +210,22 @@ class TestStreams:
             asyncio.run(read())
         assert ops(seen.records[1:]) == [[("set", ":1:streamed-0")]]
 
+    def test_that_are_cancelled_clean_up_in_the_scope(self, assert_trips: Any) -> None:
+        async def read() -> None:
+            response: Any = await AsyncClient().get("/cleaning_stream/")
+            parts = aiter(response.streaming_content)
+            assert await anext(parts) == b"begun"
+            waiting = asyncio.ensure_future(anext(parts))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await asyncio.to_thread(response.close)
+
+        with assert_trips(1) as seen:
+            asyncio.run(read())
+        assert ops(seen.records) == [[("set", ":1:cleaned")]]
+
     def test_that_raise_are_written(self, assert_trips: Any) -> None:
         with assert_trips(1) as seen:
             response: Any = Client().get("/broken_stream/")

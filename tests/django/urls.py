@@ -70,6 +70,20 @@ async def astream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(lines())
 
 
+async def cleaning_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Writes when it is cancelled."""
+
+    async def lines() -> AsyncIterator[str]:
+        yield "begun"
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await cache.aset("cleaned", 1)
+            raise
+
+    return StreamingHttpResponse(lines())
+
+
 async def mixed_stream(request: HttpRequest) -> StreamingHttpResponse:
     """An asynchronous view whose iterator is synchronous."""
     return stream(request)
@@ -128,6 +142,7 @@ urlpatterns = [
         stream,
         astream,
         mixed_stream,
+        cleaning_stream,
         broken_stream,
         page,
         outlives,

@@ -17,6 +17,7 @@ use crate::context::Variable;
 use crate::decode::Decoder;
 use crate::encode::encode;
 use crate::error::{Result, raise};
+use crate::greenlet;
 use crate::key;
 use crate::options;
 use crate::route::Route;
@@ -59,11 +60,13 @@ impl Cache {
             Step::Ask(trip, finish) => {
                 let send = || self.core.send_blocking(at, &trip);
                 let replies = if self.core.is_local() {
-                    send()
+                    send()?
+                } else if let Some(elsewhere) = greenlet::elsewhere(py)? {
+                    greenlet::travel(&elsewhere, &self.core, at, trip)?
                 } else {
-                    py.detach(send)
+                    py.detach(send)?
                 };
-                Ok(finish(replies?))
+                Ok(finish(replies))
             }
         }
     }
@@ -206,6 +209,17 @@ impl Cache {
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> Result<()> {
         self.set(key, value, Lifetime::default())
     }
+
+    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> Result<()> {
+        match self.delete(key)? {
+            true => Ok(()),
+            false => Err(missing(key).into()),
+        }
+    }
+
+    /// Not even by `__getitem__`, which Python would try with 0, 1, 2, …
+    #[classattr]
+    const __iter__: Option<()> = None;
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> Result<bool> {
         Ok(self.read(key.py(), &key::bytes(key)?)?.is_some())

@@ -116,7 +116,8 @@ fn wrap<'py, T: Decorated>(
     Ok(decorated)
 }
 
-/// A function whose results are cached; bound to an instance, a method of it.
+// A function whose results are cached; bound to an instance, a method of it. It has no docstring,
+// which would hide the one that `__doc__` below gives a method.
 #[pyclass(frozen, dict, weakref, generic, module = "onetrip")]
 pub(crate) struct Cached {
     recipe: Arc<Recipe>,
@@ -158,6 +159,11 @@ impl Cached {
             "a function that another cache caches cannot be preloaded here; preload it with its own cache".into(),
         ))
     }
+}
+
+fn own_attributes<'py>(cached: &Bound<'py, Cached>) -> PyResult<Bound<'py, PyDict>> {
+    let attributes = cached.getattr(intern!(cached.py(), "__dict__"))?;
+    Ok(attributes.cast_into::<PyDict>()?)
 }
 
 #[pymethods]
@@ -250,12 +256,19 @@ impl Cached {
         }
     }
 
+    /// That of the function, unless it was given another.
     #[getter]
-    fn __doc__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.recipe
-            .function
-            .bind(py)
-            .getattr(intern!(py, "__doc__"))
+    fn __doc__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let name = intern!(slf.py(), "__doc__");
+        match own_attributes(slf)?.get_item(name)? {
+            Some(own) => Ok(own),
+            None => slf.get().recipe.function.bind(slf.py()).getattr(name),
+        }
+    }
+
+    #[setter(__doc__)]
+    fn set_doc(slf: &Bound<'_, Self>, text: &Bound<'_, PyAny>) -> PyResult<()> {
+        own_attributes(slf)?.set_item(intern!(slf.py(), "__doc__"), text)
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
@@ -427,7 +440,7 @@ pub(crate) fn collect_keys(
 }
 
 fn not_a_key(what: &Bound<'_, PyAny>) -> Result<crate::error::Raised> {
-    let type_name = what.get_type().fully_qualified_name()?;
+    let type_name = crate::error::type_name(what);
     Ok(raise(
         "BadKeyError",
         format!(

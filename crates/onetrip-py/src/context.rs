@@ -1,16 +1,44 @@
 //! The context of a cache in the running thread or task, kept in a `ContextVar`.
 
 use std::ops::Deref;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use onetrip::Context;
+use onetrip::{Context, Scope, Watch};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyType};
 
 /// A context, as the value of a `ContextVar`.
 #[pyclass(frozen, module = "onetrip._core")]
-pub(crate) struct At(pub(crate) Context);
+pub(crate) struct At {
+    context: Context,
+    /// What it is made of, outermost first. Each is left for itself, in whatever order.
+    layers: Vec<Arc<Layer>>,
+}
+
+/// A scope or a watch that some code has entered.
+pub(crate) enum Layer {
+    Scope(Arc<Scope>),
+    Watch(Arc<Watch>),
+}
+
+impl Layer {
+    /// `context`, within this layer.
+    pub(crate) fn within(&self, context: &Context) -> Context {
+        match self {
+            Self::Scope(scope) => context.with_scope(Arc::clone(scope)),
+            Self::Watch(watch) => context.with_watch(Arc::clone(watch)),
+        }
+    }
+}
+
+impl At {
+    fn of(layers: Vec<Arc<Layer>>) -> Self {
+        let outside = Context::default();
+        let context = layers.iter().fold(outside, |at, layer| layer.within(&at));
+        Self { context, layers }
+    }
+}
 
 /// The context that a call is made in.
 pub(crate) enum Here<'py> {
@@ -27,7 +55,7 @@ impl Deref for Here<'_> {
         static OUTSIDE: LazyLock<Context> = LazyLock::new(Context::default);
         match self {
             Self::Outside => &OUTSIDE,
-            Self::Within(at) => &at.get().0,
+            Self::Within(at) => &at.get().context,
         }
     }
 }
@@ -61,32 +89,37 @@ impl Variable {
         Ok(Here::Within(held.cast_into::<At>()?))
     }
 
-    /// Makes `context` the running one, until the change is undone.
-    pub(crate) fn enter(&self, py: Python<'_>, context: Context) -> PyResult<Change> {
-        let before = self.get.call0(py)?;
-        let at = Py::new(py, At(context))?;
-        self.set.call1(py, (&at,))?;
-        Ok(Change { at, before })
+    /// Takes the running code into `layer`, until it is left.
+    pub(crate) fn enter(&self, py: Python<'_>, layer: Layer) -> PyResult<Entry> {
+        let layer = Arc::new(layer);
+        let mut layers = match self.here(py)? {
+            Here::Outside => Vec::new(),
+            Here::Within(at) => at.get().layers.clone(),
+        };
+        layers.push(Arc::clone(&layer));
+        self.set.call1(py, (Py::new(py, At::of(layers))?,))?;
+        Ok(Entry(layer))
     }
 
-    /// Goes back to what was before `change`, unless the running code has other contexts: a
-    /// generator may be finished elsewhere than where it began.
-    pub(crate) fn leave(&self, py: Python<'_>, change: &Change) -> PyResult<()> {
-        if self.get.call0(py)?.is(&change.at) {
-            self.set.call1(py, (&change.before,))?;
+    /// Takes the running code out of a layer, whatever it has entered or left meanwhile. It stays
+    /// as it is if it was not there: a generator may be finished elsewhere than where it began.
+    pub(crate) fn leave(&self, py: Python<'_>, entry: &Entry) -> PyResult<()> {
+        let Here::Within(at) = self.here(py)? else {
+            return Ok(());
+        };
+        let mut layers = at.get().layers.clone();
+        layers.retain(|layer| !Arc::ptr_eq(layer, &entry.0));
+        if layers.len() == at.get().layers.len() {
+            return Ok(());
+        }
+        if layers.is_empty() {
+            self.set.call1(py, (py.None(),))?;
+        } else {
+            self.set.call1(py, (Py::new(py, At::of(layers))?,))?;
         }
         Ok(())
     }
 }
 
-/// A change of the running context.
-pub(crate) struct Change {
-    at: Py<At>,
-    before: Py<PyAny>,
-}
-
-impl Change {
-    pub(crate) fn context(&self) -> &Context {
-        &self.at.get().0
-    }
-}
+/// The right to leave what was entered.
+pub(crate) struct Entry(Arc<Layer>);

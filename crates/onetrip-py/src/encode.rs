@@ -59,7 +59,7 @@ fn pickle(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<Kind> {
         .call_method1(intern!(py, "dumps"), (value, PROTOCOL));
     let pickled = match pickled {
         Err(error) if is_ordinary(py, &error) => {
-            let type_name = value.get_type().fully_qualified_name()?;
+            let type_name = crate::error::type_name(value);
             return Err(raise_from(
                 py,
                 "SerializationError",
@@ -236,7 +236,7 @@ fn write_extension(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) ->
     // The deepest that any of them is read at: a number in an array in the extension.
     check_depth(depth + 2)?;
     let Some((tag, inner)) = extension::inner(value)? else {
-        let type_name = value.get_type().fully_qualified_name()?;
+        let type_name = crate::error::type_name(value);
         return Err(raise(
             "SerializationError",
             format!(

@@ -73,6 +73,15 @@ pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "?".into(), |text| text.to_string())
 }
 
+/// The name of a value's type, for a message; whatever its class says of itself.
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    let class = value.get_type();
+    class
+        .fully_qualified_name()
+        .or_else(|_| class.qualname())
+        .map_or_else(|_| "?".into(), |name| name.to_string())
+}
+
 /// Whether `error` is of the kind that a program handles, rather than one that stops it
 /// (`KeyboardInterrupt`, `SystemExit`).
 pub(crate) fn is_ordinary(py: Python<'_>, error: &PyErr) -> bool {

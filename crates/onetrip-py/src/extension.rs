@@ -21,7 +21,10 @@ pub(crate) enum Inner<'py> {
 pub(crate) fn inner<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<(i8, Inner<'py>)>> {
     let py = value.py();
     let class = value.get_type();
-    let (module, name) = (class.module()?, class.qualname()?);
+    // A class may say anything of where it comes from.
+    let (Ok(module), Ok(name)) = (class.module(), class.qualname()) else {
+        return Ok(None);
+    };
     let text = |value: Bound<'py, PyAny>| -> PyResult<Inner<'py>> {
         Ok(Inner::Text(value.cast_into::<PyString>()?))
     };
@@ -68,9 +71,16 @@ fn plain<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         .call_method1("__str__", (value,))
 }
 
+/// Whether a class says that it comes from `module`.
+fn is_of(class: &Bound<'_, PyType>, module: &str) -> PyResult<bool> {
+    class
+        .module()
+        .map_or(Ok(false), |named| Ok(named.to_str()? == module))
+}
+
 fn is_fixed_offset(zone: &Bound<'_, PyAny>) -> PyResult<bool> {
     let class = zone.get_type();
-    Ok(class.module()?.to_str()? == "datetime" && class.qualname()?.to_str()? == "timezone")
+    Ok(is_of(&class, "datetime")? && class.qualname()?.to_str()? == "timezone")
 }
 
 /// RFC 9557: the name of the zone in brackets behind its offset. `None` for zones without a name.
@@ -79,7 +89,7 @@ fn datetime<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyStri
     if zone.is_none() || is_fixed_offset(&zone)? {
         return Ok(Some(written(value, "")?));
     }
-    if zone.get_type().module()?.to_str()? != "zoneinfo" {
+    if !is_of(&zone.get_type(), "zoneinfo")? {
         return Ok(None);
     }
     let name = zone.getattr(intern!(value.py(), "key"))?;
@@ -115,12 +125,32 @@ fn read_time<'py>(
         Some((time, zone)) => (time, Some(zone.trim_end_matches(']').to_owned())),
         None => (text, None),
     };
-    let time = class.call_method1("fromisoformat", (time,))?;
+    let offset = tiny_offset(time);
+    let clock = offset.map_or(time, |(clock, _)| clock);
+    let mut time = class.call_method1("fromisoformat", (clock,))?;
+    if let Some((_, microseconds)) = offset {
+        let module = class.py().import("datetime")?;
+        let offset = module.call_method1("timedelta", (0, 0, microseconds))?;
+        let options = [("tzinfo", module.call_method1("timezone", (offset,))?)];
+        let options = options.into_py_dict(class.py())?;
+        time = time.call_method("replace", (), Some(&options))?;
+    }
     if fold == 0 {
         return Ok((time, zone));
     }
     let options = [("fold", fold)].into_py_dict(class.py())?;
     Ok((time.call_method("replace", (), Some(&options))?, zone))
+}
+
+/// A time without the offset behind it, and that in microseconds, if it is less than a second:
+/// Python's own `fromisoformat` takes it for none.
+fn tiny_offset(time: &str) -> Option<(&str, i32)> {
+    let (clock, digits) = time.rsplit_once("00:00:00.")?;
+    let microseconds: i32 = digits.parse().ok()?;
+    match clock.strip_suffix('-') {
+        Some(clock) => Some((clock, -microseconds)),
+        None => Some((clock.strip_suffix('+')?, microseconds)),
+    }
 }
 
 /// The object that a tag and its inner value stand for: `None` for an unknown tag.

@@ -13,7 +13,7 @@ use crate::error::{Result, raise};
 /// The bytes of a key: UTF-8, with the lone surrogates that Python allows encoded alike.
 pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
     let Ok(text) = key.cast::<PyString>() else {
-        let type_name = key.get_type().fully_qualified_name()?;
+        let type_name = crate::error::type_name(key);
         return Err(raise(
             "BadKeyError",
             format!(
@@ -46,7 +46,7 @@ pub(crate) fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, Py
     if is_stable(part, 0)? {
         return Ok(part.str()?);
     }
-    let type_name = part.get_type().fully_qualified_name()?;
+    let type_name = crate::error::type_name(part);
     Err(raise(
         "BadKeyError",
         format!(
@@ -76,7 +76,7 @@ fn is_stable(part: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
         return Ok(true);
     }
     let class = part.get_type();
-    if class.module()?.to_str()? == "builtins" {
+    if class.module().is_ok_and(|module| module == "builtins") {
         return Ok(false);
     }
     let of_all = py.get_type::<PyAny>();
@@ -97,7 +97,7 @@ pub(crate) fn digest(arguments: &Bound<'_, PyDict>) -> Result<String> {
     for (name, value) in arguments {
         encode::append(&name, &mut form, Form::Stable)?;
         if let Err(error) = encode::append(&value, &mut form, Form::Stable) {
-            let type_name = value.get_type().fully_qualified_name()?;
+            let type_name = crate::error::type_name(&value);
             return Err(crate::error::raise_from(
                 arguments.py(),
                 "BadKeyError",

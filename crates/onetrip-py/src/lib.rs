@@ -12,6 +12,8 @@ mod decode;
 mod encode;
 mod error;
 mod extension;
+mod fork;
+mod greenlet;
 mod key;
 mod loops;
 mod options;
@@ -49,6 +51,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::fork::prepare(module.py())?;
         super::error::log_to_python(module.py())
     }
 }

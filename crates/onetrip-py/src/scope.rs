@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::aio::{Face, NOTHING};
 use crate::cache::Cache;
-use crate::context::Change;
+use crate::context::{Entry, Layer};
 use crate::coroutine::Coroutine;
 use crate::error::{Result, configuration};
 
@@ -23,7 +23,7 @@ pub(crate) struct Scope {
 }
 
 struct Entered {
-    change: Change,
+    entry: Entry,
     scope: Arc<Core>,
     /// Whether this is the outermost scope, which closes what it shares with those within.
     opened: bool,
@@ -66,15 +66,16 @@ impl Scope {
     }
 
     /// Makes the scope that of the running code.
-    fn enter(&self, py: Python<'_>, scope: Arc<Core>, opened: bool, at: Context) -> Result<()> {
+    fn enter(&self, py: Python<'_>, scope: Arc<Core>, opened: bool) -> Result<()> {
         let cache = self.cache.get();
-        let change = cache.variable.enter(py, at)?;
+        let layer = Layer::Scope(Arc::clone(&scope));
+        let entry = cache.variable.enter(py, layer)?;
         let visits = self.page.iter().cloned();
         let visits = visits
             .map(|page| cache.core.policy().begin_visit(&scope, page))
             .collect();
         *self.entered() = Some(Entered {
-            change,
+            entry,
             scope,
             opened,
             visits,
@@ -93,8 +94,10 @@ impl Scope {
         for page in &entered.visits {
             policy.end_visit(&entered.scope, page, !raising);
         }
-        self.cache.get().variable.leave(py, &entered.change)?;
-        let at = entered.change.context().clone();
+        let variable = &self.cache.get().variable;
+        // Those who watch see what was written leave, in whatever order the two end.
+        let at = Context::clone(&*variable.here(py)?);
+        variable.leave(py, &entered.entry)?;
         Ok(entered.opened.then_some((entered.scope, at)))
     }
 }
@@ -137,7 +140,7 @@ impl Scope {
         let (scope, opened, within) = this.open(&*cache.variable.here(py)?)?;
         let preload = cache.core.policy().preload(&scope, &this.keys);
         cache.travel(py, &within, preload)?;
-        this.enter(py, scope, opened, within)?;
+        this.enter(py, scope, opened)?;
         Ok(slf.clone())
     }
 
@@ -159,7 +162,7 @@ impl Scope {
             let (scope, opened, within) = this.open(&face.here()?)?;
             let preload = face.cache().core.policy().preload(&scope, &this.keys);
             face.travel(&within, preload).await?;
-            Python::attach(|py| this.enter(py, scope, opened, within))?;
+            Python::attach(|py| this.enter(py, scope, opened))?;
             Ok(slf)
         })
     }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use crate::cache::Cache;
-use crate::context::Change;
+use crate::context::{Entry, Layer};
 use crate::error::{Result, configuration};
 
 /// One trip that was seen.
@@ -88,7 +88,7 @@ fn trips(watch: &Core) -> Vec<Trip> {
 pub(crate) struct Watch {
     cache: Py<Cache>,
     watch: Arc<Core>,
-    entered: Mutex<Option<Change>>,
+    entered: Mutex<Option<Entry>>,
 }
 
 impl Watch {
@@ -100,7 +100,7 @@ impl Watch {
         }
     }
 
-    fn entered(&self) -> std::sync::MutexGuard<'_, Option<Change>> {
+    fn entered(&self) -> std::sync::MutexGuard<'_, Option<Entry>> {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,6 +111,18 @@ impl Watch {
     #[getter]
     fn trips(&self) -> usize {
         self.watch.trips()
+    }
+
+    /// How many reads were answered with a value, by a scope or by the store.
+    #[getter]
+    fn hits(&self) -> usize {
+        self.watch.hits()
+    }
+
+    /// How many reads were answered with none.
+    #[getter]
+    fn misses(&self) -> usize {
+        self.watch.misses()
     }
 
     /// The trips, oldest first; the first ten thousand are kept.
@@ -126,18 +138,17 @@ impl Watch {
                 "this watch is open already; make another with cache.watch()".into(),
             ));
         }
-        let variable = &this.cache.get().variable;
-        let at = variable.here(py)?.with_watch(Arc::clone(&this.watch));
-        let change = variable.enter(py, at)?;
-        *this.entered() = Some(change);
+        let layer = Layer::Watch(Arc::clone(&this.watch));
+        let entry = this.cache.get().variable.enter(py, layer)?;
+        *this.entered() = Some(entry);
         Ok(slf.clone())
     }
 
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> Result<()> {
-        let change = self.entered().take();
-        if let Some(change) = change {
-            self.cache.get().variable.leave(py, &change)?;
+        let entry = self.entered().take();
+        if let Some(entry) = entry {
+            self.cache.get().variable.leave(py, &entry)?;
         }
         Ok(())
     }

@@ -82,6 +82,12 @@ impl Breaker {
         })
     }
 
+    /// Whether the store failed the last time that it was asked.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_failing(&self) -> bool {
+        self.state(|state| !matches!(state, State::Closed { failures: 0 }))
+    }
+
     fn succeeded(&self) {
         let before = self.state(|state| match state {
             State::Closed { failures: 0 } => State::Closed { failures: 0 },

@@ -1,6 +1,8 @@
 //! The cache, as asynchronous Rust sees it.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,7 +12,7 @@ use crate::carrier::Carrier;
 use crate::codec::{self, Presence, Serde};
 use crate::context::{Context, task};
 use crate::error::Result;
-use crate::lanes::Lanes;
+use crate::lanes::{self, Lanes};
 use crate::learn::{Page, Report};
 use crate::options::{Builder, Serializer};
 use crate::policy::{Policy, Step, Timeout};
@@ -47,6 +49,17 @@ use crate::watch::Watch;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Cache(pub(crate) Arc<Inner>);
+
+/// A trip that was begun.
+pub enum Begun {
+    /// Answered without waiting: by a local store, or by the breaker of one that failed just now.
+    Answered(Result<Replies>),
+    /// Waits for its answer on whatever thread calls this, as
+    /// [`send_blocking`](Cache::send_blocking) does. Uncalled, nothing is sent.
+    Waiting(Box<dyn FnOnce() -> Result<Replies> + Send>),
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Replies>> + Send>>;
 
 pub(crate) struct Inner {
     pub(crate) id: u64,
@@ -161,6 +174,22 @@ impl Cache {
     /// within a task of a Tokio runtime if the store is remote.
     pub fn send_blocking(&self, at: &Context, trip: &Trip) -> Result<Replies> {
         self.run(self.send(at, trip))
+    }
+
+    /// Begins a trip on the calling thread: its answer, or what has to wait for it.
+    ///
+    /// For callers who must not block, and know a thread that may.
+    #[must_use]
+    pub fn begin(&self, at: Context, trip: Trip) -> Begun {
+        let cache = self.clone();
+        let mut work: Waiting = Box::pin(async move { cache.send(&at, &trip).await });
+        match lanes::look(work.as_mut()) {
+            Poll::Ready(answer) => Begun::Answered(answer),
+            Poll::Pending => {
+                let cache = self.clone();
+                Begun::Waiting(Box::new(move || cache.0.lanes.wait(work)))
+            }
+        }
     }
 
     /// Closes the connections that blocking callers left idle. The next trip opens a new one.

@@ -45,6 +45,11 @@ impl Carrier {
         self.store.is_local()
     }
 
+    #[cfg(feature = "minijinja")]
+    pub(crate) fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
     pub(crate) fn label(&self) -> &Arc<str> {
         &self.label
     }

@@ -55,7 +55,20 @@ pub(crate) mod task {
     use super::Context;
 
     tokio::task_local! {
-        static CONTEXTS: Vec<(u64, Context)>;
+        static CONTEXTS: Contexts;
+    }
+
+    /// What one task knows of every cache.
+    pub(crate) type Contexts = Vec<(u64, Context)>;
+
+    /// The contexts of all caches in this task, to go on with elsewhere.
+    pub(crate) fn all() -> Contexts {
+        CONTEXTS.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// Calls `body` with these contexts and no others.
+    pub(crate) fn within_all<T>(contexts: Contexts, body: impl FnOnce() -> T) -> T {
+        CONTEXTS.sync_scope(contexts, body)
     }
 
     /// Calls `look` with the context of cache `id` in this task.
@@ -73,8 +86,8 @@ pub(crate) mod task {
         }
     }
 
-    fn changed(id: u64, context: Context) -> Vec<(u64, Context)> {
-        let mut contexts = CONTEXTS.try_with(Clone::clone).unwrap_or_default();
+    fn changed(id: u64, context: Context) -> Contexts {
+        let mut contexts = all();
         contexts.retain(|(of, _)| *of != id);
         contexts.push((id, context));
         contexts

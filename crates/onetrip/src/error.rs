@@ -66,6 +66,7 @@ impl ErrorKind {
     }
 
     /// Whether nobody answered, so that what was asked for is unknown.
+    #[cfg(feature = "_remote")]
     pub(crate) fn is_silence(self) -> bool {
         matches!(self, Self::Timeout | Self::Unavailable)
     }
@@ -102,6 +103,7 @@ impl Error {
     }
 
     /// The same, known to be in the log.
+    #[cfg(feature = "_remote")]
     pub(crate) fn logged(self) -> Self {
         Self {
             logged: true,

@@ -6,9 +6,11 @@
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread::LocalKey;
 
+use arc_swap::ArcSwapOption;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,12 +18,27 @@ use crate::process::PerProcess;
 
 /// The idle lanes of a cache. There are as many as trips were ever under way at once; they are
 /// used last in, first out, so that few stay warm.
-#[derive(Debug, Default)]
-pub(crate) struct Lanes(PerProcess<Mutex<Vec<Runtime>>>);
+#[derive(Debug)]
+pub(crate) struct Lanes(Arc<Idle>);
+
+type Idle = PerProcess<Mutex<Vec<Runtime>>>;
+
+/// The idle lanes of each cache that is open. Without a lock, which a forked child could find
+/// taken by a thread that it does not have.
+static ALL: ArcSwapOption<Vec<Weak<Idle>>> = ArcSwapOption::const_empty();
 
 thread_local! {
     /// Whether this thread polls something that must not wait yet.
     static LOOKING: Cell<bool> = const { Cell::new(false) };
+
+    /// Whether this thread may wait although it belongs to a runtime.
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `body` on a thread that a runtime keeps for what blocks.
+pub(crate) fn may_block<T>(body: impl FnOnce() -> T) -> T {
+    let _reset = Reset(&MAY_BLOCK, MAY_BLOCK.replace(true));
+    body()
 }
 
 impl Lanes {
@@ -34,12 +51,22 @@ impl Lanes {
     /// runtime, which must not be blocked.
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut work = pin!(work);
-        if let Poll::Ready(done) = look(work.as_mut()) {
-            return done;
+        match look(work.as_mut()) {
+            Poll::Ready(done) => done,
+            Poll::Pending => self.wait(work),
         }
-        if Handle::try_current().is_ok() {
+    }
+
+    /// Polls `work`, which has to wait, on a lane.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run).
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        // Tokio's threads for what blocks look like its tasks.
+        if Handle::try_current().is_ok() && !MAY_BLOCK.get() {
             return Err(Error::configuration(
-                "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there",
+                "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there, or make the call in onetrip::spawn_blocking",
             ));
         }
         let lane = match self.idle(Vec::pop) {
@@ -59,30 +86,69 @@ impl Lanes {
 
     /// Drops the idle lanes, and their connections with them.
     pub(crate) fn close(&self) {
-        let lanes = self.idle(std::mem::take);
-        for lane in lanes {
-            lane.shutdown_background();
-        }
+        close(&self.0);
     }
 
     fn idle<T>(&self, change: impl FnOnce(&mut Vec<Runtime>) -> T) -> T {
-        self.0
-            .with(|idle| change(&mut idle.lock().unwrap_or_else(PoisonError::into_inner)))
+        with(&self.0, change)
+    }
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        let idle = Arc::<Idle>::default();
+        ALL.rcu(|all| {
+            let others = all.iter().flat_map(|all| all.iter());
+            let open = others.filter(|other| other.strong_count() > 0).cloned();
+            let all: Vec<_> = open.chain([Arc::downgrade(&idle)]).collect();
+            Some(Arc::new(all))
+        });
+        Self(idle)
+    }
+}
+
+/// Closes the connections that blocking callers left idle, those of all caches.
+///
+/// For a process that is about to fork: its children would hold copies of their sockets, and so
+/// keep a connection open that their parent has closed. Those that are in use stay; a child does
+/// not touch its copies of them.
+pub fn close_all_idle() {
+    for idle in ALL.load().iter().flat_map(|all| all.iter()) {
+        if let Some(idle) = idle.upgrade() {
+            close(&idle);
+        }
+    }
+}
+
+fn close(idle: &Idle) {
+    for lane in with(idle, std::mem::take) {
+        lane.shutdown_background();
+    }
+}
+
+fn with<T>(idle: &Idle, change: impl FnOnce(&mut Vec<Runtime>) -> T) -> T {
+    idle.with(|idle| change(&mut idle.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// The last of a cache's clones may be dropped within a task, where a runtime must not be.
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
 /// Polls `work` once, without a runtime to wait in.
-fn look<F: Future>(work: Pin<&mut F>) -> Poll<F::Output> {
-    LOOKING.set(true);
-    let _reset = Reset;
+pub(crate) fn look<F: Future + ?Sized>(work: Pin<&mut F>) -> Poll<F::Output> {
+    let _reset = Reset(&LOOKING, LOOKING.replace(true));
     work.poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
-struct Reset;
+/// Sets a flag of this thread back to what it was, however the work ends.
+struct Reset(&'static LocalKey<Cell<bool>>, bool);
 
 impl Drop for Reset {
     fn drop(&mut self) {
-        LOOKING.set(false);
+        self.0.set(self.1);
     }
 }
 

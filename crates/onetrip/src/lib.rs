@@ -46,7 +46,13 @@
 //! - `redis` (default): the stores `redis://`, `rediss://` and `redis+unix://`.
 //! - `memcached` (default): the stores `memcached://` and `memcached+unix://`.
 //! - `kyoto` (default): the store `kt://`, a Kyoto Tycoon server.
+//! - `macros`: the attribute [`cached`], for functions whose results are kept.
+//! - `tower`: a scope for each request, [`tower::PageLayer`].
+//! - `minijinja`: cached pieces of templates, [`minijinja`].
 
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __private;
 mod background;
 mod batch;
 pub mod blocking;
@@ -54,22 +60,31 @@ pub mod blocking;
 mod breaker;
 mod cache;
 mod carrier;
+mod carry;
 mod clock;
 pub mod codec;
 mod compress;
 mod context;
 pub mod entry;
 mod error;
+mod fragment;
 mod key;
 mod lanes;
 pub mod learn;
+mod markup;
+#[cfg(feature = "minijinja")]
+pub mod minijinja;
 mod options;
 mod pages;
+#[cfg(any(feature = "macros", feature = "minijinja"))]
+mod part;
 mod policy;
 mod process;
 mod scope;
 mod stats;
 pub mod store;
+#[cfg(feature = "tower")]
+pub mod tower;
 pub mod trip;
 mod untag;
 mod url;
@@ -77,17 +92,128 @@ mod watch;
 mod wire;
 
 pub use batch::Batch;
-pub use cache::Cache;
+pub use cache::{Begun, Cache};
 pub use carrier::OnError;
+pub use carry::spawn_blocking;
 pub use clock::{Clock, Moment};
 pub use compress::{Compression, MAX_EXPANDED};
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
+pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
+pub use lanes::close_all_idle;
 pub use learn::Page;
+pub use markup::Markup;
 pub use options::{Builder, DEFAULT_URL, Serializer};
 pub use pages::PageMode;
 pub use policy::{Policy, Step, Timeout};
 pub use scope::{MAX_PENDING, Scope};
 pub use stats::Stats;
 pub use watch::{Everything, MAX_RECORDS, Record, Watch, watch_everything};
+
+/// Keeps the results of a function in a cache.
+///
+/// The function computes on a miss alone, and beside it there are four others of its name:
+///
+/// | | |
+/// | --- | --- |
+/// | `…_key` | the key of a call |
+/// | `…_bust` | removes what is stored of it |
+/// | `…_refresh` | computes anew and stores |
+/// | `…_uncached` | only computes |
+///
+/// They are functions beside functions and methods beside methods, asynchronous where it is. The
+/// first two take the arguments that the key is made of, and `…_bust` the cache if that is an
+/// argument; the others take all.
+///
+/// ```
+/// use std::sync::LazyLock;
+/// use onetrip::Cache;
+///
+/// static CACHE: LazyLock<Cache> = LazyLock::new(|| Cache::open("memory://").unwrap());
+///
+/// struct Note {
+///     id: u32,
+///     text: String,
+/// }
+///
+/// #[onetrip::cached(cache = CACHE, timeout = "60s", key = "note_markup:{note.id}")]
+/// async fn note_markup(note: &Note) -> String {
+///     format!("<p>{}</p>", note.text) // what takes long
+/// }
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let mut note = Note { id: 5, text: "Hello".into() };
+/// assert_eq!(note_markup(&note).await, "<p>Hello</p>");
+/// assert_eq!(note_markup_key(&note), "note_markup:5");
+///
+/// note.text = "Hello again".into();
+/// assert_eq!(note_markup(&note).await, "<p>Hello</p>");
+/// assert!(note_markup_bust(&note).await?);
+/// assert_eq!(note_markup(&note).await, "<p>Hello again</p>");
+/// # Ok::<(), onetrip::Error>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Options
+///
+/// - `cache`: an expression that is, or dereferences to, a [`Cache`]: `CACHE`, `self.cache`,
+///   `app.cache`, and of a blocking one `cache.asynchronous()`. Left out, it is the argument
+///   called `cache`.
+/// - `key`: a string whose braces name arguments, their fields and methods that take nothing
+///   (`"note:{note.id}"`, `"page:{self.slug()}:{number}"`), by their `Display`; truth values and
+///   floats are written as Python writes them, so that Python makes the same key. Anything else is
+///   an expression that becomes a `String`: `key = format!("{id:05}")`.
+/// - `timeout`: `"500ms"`, `"60s"`, `"5m"`, `"2h"`, `"7d"`, seconds as a number, or an expression
+///   that becomes a [`Timeout`]. Left out, it is the cache's own.
+/// - `map_err`: what makes the error of the function's `Result` of one of the cache.
+///
+/// # What is kept
+///
+/// A value that serde can write and read. Of a function that returns a type called `Result`, what
+/// is `Ok` is kept and errors are not. `None` is a value.
+///
+/// Under [`OnError::Raise`] a failure of the store is returned where `map_err` says how, and so is
+/// every other error of the cache. Without it they are logged, and the function computes as on a
+/// miss.
+///
+/// # In methods
+///
+/// A method takes `self`, since nothing else tells a method from a function. In an implementation
+/// of a trait it cannot have siblings; cache a method of the type itself, and call that.
+///
+/// ```
+/// use onetrip::{Cache, Error};
+///
+/// struct Notes {
+///     cache: Cache,
+/// }
+///
+/// impl Notes {
+///     #[onetrip::cached(cache = self.cache, key = "title:{id}", map_err = |error| error)]
+///     async fn title(&self, id: u32) -> Result<Option<String>, Error> {
+///         Ok((id == 5).then(|| "Hello".to_owned()))
+///     }
+/// }
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let notes = Notes { cache: Cache::open("memory://")? };
+/// assert_eq!(notes.title(6).await?, None);
+/// assert_eq!(notes.title(6).await?, None); // read: nothing is a value
+/// assert_eq!(notes.cache.stats().hits, 1);
+/// assert_eq!(Notes::title_key(6), "title:6");
+/// # Ok::<(), onetrip::Error>(())
+/// # }).unwrap();
+/// ```
+#[cfg(feature = "macros")]
+pub use onetrip_macros::cached;
+
+/// The Rust in the documents runs, too.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+
+    #[doc = include_str!("../../../docs/rust.md")]
+    mod rust {}
+}

@@ -169,7 +169,18 @@ impl Policy {
     /// Ends `scope`: all that was written in it leaves together.
     pub fn close(&self, scope: &Scope) -> Step<(), impl FnOnce(Replies) + use<>> {
         self.learn_visits(scope);
-        let leaving = scope.close();
+        self.send_off(scope.close())
+    }
+
+    /// Sends what was written in `scope` so far. The scope goes on, and keeps what it knows.
+    pub fn flush(&self, scope: &Scope) -> Step<(), impl FnOnce(Replies) + use<>> {
+        self.send_off(scope.settle())
+    }
+
+    fn send_off(
+        &self,
+        leaving: Vec<(Box<[u8]>, Leaving)>,
+    ) -> Step<(), impl FnOnce(Replies) + use<>> {
         if leaving.is_empty() {
             return Step::Done(());
         }
@@ -191,7 +202,7 @@ impl Policy {
     /// What the scope says of `key`; `None` where the store has to be asked.
     fn held<D: Decode>(&self, at: &Context, key: &[u8], decode: &D) -> Option<Option<D::Value>> {
         if self.disabled {
-            self.counters.misses.add(1);
+            self.answered(at, false);
             return Some(None);
         }
         let scope = at.scope()?;
@@ -207,12 +218,24 @@ impl Policy {
             },
         };
         if value.is_some() {
-            self.counters.hits.add(1);
             self.counters.scope_hits.add(1);
-        } else {
-            self.counters.misses.add(1);
         }
+        self.answered(at, value.is_some());
         Some(value)
+    }
+
+    /// Counts a read that was answered, with a value or with none.
+    fn answered(&self, at: &Context, hit: bool) {
+        let counters = &self.counters;
+        let counter = if hit {
+            &counters.hits
+        } else {
+            &counters.misses
+        };
+        counter.add(1);
+        for watch in at.watches() {
+            watch.answered(hit);
+        }
     }
 
     /// What the store replied for `key`, remembered by the scope.
@@ -225,12 +248,7 @@ impl Policy {
         decode: &D,
     ) -> Option<D::Value> {
         let value = self.read_entry(at, ticket, key, reply, decode);
-        let counter = if value.is_some() {
-            &self.counters.hits
-        } else {
-            &self.counters.misses
-        };
-        counter.add(1);
+        self.answered(at, value.is_some());
         value
     }
 

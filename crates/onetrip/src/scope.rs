@@ -340,6 +340,16 @@ impl Scope {
         Ok(())
     }
 
+    /// Gives what has to leave now, and goes on: the answers that it came from are kept.
+    pub(crate) fn settle(&self) -> Vec<(Box<[u8]>, Leaving)> {
+        let mut state = self.state();
+        state.pending = 0;
+        let now = self.clock.now();
+        let held = state.held.iter_mut();
+        held.filter_map(|(key, held)| Some((key.clone(), held.pending.take()?.leave(now))))
+            .collect()
+    }
+
     /// Ends the scope and gives what has to leave. A second call gives nothing.
     pub(crate) fn close(&self) -> Vec<(Box<[u8]>, Leaving)> {
         let mut state = self.state();

@@ -192,7 +192,7 @@ impl Trip {
 
     /// Whether doing all of it twice leaves the same entries as doing it once. A delete may answer
     /// the second time that there was nothing, which is true by then.
-    #[cfg(feature = "memcached")]
+    #[cfg(any(feature = "kyoto", feature = "memcached"))]
     pub(crate) fn is_repeatable(&self) -> bool {
         self.0.iter().all(Op::is_repeatable)
     }

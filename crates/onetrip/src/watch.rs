@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+
 use crate::key;
+use crate::process::PerProcess;
 use crate::trip::{Replies, Reply, Trip};
 
 /// The most trips that one watch describes. It counts those beyond as well.
@@ -13,9 +16,14 @@ pub const MAX_RECORDS: usize = 10_000;
 /// The most operations of one trip that are described.
 const MAX_OPS: usize = 100;
 
-/// The trips that were made while it was open.
+/// The trips that were made while it was open, and how many reads were answered. In a forked child
+/// the trips begin anew.
 #[derive(Debug, Default)]
-pub struct Watch(Mutex<Seen>);
+pub struct Watch {
+    seen: PerProcess<Mutex<Seen>>,
+    hits: AtomicUsize,
+    misses: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -50,6 +58,25 @@ impl Watch {
         self.seen(|seen| seen.count)
     }
 
+    /// How many reads were answered with a value, by a scope or by the store. A watch over the
+    /// whole process does not count them.
+    #[must_use]
+    pub fn hits(&self) -> usize {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// How many reads were answered with none; counted as the hits are.
+    #[must_use]
+    pub fn misses(&self) -> usize {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// Counts a read that was answered, with a value or with none.
+    pub(crate) fn answered(&self, hit: bool) {
+        let counter = if hit { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The trips, oldest first; no more than [`MAX_RECORDS`].
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
@@ -57,7 +84,8 @@ impl Watch {
     }
 
     fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.seen
+            .with(|seen| look(&mut seen.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn record(&self, record: &Record) {
@@ -70,10 +98,18 @@ impl Watch {
     }
 }
 
-/// Watches that see every trip of the process, whoever makes it.
-static EVERYWHERE: Mutex<Vec<Weak<Watch>>> = Mutex::new(Vec::new());
-/// How many there are, so that a trip need not take the lock to learn that there are none.
-static EVERYWHERE_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Watches that see every trip of the process, whoever makes it; none is an empty option, which
+/// costs a trip next to nothing. Without a lock, which a forked child could find taken by a thread
+/// that it does not have.
+static EVERYWHERE: ArcSwapOption<Vec<Weak<Watch>>> = ArcSwapOption::const_empty();
+
+fn change_everywhere(change: impl Fn(&mut Vec<Weak<Watch>>)) {
+    EVERYWHERE.rcu(|all| {
+        let mut all = all.as_deref().cloned().unwrap_or_default();
+        change(&mut all);
+        (!all.is_empty()).then(|| Arc::new(all))
+    });
+}
 
 /// Watches all caches of this process, in all threads, until the guard is dropped.
 ///
@@ -81,10 +117,7 @@ static EVERYWHERE_COUNT: AtomicUsize = AtomicUsize::new(0);
 #[must_use]
 pub fn watch_everything() -> Everything {
     let watch = Arc::new(Watch::default());
-    if let Ok(mut all) = EVERYWHERE.lock() {
-        all.push(Arc::downgrade(&watch));
-        EVERYWHERE_COUNT.store(all.len(), Ordering::Release);
-    }
+    change_everywhere(|all| all.push(Arc::downgrade(&watch)));
     Everything(watch)
 }
 
@@ -102,16 +135,13 @@ impl Everything {
 
 impl Drop for Everything {
     fn drop(&mut self) {
-        if let Ok(mut all) = EVERYWHERE.lock() {
-            all.retain(|watch| watch.as_ptr() != Arc::as_ptr(&self.0));
-            EVERYWHERE_COUNT.store(all.len(), Ordering::Release);
-        }
+        change_everywhere(|all| all.retain(|watch| watch.as_ptr() != Arc::as_ptr(&self.0)));
     }
 }
 
 /// Whether anyone would see a trip made under `watches`.
 pub(crate) fn is_watched(watches: &[Arc<Watch>]) -> bool {
-    !watches.is_empty() || EVERYWHERE_COUNT.load(Ordering::Acquire) > 0
+    !watches.is_empty() || EVERYWHERE.load().is_some()
 }
 
 /// Shows a trip to those who watch.
@@ -140,10 +170,63 @@ pub(crate) fn show(
     for watch in watches {
         watch.record(&record);
     }
-    if EVERYWHERE_COUNT.load(Ordering::Acquire) > 0 {
-        let all = EVERYWHERE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(all) = &*EVERYWHERE.load() {
         for watch in all.iter().filter_map(Weak::upgrade) {
             watch.record(&record);
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// A thread that holds the lock while another forks is not there to give it back.
+    #[test]
+    fn a_child_finds_no_lock_of_its_parents_threads() {
+        let everything = watch_everything();
+        let watch = everything.watch();
+        watch.seen(|_| {
+            let child = fork();
+            if child == 0 {
+                alarm(20);
+                let record = Record {
+                    store: "test://".into(),
+                    ops: Vec::new(),
+                    len: 0,
+                    bytes_out: 0,
+                    bytes_in: 0,
+                    failed: 0,
+                    took: Duration::ZERO,
+                };
+                watch.record(&record);
+                leave(i32::try_from(watch.trips()).unwrap_or(0));
+            }
+            // It saw its own trip alone.
+            assert_eq!(exit_code(child), Some(1));
+        });
+        assert_eq!(watch.trips(), 0);
+    }
+
+    #[expect(unsafe_code, reason = "no safe function forks")]
+    fn fork() -> libc::pid_t {
+        unsafe { libc::fork() }
+    }
+
+    #[expect(unsafe_code, reason = "a plain call of the system")]
+    fn alarm(seconds: u32) {
+        unsafe { libc::alarm(seconds) };
+    }
+
+    #[expect(unsafe_code, reason = "a plain call of the system")]
+    fn leave(code: i32) -> ! {
+        unsafe { libc::_exit(code) }
+    }
+
+    #[expect(unsafe_code, reason = "a plain call, with memory of our own")]
+    fn exit_code(child: libc::pid_t) -> Option<i32> {
+        let mut status = 0;
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
     }
 }

@@ -70,6 +70,16 @@ class Cache(BaseCache):
         make_key = self.make_and_validate_key
         return {make_key(key, version=version): value for key, value in data.items()}
 
+    def _may_have_failed(self, errors: int, timeout: Any) -> bool:
+        """Whether there are more errors than before, and entries that ought to be there."""
+        life = self.get_backend_timeout(timeout)
+        return self.onetrip.stats().errors > errors and (life is None or life > 0)
+
+    def _absent(self, data: Mapping[Any, Any], version: int | None, found: object) -> list[Any]:
+        # The errors may be those of another thread, so what counts is what is there.
+        there: Any = found
+        return [key for key in data if self.make_key(key, version=version) not in there]
+
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of `key`, or `default` if there is none."""
         return self.onetrip.get(self.make_and_validate_key(key, version=version), default)
@@ -121,11 +131,17 @@ class Cache(BaseCache):
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
     ) -> list[Any]:
-        """Store many values, in one trip."""
+        """Store many values, in one trip; the keys of those that could not be stored.
+
+        In a page they leave with all other writes, so that what fails then is not told here.
+        """
         entries = self._entries(data, version)
+        errors = self.onetrip.stats().errors
         with of_writing():
             self.onetrip.set_many(entries, self.get_backend_timeout(timeout))
-        return []
+        if not self._may_have_failed(errors, timeout):
+            return []
+        return self._absent(data, version, self.onetrip.get_many(entries))
 
     async def aset_many(
         self,
@@ -135,9 +151,12 @@ class Cache(BaseCache):
     ) -> list[Any]:
         """See `set_many`."""
         entries = self._entries(data, version)
+        errors = self.onetrip.stats().errors
         with of_writing():
             await self.onetrip.aset_many(entries, self.get_backend_timeout(timeout))
-        return []
+        if not self._may_have_failed(errors, timeout):
+            return []
+        return self._absent(data, version, await self.onetrip.aget_many(entries))
 
     def add(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asgiref
+import debug_toolbar
 import django
 from django.template.base import Node
 from django.templatetags.cache import CacheNode
@@ -22,6 +23,7 @@ _MACHINERY = tuple(
         Path(__file__).parent,
         Path(django.__file__).parent,
         Path(asgiref.__file__).parent,
+        Path(debug_toolbar.__file__).parent,
     )
 )
 

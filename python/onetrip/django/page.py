@@ -65,8 +65,9 @@ def preload(
         with preload("user:5:notes", fragment_key("note_comments", 5), note.note_markup):
             return render(request, "note.html", {"note": note})
 
-    Takes keys as `cache.get` does, iterables of them, and functions cached by `cache_of(using)`,
-    bound to their arguments. In an asynchronous view it is `async with`.
+    Takes keys as `cache.get` does, iterables of them, and what is cached by `cache_of(using)`: its
+    methods, and functions bound to their arguments by `functools.partial`. (`note_markup.key(5)`
+    is a key of that cache, and no key of Django's.) In an asynchronous view it is `async with`.
     """
     cache = backend(using)
 

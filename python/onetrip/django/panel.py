@@ -67,7 +67,7 @@ class OneTripPanel(Panel):
     def nav_subtitle(self) -> str:
         """The numbers in short."""
         told = self._told()
-        return f"{told['trip_count']} trips, {told['keys_read']} keys read, {told['hits']} hits"
+        return f"{_trips(told)}, {told['keys_read']} keys read, {told['hits']} hits"
 
     @property
     def content(self) -> str:
@@ -97,8 +97,12 @@ class OneTripPanel(Panel):
     def generate_server_timing(self, request: object, response: object) -> None:  # noqa: ARG002 - its signature
         """Show the browser how long the trips took."""
         told = self._told()
-        title = f"{told['trip_count']} trips"
-        self.record_server_timing("trips", title, told["milliseconds"])  # type: ignore[no-untyped-call] # theirs
+        self.record_server_timing("trips", _trips(told), told["milliseconds"])  # type: ignore[no-untyped-call] # theirs
+
+
+def _trips(told: dict[str, Any]) -> str:
+    count = told["trip_count"]
+    return "1 trip" if count == 1 else f"{count} trips"
 
 
 def together(calls: Iterable[Call]) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::runtime::{Handle, Id};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
 
 /// The connections of one store, by runtime.
@@ -22,7 +22,7 @@ type Slots<C> = HashMap<Id, Arc<Slot<C>>>;
 
 #[derive(Debug)]
 struct Slot<C> {
-    state: tokio::sync::Mutex<State<C>>,
+    state: Arc<tokio::sync::Mutex<State<C>>>,
     attempts: Mutex<u64>,
     runtime: Weak<()>,
 }
@@ -52,11 +52,15 @@ impl<C: Clone + Send + Sync + 'static> Connections<C> {
     /// The connection of the running runtime, made by `connect` where there is none.
     ///
     /// Callers that wait for the same attempt to connect share its failure: a server that does
-    /// not answer costs them one timeout, not one each.
-    pub(super) async fn get(&self, connect: impl Future<Output = Result<C>>) -> Result<Lease<C>> {
+    /// not answer costs them one timeout, not one each. An attempt goes on when its caller is gone,
+    /// so that callers without patience leave a connection for those that follow.
+    pub(super) async fn get(
+        &self,
+        connect: impl Future<Output = Result<C>> + Send + 'static,
+    ) -> Result<Lease<C>> {
         let slot = self.slot();
         let came = *lock(&slot.attempts);
-        let mut state = slot.state.lock().await;
+        let mut state = Arc::clone(&slot.state).lock_owned().await;
         if let Some((number, connection)) = &state.connection {
             return Ok(Lease {
                 connection: connection.clone(),
@@ -74,20 +78,27 @@ impl<C: Clone + Send + Sync + 'static> Connections<C> {
             *attempts += 1;
             *attempts
         };
-        match connect.await {
-            Ok(connection) => {
-                state.connection = Some((number, connection.clone()));
-                Ok(Lease {
-                    connection,
-                    reused: false,
-                    number,
-                })
+        let attempt = tokio::spawn(async move {
+            match connect.await {
+                Ok(connection) => {
+                    state.connection = Some((number, connection.clone()));
+                    Ok(Lease {
+                        connection,
+                        reused: false,
+                        number,
+                    })
+                }
+                Err(error) => {
+                    state.last_failure = Some((number, error.clone()));
+                    Err(error)
+                }
             }
-            Err(error) => {
-                state.last_failure = Some((number, error.clone()));
-                Err(error)
-            }
-        }
+        });
+        let ended = |gone| {
+            let why = "the runtime is shutting down";
+            Err(Error::with_source(ErrorKind::Unavailable, why, gone))
+        };
+        attempt.await.unwrap_or_else(ended)
     }
 
     /// Never gives this connection again: its exchange failed, and what is on the wire is unknown.
@@ -116,10 +127,10 @@ impl<C: Clone + Send + Sync + 'static> Connections<C> {
         slots.retain(|_, slot| slot.runtime.strong_count() > 0);
         let alive = Arc::new(());
         let slot = Arc::new(Slot {
-            state: tokio::sync::Mutex::new(State {
+            state: Arc::new(tokio::sync::Mutex::new(State {
                 connection: None,
                 last_failure: None,
-            }),
+            })),
             attempts: Mutex::new(0),
             runtime: Arc::downgrade(&alive),
         });

@@ -141,6 +141,7 @@ impl<P> Owed<P> {
 
     /// Takes off the places where the debt of `op`, as it was `until` then, was delivered. Without
     /// one where it is owed it is settled.
+    #[cfg(feature = "redis")]
     pub(super) fn narrow(&self, op: &Op, until: u64, delivered: impl FnOnce(&mut P) -> bool) {
         self.debts(|debts| {
             if let Some(debt) = debts.by_op.get_mut(op)

@@ -35,6 +35,9 @@ mod memcached;
 )]
 mod cluster;
 
+#[path = "../behaviour/support/folder.rs"]
+mod folder;
+
 mod kyoto;
 mod log;
 mod proxy;
@@ -68,3 +71,4 @@ mod breaker;
 mod recovery;
 mod right_answer;
 mod side_by_side;
+mod table;

@@ -41,6 +41,7 @@ struct Shared {
     /// What fails, and how many times all connections that were open had to end.
     fault: watch::Sender<(Fault, usize)>,
     upstream: Mutex<SocketAddr>,
+    connections: AtomicUsize,
     requests: AtomicUsize,
     replied: AtomicUsize,
 }
@@ -56,6 +57,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             fault,
             upstream: Mutex::new(SocketAddr::from(([127, 0, 0, 1], port))),
+            connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             replied: AtomicUsize::new(0),
         });
@@ -115,6 +117,11 @@ impl Proxy {
         self.fail(Fault::None);
     }
 
+    /// How many connections a client has sent something on.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     /// How many times a client has sent something.
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
@@ -140,6 +147,17 @@ async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, S
     }
 }
 
+/// Leaves nothing of bytes but their number. Where lines end, one does: a client that waits for an
+/// end would wait for long.
+fn spoil(bytes: &mut [u8]) {
+    for (place, byte) in bytes.iter_mut().enumerate() {
+        *byte = match place % 8 {
+            7 => b'\n',
+            _ => byte.wrapping_mul(31) ^ 0xA5,
+        };
+    }
+}
+
 /// Carries one connection, until either end or a fault ends it.
 async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
     let upstream = *shared.upstream.lock().unwrap();
@@ -149,6 +167,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let mut faults = shared.fault.subscribe();
     let (_, born) = *faults.borrow();
+    let mut is_used = false;
     let (mut request, mut reply) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         let (fault, endings) = *faults.borrow_and_update();
@@ -163,6 +182,9 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
                     return;
                 }
                 shared.requests.fetch_add(1, Ordering::SeqCst);
+                if !std::mem::replace(&mut is_used, true) {
+                    shared.connections.fetch_add(1, Ordering::SeqCst);
+                }
                 if fault == Fault::Hang {
                     continue;
                 }
@@ -179,7 +201,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
                 match fault {
                     Fault::Hang => continue,
                     Fault::Delay(span) => tokio::time::sleep(span).await,
-                    Fault::Garbage => bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31) ^ 0xA5),
+                    Fault::Garbage => spoil(bytes),
                     Fault::Cut(after) | Fault::Reset(after) if passed + length > after => {
                         let _ = client.write_all(&bytes[..after.saturating_sub(passed)]).await;
                         if matches!(fault, Fault::Reset(_)) {

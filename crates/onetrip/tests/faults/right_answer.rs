@@ -182,6 +182,25 @@ fn impatient_tasks(stand: &Stand, keys: &[String], count: &Arc<Count>, until: In
     });
 }
 
+/// Connecting takes longer than any of these callers waits, but for the last.
+#[test]
+fn callers_without_patience_leave_a_connection_for_the_next() {
+    let stand = crate::stand::redis();
+    stand.direct().set("key", &5).unwrap();
+    let cache = stand.patient().asynchronous().clone();
+    stand.fail(Fault::Delay(Duration::from_millis(100)));
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(async {
+        for _ in 0..5 {
+            let patience = Duration::from_millis(5);
+            let read = tokio::time::timeout(patience, cache.get::<i64>("key")).await;
+            assert!(read.is_err(), "nothing answers so soon");
+        }
+        assert_eq!(cache.get("key").await.unwrap(), Some(5));
+    });
+    assert_eq!(stand.proxy.connections(), 1);
+}
+
 fn random(seed: u8) -> TestRng {
     TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &[seed; 32])
 }

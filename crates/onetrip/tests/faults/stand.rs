@@ -35,7 +35,9 @@ enum Kind {
         sentinel: Server,
     },
     Memcached(Memcached),
-    MemcachedTwo(Memcached, Memcached),
+    /// With a cache that finds out who holds what.
+    MemcachedTwo(Memcached, Memcached, Cache),
+    #[cfg_attr(kt_url, expect(dead_code, reason = "the live one is used"))]
     Kyoto(Kyoto),
     /// That which `KT_URL` names.
     #[cfg(kt_url)]
@@ -89,7 +91,11 @@ pub(crate) fn memcached() -> Stand {
 /// Two servers that share the keys, of which the first is behind the proxy.
 pub(crate) fn memcached_two() -> Stand {
     let (server, other) = (Memcached::start(&[]), Memcached::start(&[]));
-    stand(Proxy::to(server.port()), Kind::MemcachedTwo(server, other))
+    let proxy = Proxy::to(server.port());
+    let ports = (proxy.port(), other.port());
+    let url = format!("memcached://127.0.0.1:{},127.0.0.1:{}", ports.0, ports.1);
+    let cache = onetrip::Cache::open(url).unwrap().blocking();
+    stand(proxy, Kind::MemcachedTwo(server, other, cache))
 }
 
 #[cfg(not(kt_url))]
@@ -134,7 +140,7 @@ impl Stand {
                 format!("redis+sentinel://127.0.0.1:{}/notes", sentinel.port())
             }
             Kind::Memcached(_) => format!("memcached://127.0.0.1:{port}"),
-            Kind::MemcachedTwo(_, other) => {
+            Kind::MemcachedTwo(_, other, _) => {
                 format!("memcached://127.0.0.1:{port},127.0.0.1:{}", other.port())
             }
             Kind::Kyoto(_) => format!("kt://127.0.0.1:{port}"),
@@ -151,7 +157,7 @@ impl Stand {
                 primary: server, ..
             } => server.url(),
             Kind::Cluster(cluster) => cluster.servers[0].url(),
-            Kind::Memcached(server) | Kind::MemcachedTwo(server, _) => {
+            Kind::Memcached(server) | Kind::MemcachedTwo(server, ..) => {
                 format!("memcached://127.0.0.1:{}", server.port())
             }
             Kind::Kyoto(server) => format!("kt://127.0.0.1:{}", server.port()),
@@ -201,14 +207,34 @@ impl Stand {
 
     /// A cache that reaches the failing server itself, and says so if it does not.
     pub(crate) fn direct(&self) -> Cache {
+        let builder = self.direct_builder().on_error(OnError::Raise);
+        builder.build().unwrap().blocking()
+    }
+
+    pub(crate) fn direct_builder(&self) -> Builder {
         onetrip::Cache::builder(self.direct_url())
             .prefix(&self.prefix)
             .connect_timeout(LONG)
             .trip_timeout(LONG)
-            .on_error(OnError::Raise)
-            .build()
-            .unwrap()
-            .blocking()
+    }
+
+    /// Asks the failing server something that only a Redis understands. Whether it is one.
+    pub(crate) fn ask(&self, words: &[&str]) -> bool {
+        let server = match &self.kind {
+            Kind::Redis(server)
+            | Kind::Sentinel {
+                primary: server, ..
+            } => server,
+            Kind::Cluster(cluster) => &cluster.servers[0],
+            _ => return false,
+        };
+        let _: () = server.ask(words);
+        true
+    }
+
+    /// Whether the failing server can be told to be a replica.
+    pub(crate) fn has_replicas(&self) -> bool {
+        matches!(self.kind, Kind::Redis(_) | Kind::Sentinel { .. })
     }
 
     /// A key like `name` that the failing server holds.
@@ -216,10 +242,7 @@ impl Stand {
         match &self.kind {
             // Of its slots, by the part in braces.
             Kind::Cluster(_) => format!("{{b}}{name}"),
-            Kind::MemcachedTwo(server, other) => {
-                let (first, second) = (self.proxy.port(), other.port());
-                let url = format!("memcached://127.0.0.1:{first},127.0.0.1:{second}");
-                let cache = onetrip::Cache::open(url).unwrap().blocking();
+            Kind::MemcachedTwo(server, _, cache) => {
                 let mut candidates = (0..).map(|number| format!("{name}~{number}"));
                 let found = candidates.find(|key| {
                     cache.set(key, &0).unwrap();
@@ -259,7 +282,7 @@ impl Stand {
                 *server = Server::start();
                 self.proxy.redirect(server.port());
             }
-            Kind::Memcached(server) | Kind::MemcachedTwo(server, _) => {
+            Kind::Memcached(server) | Kind::MemcachedTwo(server, ..) => {
                 *server = Memcached::start(&[]);
                 self.proxy.redirect(server.port());
             }

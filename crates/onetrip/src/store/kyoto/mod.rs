@@ -35,12 +35,18 @@ const CLEAR_COUNT: usize = 10_000;
 /// A Kyoto Tycoon server.
 #[derive(Debug)]
 struct Kyoto {
+    door: Arc<Door>,
+    pools: ByRuntime<Pool<Connection>>,
+}
+
+/// Where a server is, and how to come in.
+#[derive(Debug)]
+struct Door {
     host: String,
     port: u16,
     db: u16,
     connect_timeout: Duration,
     trip_timeout: Duration,
-    pools: ByRuntime<Pool<Connection>>,
     label: Arc<str>,
 }
 
@@ -59,13 +65,15 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Sto
         },
     };
     Ok(Arc::new(Kyoto {
-        host: url.host().unwrap_or_else(|| "127.0.0.1".into()),
-        port: url.port().unwrap_or(DEFAULT_PORT),
-        db,
-        connect_timeout: options.connect_timeout,
-        trip_timeout: options.trip_timeout,
+        door: Arc::new(Door {
+            host: url.host().unwrap_or_else(|| "127.0.0.1".into()),
+            port: url.port().unwrap_or(DEFAULT_PORT),
+            db,
+            connect_timeout: options.connect_timeout,
+            trip_timeout: options.trip_timeout,
+            label: url.label().into(),
+        }),
         pools: ByRuntime::new(),
-        label: url.label().into(),
     }))
 }
 
@@ -73,13 +81,24 @@ impl Kyoto {
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
         let began = Instant::now();
         let pool = self.pools.get(Pool::new);
-        let Some(_turn) = pool.turn(self.trip_timeout).await else {
-            return Err(self.failure(Broken::Io(io::ErrorKind::TimedOut.into(), true)));
+        let Some(turn) = pool.turn(self.door.trip_timeout).await else {
+            return Err(self
+                .door
+                .failure(Broken::Io(io::ErrorKind::TimedOut.into(), true)));
         };
-        let patience = self.trip_timeout.saturating_sub(began.elapsed());
-        let mut connection = match pool.take(Connection::is_in_step) {
-            Some(connection) => connection.reused(),
-            None => self.connect().await?,
+        let patience = self.door.trip_timeout.saturating_sub(began.elapsed());
+        let (mut connection, _turn) = match pool.take(Connection::is_in_step) {
+            Some(connection) => (connection.reused(), turn),
+            None => {
+                let door = Arc::clone(&self.door);
+                let opened = pool.open(turn, async move { door.connect().await }).await;
+                let ended = || {
+                    self.door
+                        .failure(Broken::Io(io::ErrorKind::NotConnected.into(), false))
+                };
+                let (opened, turn) = opened.ok_or_else(ended)?;
+                (opened?, turn)
+            }
         };
         let mut replies = Replies::with_capacity(trip.len());
         let mut rest = trip.ops();
@@ -88,7 +107,7 @@ impl Kyoto {
             if let [Op::Clear { prefix }] = ops {
                 replies.push(self.clear(&mut connection, prefix).await?);
             } else {
-                let mut segment = Segment::new(self.db, ops);
+                let mut segment = Segment::new(self.door.db, ops);
                 segment.refuse_what_is_too_large();
                 let again = trip.is_repeatable();
                 self.segment(&mut connection, &mut segment, again, patience)
@@ -120,7 +139,7 @@ impl Kyoto {
                 // The server closed the idle connection just now. Nothing is lost by asking once
                 // more, unless the trip might have arrived and must not be done twice.
                 Err(Broken::Io(_, false)) if connection.reused && again => {}
-                Err(broken) => return Err(self.failure(broken)),
+                Err(broken) => return Err(self.door.failure(broken)),
             }
         }
         Ok(())
@@ -129,7 +148,7 @@ impl Kyoto {
     /// Sees to it that `connection` can be used: opens another if it broke, or was hung up on.
     async fn mend(&self, connection: &mut Connection) -> Result<()> {
         if !connection.in_step {
-            *connection = self.connect().await?;
+            *connection = self.door.connect().await?;
         }
         Ok(())
     }
@@ -142,53 +161,57 @@ impl Kyoto {
         for _ in 0..ATTEMPTS {
             let (batch, asked) = segment.ask();
             let (answers, buffer) = connection.exchange(&batch).await?;
-            let changes = segment.answered(&self.label, &asked, answers, &buffer)?;
+            let changes = segment.answered(&self.door.label, &asked, answers, &buffer)?;
             if connection.in_step && !changes.is_empty() {
                 let batch = segment.change(&changes);
                 let (answers, buffer) = connection.exchange(&batch).await?;
-                segment.changed(&self.label, changes, answers, &buffer)?;
+                segment.changed(&self.door.label, changes, answers, &buffer)?;
             }
             if segment.is_answered() || !connection.in_step {
                 return Ok(());
             }
         }
-        segment.give_up(&self.label);
+        segment.give_up(&self.door.label);
         Ok(())
     }
 
     /// Removes what begins with `prefix`, some at a time, so that the server serves others too.
     async fn clear(&self, connection: &mut Connection, prefix: &Bytes) -> Result<Reply> {
-        let look = plan::look(self.db, prefix, CLEAR_COUNT);
+        let look = plan::look(self.door.db, prefix, CLEAR_COUNT);
         let (mut removed, mut before) = (0, Vec::new());
         loop {
             self.mend(connection).await?;
             let was_reused = connection.reused;
             let (answers, buffer) =
-                match in_time(self.trip_timeout, connection.exchange(&look)).await {
+                match in_time(self.door.trip_timeout, connection.exchange(&look)).await {
                     Ok(answered) => answered,
                     // As above; and looking changes nothing.
                     Err(Broken::Io(_, false)) if was_reused => continue,
-                    Err(broken) => return Err(self.failure(broken)),
+                    Err(broken) => return Err(self.door.failure(broken)),
                 };
-            let names = match plan::looked(&self.label, &answers, &buffer) {
+            let names = match plan::looked(&self.door.label, &answers, &buffer) {
                 Ok(Ok(names)) => names,
                 Ok(Err(refused)) => return Ok(Reply::Failed(refused)),
-                Err(stop) => return Err(self.failure(stop.into())),
+                Err(stop) => return Err(self.door.failure(stop.into())),
             };
             if names.is_empty() {
                 return Ok(Reply::Count(removed));
             }
             if names == before {
                 let error = Broken::Nonsense("names that it says were removed");
-                return Err(self.failure(error));
+                return Err(self.door.failure(error));
             }
-            let batch = plan::remove(self.db, &names);
-            let answer = in_time(self.trip_timeout, connection.exchange(&batch)).await;
-            match answer.map_err(|broken| self.failure(broken))?.0.as_slice() {
+            let batch = plan::remove(self.door.db, &names);
+            let answer = in_time(self.door.trip_timeout, connection.exchange(&batch)).await;
+            match answer
+                .map_err(|broken| self.door.failure(broken))?
+                .0
+                .as_slice()
+            {
                 // What had expired was not removed by us.
                 [Answer::Count(count)] => removed += *count as u64,
                 _ => {
-                    let error = plan::refused(&self.label, "a removal");
+                    let error = plan::refused(&self.door.label, "a removal");
                     return Ok(Reply::Failed(error));
                 }
             }
@@ -198,7 +221,9 @@ impl Kyoto {
             before = names;
         }
     }
+}
 
+impl Door {
     async fn connect(&self) -> Result<Connection> {
         let opened = Connection::open(&self.host, self.port, self.connect_timeout).await;
         let mut connection = opened.map_err(|error| self.failure(Broken::Io(error, false)))?;
@@ -267,6 +292,6 @@ impl Store for Kyoto {
     }
 
     fn label(&self) -> Arc<str> {
-        Arc::clone(&self.label)
+        Arc::clone(&self.door.label)
     }
 }

@@ -1,5 +1,6 @@
 //! One server: what a trip to it takes.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +13,7 @@ use super::connection::{Broken, Connection};
 use super::name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
-use crate::store::pool::Pool;
+use crate::store::pool::{Pool, Turn};
 use crate::store::runtimes::ByRuntime;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Replies, Reply, Trip};
@@ -46,7 +47,7 @@ impl Node {
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
         let began = Instant::now();
         let pool = self.pools.get(Pool::new);
-        let Some(_turn) = pool.turn(self.trip_timeout).await else {
+        let Some(turn) = pool.turn(self.trip_timeout).await else {
             return Err(self.timed_out());
         };
         let patience = self.trip_timeout.saturating_sub(began.elapsed());
@@ -58,15 +59,27 @@ impl Node {
                 answer => return answer,
             }
         }
-        let connection = self.connect().await?;
+        let (connection, _turn) = self.connect(&pool, turn).await?;
         self.make(&pool, connection, trip, patience).await
     }
 
-    async fn connect(&self) -> Result<Connection> {
-        match timeout(self.connect_timeout, Connection::open(&self.address)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.failure(Broken::Io(error))),
-            Err(_) => Err(self.timed_out()),
+    async fn connect(
+        &self,
+        pool: &Arc<Pool<Connection>>,
+        turn: Turn,
+    ) -> Result<(Connection, Turn)> {
+        let (address, patience) = (self.address.clone(), self.connect_timeout);
+        let opening = async move {
+            let opened = timeout(patience, Connection::open(&address)).await;
+            opened.unwrap_or_else(|elapsed| Err(elapsed.into()))
+        };
+        match pool.open(turn, opening).await {
+            Some((Ok(connection), turn)) => Ok((connection, turn)),
+            Some((Err(error), _)) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(self.timed_out())
+            }
+            Some((Err(error), _)) => Err(self.failure(Broken::Io(error))),
+            None => Err(self.failure(Broken::Io(io::ErrorKind::NotConnected.into()))),
         }
     }
 

@@ -50,6 +50,11 @@ impl Node {
         self.breaker.admit().map_err(Error::logged)
     }
 
+    /// Whether it failed the last time that it was asked.
+    pub(super) fn is_failing(&self) -> bool {
+        self.breaker.is_failing()
+    }
+
     /// Sends one command.
     pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         let pass = self.admit()?;

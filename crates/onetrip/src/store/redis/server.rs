@@ -19,7 +19,7 @@ const SCAN_COUNT: usize = 1000;
 /// A Redis server.
 #[derive(Debug)]
 pub(super) struct Server {
-    way: Way,
+    way: Arc<Way>,
     config: AsyncConnectionConfig,
     connections: Connections<Wire>,
     label: Arc<str>,
@@ -63,7 +63,7 @@ impl Failure {
 impl Server {
     pub(super) fn new(way: Way, label: Arc<str>, options: &StoreOptions) -> Self {
         Self {
-            way,
+            way: Arc::new(way),
             config: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(options.connect_timeout))
                 .set_response_timeout(Some(options.trip_timeout)),
@@ -135,12 +135,12 @@ impl Server {
     }
 
     fn is_demoted(&self, replies: &[Reply]) -> bool {
-        matches!(self.way, Way::Sentinel(_)) && replies.iter().any(is_from_replica)
+        matches!(*self.way, Way::Sentinel(_)) && replies.iter().any(is_from_replica)
     }
 
     async fn lease(&self) -> Result<Lease<Wire>> {
         let lease = self.connections.get(self.connect()).await?;
-        let stale = match &self.way {
+        let stale = match &*self.way {
             Way::Direct(_) => false,
             Way::Sentinel(sentinel) => !sentinel.is_current(lease.connection.term),
         };
@@ -151,20 +151,20 @@ impl Server {
         Ok(lease)
     }
 
-    async fn connect(&self) -> Result<Wire> {
-        match &self.way {
-            Way::Direct(client) => {
-                let connection = client.get_multiplexed_async_connection_with_config(&self.config);
-                let connection = connection.await;
-                Ok(Wire {
-                    connection: connection.map_err(|error| failure(&self.label, &error))?,
-                    term: 0,
-                })
-            }
-            Way::Sentinel(sentinel) => {
-                let (connection, term) = sentinel.connect(&self.config).await?;
-                Ok(Wire { connection, term })
-            }
+    /// Makes a connection, whether anybody waits for it or not.
+    fn connect(&self) -> impl Future<Output = Result<Wire>> + Send + 'static {
+        let (way, label) = (Arc::clone(&self.way), Arc::clone(&self.label));
+        let config = self.config.clone();
+        async move {
+            let (connection, term) = match &*way {
+                Way::Direct(client) => {
+                    let connection = client.get_multiplexed_async_connection_with_config(&config);
+                    let connection = connection.await;
+                    (connection.map_err(|error| failure(&label, &error))?, 0)
+                }
+                Way::Sentinel(sentinel) => sentinel.connect(&config).await?,
+            };
+            Ok(Wire { connection, term })
         }
     }
 

@@ -112,8 +112,11 @@ impl Topology {
                 nodes.push(seed);
             }
         }
+        // Those that failed just now come last, and alone.
+        let (failing, sound): (Vec<_>, Vec<_>) =
+            nodes.into_iter().partition(|node| node.is_failing());
         let mut trouble = None;
-        for nodes in nodes.chunks(ASKED) {
+        for nodes in sound.chunks(ASKED).chain(failing.chunks(ASKED)) {
             let asked = nodes.iter().map(|node| Box::pin(self.ask(node)));
             match select_ok(asked).await {
                 Ok((shards, _)) => return self.adopt(shards),

@@ -1,0 +1,355 @@
+//! What a cached function becomes: itself, and its four siblings.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, Expr, Generics, ItemFn, Result, Signature};
+
+use crate::function::Function;
+use crate::key::Key;
+use crate::options::Options;
+use crate::timeout;
+
+/// Where the variables of the written code belong: none of them is taken for one of the user's.
+const HERE: fn() -> Span = Span::mixed_site;
+
+pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let item = syn::parse2::<ItemFn>(item).map_err(|error| {
+        let message = "cached stands above a function, or a method that takes self";
+        Error::new(error.span(), message)
+    })?;
+    let function = Function::new(item)?;
+    let options: Options = syn::parse2(options)?;
+    let expansion = Expansion {
+        cache: cache(options.cache.as_ref(), &function)?,
+        key: Key::new(options.key.as_ref(), &function)?,
+        timeout: timeout::expression(options.timeout.as_ref())?,
+        failed: failed(options.map_err.as_ref(), &function)?,
+        attributes: Attributes::new(&function.item.attrs),
+        function: &function,
+    };
+    Ok(expansion.write())
+}
+
+/// The parts of the code that is written, as expressions.
+struct Expansion<'a> {
+    function: &'a Function,
+    attributes: Attributes,
+    /// The cache, as it was named.
+    cache: TokenStream,
+    key: Key,
+    timeout: TokenStream,
+    /// What is done with an `error` of the cache called `key`.
+    failed: TokenStream,
+}
+
+fn cache(cache: Option<&Expr>, function: &Function) -> Result<TokenStream> {
+    match (cache, &function.cache) {
+        (Some(cache), _) => Ok(quote!(#cache)),
+        (None, Some(cache)) => Ok(quote!(#cache)),
+        (None, None) => Err(Error::new(
+            function.name().span(),
+            format!(
+                "{} needs a cache: name one, as in cache = CACHE or cache = self.cache, or take an argument cache: &onetrip::Cache",
+                function.name()
+            ),
+        )),
+    }
+}
+
+fn failed(map_err: Option<&Expr>, function: &Function) -> Result<TokenStream> {
+    match map_err {
+        None => Ok(quote_spanned!(HERE()=> ::onetrip::__private::untold(&key, &error))),
+        Some(map) if function.returns.is_result => Ok(quote_spanned! {HERE()=>
+            return ::core::result::Result::Err((#map)(error))
+        }),
+        Some(map) => Err(Error::new_spanned(
+            map,
+            "map_err makes the error of a Result of what the cache reports; this function returns none",
+        )),
+    }
+}
+
+impl Expansion<'_> {
+    fn write(&self) -> TokenStream {
+        let [uncached, refresh, key, bust] = self.siblings();
+        let caller = self.caller(&uncached);
+        let bodies = [
+            self.uncached(&uncached),
+            self.refresh(&refresh, &uncached),
+            self.key(&key),
+            self.bust(&bust),
+        ];
+        quote!(#caller #(#bodies)*)
+    }
+
+    fn siblings(&self) -> [Ident; 4] {
+        let name = self.function.name();
+        ["uncached", "refresh", "key", "bust"].map(|what| format_ident!("{name}_{what}"))
+    }
+
+    /// The function itself: what is cached, or else what is computed.
+    fn caller(&self, uncached: &Ident) -> TokenStream {
+        let Self {
+            function, failed, ..
+        } = self;
+        let Attributes {
+            on_all, on_caller, ..
+        } = &self.attributes;
+        let (signature, bounds) = self.signature(function.name());
+        let vis = &function.item.vis;
+        let (prepare, make) = (self.prepare(), self.make(uncached));
+        let value = &function.returns.value;
+        let (read, awaited) = self.driven("read");
+        let found = self.returned();
+        quote_spanned! {HERE()=>
+            #(#on_all)*
+            #(#on_caller)*
+            #[allow(clippy::too_many_arguments)]
+            #vis #signature #bounds {
+                #prepare
+                match ::onetrip::__private::#read::<#value>(&cache, &key) #awaited {
+                    ::core::result::Result::Ok(::core::option::Option::Some(value)) => return #found,
+                    ::core::result::Result::Ok(::core::option::Option::None) => {}
+                    ::core::result::Result::Err(error) => #failed,
+                }
+                #make
+            }
+        }
+    }
+
+    /// The function as it was written.
+    fn uncached(&self, name: &Ident) -> TokenStream {
+        let Attributes {
+            on_all, on_body, ..
+        } = &self.attributes;
+        let ItemFn {
+            vis, sig, block, ..
+        } = &self.function.item;
+        let mut signature = sig.clone();
+        signature.ident = name.clone();
+        // An argument that the cache or the key is made of is used, whatever the body does.
+        let used = self.function.named(&[&self.key.written, &self.cache]);
+        let doc = format!("What {} computes, without the cache.", self.link());
+        quote! {
+            #(#on_all)*
+            #(#on_body)*
+            #[doc = #doc]
+            #vis #signature {
+                #(_ = &#used;)*
+                #block
+            }
+        }
+    }
+
+    fn refresh(&self, name: &Ident, uncached: &Ident) -> TokenStream {
+        let on_all = &self.attributes.on_all;
+        let (signature, bounds) = self.signature(name);
+        let vis = &self.function.item.vis;
+        let (prepare, make) = (self.prepare(), self.make(uncached));
+        let doc = format!("Computes {} anew and stores it.", self.link());
+        quote_spanned! {HERE()=>
+            #(#on_all)*
+            #[doc = #doc]
+            #[allow(dead_code, clippy::too_many_arguments)]
+            #vis #signature #bounds {
+                #prepare
+                #make
+            }
+        }
+    }
+
+    fn key(&self, name: &Ident) -> TokenStream {
+        let on_all = &self.attributes.on_all;
+        let vis = &self.function.item.vis;
+        let Key {
+            expression: key,
+            written,
+        } = &self.key;
+        let (
+            arguments,
+            Generics {
+                params,
+                where_clause,
+                ..
+            },
+        ) = self.function.narrowed(&[written]);
+        let doc = format!(
+            "The key of {}, of the arguments that it is made of.",
+            self.link()
+        );
+        quote! {
+            #(#on_all)*
+            #[doc = #doc]
+            #[allow(dead_code, clippy::too_many_arguments)]
+            #[must_use]
+            #vis fn #name <#params> (#(#arguments),*) -> ::std::string::String #where_clause {
+                #key
+            }
+        }
+    }
+
+    fn bust(&self, name: &Ident) -> TokenStream {
+        let on_all = &self.attributes.on_all;
+        let vis = &self.function.item.vis;
+        let expressions = [&self.key.written, &self.cache];
+        let (
+            arguments,
+            Generics {
+                params,
+                where_clause,
+                ..
+            },
+        ) = self.function.narrowed(&expressions);
+        let (remove, awaited) = self.driven("remove");
+        let asyncness = &self.function.item.sig.asyncness;
+        let prepare = self.prepare();
+        let doc = format!(
+            "Removes what is stored of {}; whether there was something.",
+            self.link()
+        );
+        quote_spanned! {HERE()=>
+            #(#on_all)*
+            #[doc = #doc]
+            ///
+            /// # Errors
+            ///
+            /// Those of `onetrip::Cache::delete`.
+            #[allow(dead_code, clippy::too_many_arguments)]
+            #vis #asyncness fn #name <#params> (#(#arguments),*) -> ::onetrip::Result<bool>
+            #where_clause
+            {
+                #prepare
+                ::onetrip::__private::#remove(&cache, &key) #awaited
+            }
+        }
+    }
+
+    /// A signature like the function's, every argument with a name, and its bounds.
+    fn signature(&self, name: &Ident) -> (TokenStream, TokenStream) {
+        let Signature {
+            asyncness,
+            generics,
+            output,
+            ..
+        } = &self.function.item.sig;
+        let Generics {
+            params,
+            where_clause,
+            ..
+        } = generics;
+        let (arguments, _) = self.function.arguments();
+        (
+            quote!(#asyncness fn #name <#params> (#(#arguments),*) #output),
+            quote!(#where_clause),
+        )
+    }
+
+    /// Makes the variables `key` and `cache`.
+    fn prepare(&self) -> TokenStream {
+        let (key, cache) = (&self.key.expression, &self.cache);
+        let written = HERE().located_at(cache.span());
+        // Found here is what it dereferences to: a `&Cache`, a `LazyLock<Cache>`, an `Arc<Cache>`.
+        let cache = quote_spanned! {written=>
+            <::onetrip::Cache as ::core::clone::Clone>::clone(&#cache)
+        };
+        quote_spanned! {HERE()=>
+            let key: ::std::string::String = #key;
+            let cache = #cache;
+        }
+    }
+
+    /// Computes the result, stores it and gives it.
+    fn make(&self, uncached: &Ident) -> TokenStream {
+        let Self {
+            function,
+            timeout,
+            failed,
+            ..
+        } = self;
+        let (_, handed) = function.arguments();
+        let called = match function.receiver() {
+            Some(receiver) => quote!(#receiver.#uncached(#(#handed),*)),
+            None => quote!(#uncached(#(#handed),*)),
+        };
+        let (write, awaited) = self.driven("write");
+        let returned = self.returned();
+        let computed = if function.returns.is_result {
+            quote_spanned! {HERE()=>
+                match #called #awaited {
+                    ::core::result::Result::Ok(value) => value,
+                    failure => return failure,
+                }
+            }
+        } else {
+            quote!(#called #awaited)
+        };
+        let value = &function.returns.value;
+        quote_spanned! {HERE()=>
+            let value: #value = #computed;
+            if let ::core::result::Result::Err(error) =
+                ::onetrip::__private::#write(&cache, &key, &value, #timeout) #awaited
+            {
+                #failed;
+            }
+            #returned
+        }
+    }
+
+    /// What is returned for the variable `value`.
+    fn returned(&self) -> TokenStream {
+        if self.function.returns.is_result {
+            quote_spanned!(HERE()=> ::core::result::Result::Ok(value))
+        } else {
+            quote_spanned!(HERE()=> value)
+        }
+    }
+
+    /// The helper of this name, and what has to follow its call.
+    fn driven(&self, helper: &str) -> (Ident, TokenStream) {
+        if self.function.item.sig.asyncness.is_some() {
+            (format_ident!("{helper}"), quote!(.await))
+        } else {
+            (format_ident!("{helper}_blocking"), quote!())
+        }
+    }
+
+    /// The function, as the documentation of its siblings links to it.
+    fn link(&self) -> String {
+        let name = self.function.name();
+        match self.function.receiver() {
+            Some(_) => format!("[`{name}`](Self::{name})"),
+            None => format!("[`{name}`]"),
+        }
+    }
+}
+
+/// The attributes of the function, by whom they concern.
+#[derive(Default)]
+struct Attributes {
+    on_all: Vec<Attribute>,
+    on_caller: Vec<Attribute>,
+    on_body: Vec<Attribute>,
+}
+
+impl Attributes {
+    fn new(attributes: &[Attribute]) -> Self {
+        let mut kept = Self::default();
+        for attribute in attributes {
+            let path = attribute.path();
+            let list = if path.is_ident("cfg") {
+                &mut kept.on_all
+            } else if ["doc", "must_use", "deprecated"]
+                .iter()
+                .any(|name| path.is_ident(name))
+            {
+                &mut kept.on_caller
+            } else {
+                // Lints, tracing and the like are about what is computed.
+                &mut kept.on_body
+            };
+            list.push(attribute.clone());
+        }
+        kept
+    }
+}

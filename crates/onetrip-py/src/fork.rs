@@ -1,0 +1,18 @@
+//! What is to be done before the process forks.
+
+use pyo3::prelude::*;
+use pyo3::types::IntoPyDict;
+
+/// Has idle connections closed before each fork, so that children hold no copies of their sockets.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    let before = [("before", wrap_pyfunction!(close_all_idle, py)?)].into_py_dict(py)?;
+    py.import("os")?
+        .call_method("register_at_fork", (), Some(&before))?;
+    Ok(())
+}
+
+/// Keeps the interpreter, so that no other thread begins a trip before the fork.
+#[pyfunction]
+fn close_all_idle() {
+    onetrip::close_all_idle();
+}

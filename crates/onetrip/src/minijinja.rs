@@ -1,0 +1,220 @@
+//! Cached pieces of minijinja templates.
+//!
+//! ```jinja
+//! {% call cache(60, "note_comments", note.id) %} … {% endcall %}
+//! ```
+//!
+//! renders its body at most once in 60 seconds for each `note.id`, under the key
+//! `note_comments:<id>`. The first argument is the timeout in seconds, or `none` for ever; it and
+//! the others may be any expressions. The entry is the one of Jinja's
+//! `{% cache 60, "note_comments", note.id %}` in Python.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use minijinja::{Environment, context};
+//! use onetrip::{Cache, fragment_key};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let cache = Cache::open("memory://")?;
+//! let mut environment = Environment::new();
+//! onetrip::minijinja::install(&mut environment, cache.clone());
+//! environment.add_template(
+//!     "note.html",
+//!     r#"{% call cache(60, "note_comments", id) %}{{ comments | join(", ") }}{% endcall %}"#,
+//! )?;
+//! let environment = Arc::new(environment);
+//!
+//! let keys = [fragment_key("note_comments", [5])];
+//! let page = cache.preload(keys, async {
+//!     let values = context! { id => 5, comments => ["First!", "Second."] };
+//!     onetrip::minijinja::render(environment, "note.html", values).await
+//! });
+//!
+//! assert_eq!(page.await??, "First!, Second.");
+//! let kept: Option<String> = cache.get("note_comments:5").await?;
+//! assert_eq!(kept.as_deref(), Some("First!, Second."));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # In tasks
+//!
+//! Templates are rendered without awaiting. What a scope holds is read as it is; for anything else
+//! the template has to wait for the store, which a task must not. [`render`] therefore renders on a
+//! thread that may, within the scopes of the task. A template that is rendered in the task itself
+//! takes a fragment that no scope holds for a miss, and says so in the log.
+
+use std::fmt::Display;
+use std::ops::Deref;
+use std::time::Duration;
+
+use minijinja::value::{Kwargs, Rest, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State};
+
+use crate::cache::Cache;
+use crate::carrier::OnError;
+use crate::carry::spawn_blocking;
+use crate::fragment::fragment_key;
+use crate::markup::Markup;
+use crate::part::{append_bool, append_float};
+use crate::policy::Timeout;
+
+/// Makes `cache(…)` known to the templates of `environment`, with `cache` behind it.
+pub fn install(environment: &mut Environment<'_>, cache: Cache) {
+    environment.add_function(
+        "cache",
+        move |state: &mut State<'_, '_>, arguments: Rest<Value>, options: Kwargs| {
+            fragment(&cache, state, &arguments, &options)
+        },
+    );
+}
+
+/// Renders a template on a thread that may wait for the store, within the scopes and under the
+/// watches of this task.
+///
+/// `environment` is an `Arc` of one, or a `&'static`.
+///
+/// # Errors
+///
+/// Those of [`Environment::get_template`] and [`minijinja::Template::render`].
+pub async fn render<E>(
+    environment: E,
+    template: impl Into<String>,
+    values: impl Into<Value>,
+) -> Result<String, Error>
+where
+    E: Deref<Target = Environment<'static>> + Send + 'static,
+{
+    let (template, values) = (template.into(), values.into());
+    let rendered = spawn_blocking(move || environment.get_template(&template)?.render(values));
+    match rendered.await {
+        Ok(rendered) => rendered,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(mistake(
+                "the runtime shuts down and renders no more templates",
+            )),
+        },
+    }
+}
+
+/// `cache(timeout, name, vary_on…)` around the body of a `{% call %}`.
+fn fragment(
+    cache: &Cache,
+    state: &mut State<'_, '_>,
+    arguments: &[Value],
+    options: &Kwargs,
+) -> Result<Value, Error> {
+    let [timeout, name, vary_on @ ..] = arguments else {
+        return Err(mistake(
+            "a fragment needs a timeout and a name: {% call cache(60, \"note_comments\", note.id) %}",
+        ));
+    };
+    let Ok(body) = options.get::<Value>("caller") else {
+        return Err(mistake(
+            "cache(…) stands in {% call cache(60, \"note_comments\", note.id) %} … {% endcall %}, around what is cached",
+        ));
+    };
+    options.assert_all_used()?;
+    let timeout = lifetime(timeout)?;
+    let Some(name) = name.as_str() else {
+        return Err(mistake(format!(
+            "the name of a fragment is a string, not {name:?}; it stands behind the timeout, as in cache(60, \"note_comments\", note.id)"
+        )));
+    };
+    let parts = vary_on.iter().map(|part| text(name, part));
+    let key = fragment_key(name, parts.collect::<Result<Vec<_>, _>>()?);
+
+    let cache = cache.blocking();
+    let held: Option<String> = told(&cache, &key, cache.get(&key))?.flatten();
+    if let Some(held) = held {
+        return Ok(Value::from_safe_string(held));
+    }
+    let rendered = body.call(state, &[])?.to_string();
+    told(&cache, &key, cache.set_for(&key, &rendered, timeout))?;
+    // What a template rendered is markup, whether or not it escapes.
+    Ok(Value::from_safe_string(rendered))
+}
+
+/// What the cache answered. Its errors end the rendering only of a cache that is to raise them: a
+/// page is made without its cache otherwise.
+fn told<T>(
+    cache: &crate::blocking::Cache,
+    key: &str,
+    answer: crate::Result<T>,
+) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if cache.asynchronous().0.carrier.on_error() == OnError::Raise => {
+            let message = format!("the fragment {key:?}: {error}");
+            Err(mistake(message).with_source(error))
+        }
+        Err(error) if error.kind() == crate::ErrorKind::Configuration => {
+            log::warn!(
+                "the fragment {key:?} is not cached: it is rendered within a task, and no scope holds it; render with onetrip::minijinja::render, or preload the fragment's key"
+            );
+            Ok(None)
+        }
+        Err(error) => {
+            log::warn!("the fragment {key:?} is not cached: {error}");
+            Ok(None)
+        }
+    }
+}
+
+fn lifetime(timeout: &Value) -> Result<Timeout, Error> {
+    if timeout.is_none() {
+        return Ok(Timeout::Never);
+    }
+    let seconds = match timeout.kind() {
+        ValueKind::Number => f64::try_from(timeout.clone()).ok(),
+        _ => None,
+    };
+    match seconds {
+        // Less than nothing is nothing.
+        Some(seconds) if !seconds.is_nan() => Ok(
+            Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Timeout::Never, Timeout::After)
+        ),
+        _ => Err(mistake(format!(
+            "a fragment lives for a number of seconds, or for ever with none, not {timeout:?}; it stands first, as in cache(60, \"note_comments\", note.id)"
+        ))),
+    }
+}
+
+/// What a fragment varies on, as Python would write it.
+fn text(name: &str, part: &Value) -> Result<String, Error> {
+    let mut text = String::new();
+    match part.kind() {
+        ValueKind::Undefined => {
+            return Err(mistake(format!(
+                "the fragment {name:?} varies on a variable that is not defined, so all its pages would share one text; mend its name, or give it a value"
+            )));
+        }
+        ValueKind::None => text.push_str("None"),
+        ValueKind::Bool => append_bool(part.is_true(), &mut text),
+        ValueKind::Number if part.is_integer() => text = part.to_string(),
+        ValueKind::Number => match f64::try_from(part.clone()) {
+            Ok(number) => append_float(number, &mut text),
+            Err(_) => text = part.to_string(),
+        },
+        ValueKind::String | ValueKind::Plain => text = part.to_string(),
+        kind => {
+            return Err(mistake(format!(
+                "the fragment {name:?} varies on a {kind}, whose text is not the same everywhere; give strings and numbers, such as its id"
+            )));
+        }
+    }
+    Ok(text)
+}
+
+fn mistake(message: impl Display) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.to_string())
+}
+
+/// Markup is not escaped.
+impl From<Markup> for Value {
+    fn from(markup: Markup) -> Self {
+        Self::from_safe_string(markup.into_string())
+    }
+}

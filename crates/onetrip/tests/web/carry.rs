@@ -1,0 +1,74 @@
+//! Blocking code in tasks.
+
+use onetrip::ErrorKind;
+
+use crate::support::{local, remote, words};
+
+#[tokio::test]
+async fn a_thread_goes_on_in_the_scope_of_its_task() {
+    let cache = &remote();
+    cache.set("a", &1).await.unwrap();
+    let page = cache.preload(["a"], async {
+        let thread = {
+            let cache = cache.blocking();
+            onetrip::spawn_blocking(move || {
+                assert_eq!(cache.get("a")?, Some(1));
+                cache.set("b", &2)?;
+                // What the scope does not hold is waited for.
+                cache.get::<u8>("c")
+            })
+        };
+        assert_eq!(thread.await.unwrap().unwrap(), None);
+        assert_eq!(cache.get("b").await.unwrap(), Some(2));
+    });
+    let (page, seen) = cache.watch(page).await;
+    page.unwrap();
+    assert_eq!(words(&seen), [["get"], ["get"], ["set"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_may_wait_on_either_runtime() {
+    let cache = remote().blocking();
+    let thread = onetrip::spawn_blocking(move || {
+        cache.set("a", &1)?;
+        cache.get::<u8>("a")
+    });
+    assert_eq!(thread.await.unwrap().unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn a_task_may_not_wait_and_is_told_what_to_do() {
+    let error = remote().blocking().get::<u8>("a").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(
+        error.to_string().contains("onetrip::spawn_blocking"),
+        "{error}"
+    );
+    assert_eq!(local().blocking().get::<u8>("a").unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_leave_to_wait_ends_with_the_thread_that_had_it() {
+    // One thread for what blocks, so that the second call gets the first one's.
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let outcome = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let panicking = onetrip::spawn_blocking(|| panic!("as a template may"));
+            assert!(panicking.await.unwrap_err().is_panic());
+            let cache = remote().blocking();
+            tokio::task::spawn_blocking(move || cache.get::<u8>("a"))
+                .await
+                .unwrap()
+        })
+    });
+    assert_eq!(
+        outcome.join().unwrap().unwrap_err().kind(),
+        ErrorKind::Configuration
+    );
+}

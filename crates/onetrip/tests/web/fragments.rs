@@ -1,0 +1,295 @@
+//! Cached pieces of minijinja templates.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop at the first surprise, as tests do"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use minijinja::{Environment, Value, context};
+use onetrip::minijinja::{install, render};
+use onetrip::{Cache, Clock, Markup, OnError, fragment_key};
+
+use crate::support::{Count, broken, local, remote, words};
+
+/// Templates with a function `count()`, which tells how often it was called.
+fn templates(
+    cache: &Cache,
+    templates: &[(&'static str, &'static str)],
+) -> Arc<Environment<'static>> {
+    let mut environment = Environment::new();
+    install(&mut environment, cache.clone());
+    let count = Count::default();
+    environment.add_function("count", move || count.up());
+    for (name, source) in templates {
+        environment.add_template(name, source).unwrap();
+    }
+    Arc::new(environment)
+}
+
+fn template(cache: &Cache, source: &'static str) -> Arc<Environment<'static>> {
+    templates(cache, &[("page.html", source)])
+}
+
+async fn page(environment: &Arc<Environment<'static>>, values: Value) -> String {
+    render(Arc::clone(environment), "page.html", values)
+        .await
+        .unwrap()
+}
+
+/// The message that a template fails with.
+async fn mistake(source: &'static str) -> String {
+    let environment = template(&local(), source);
+    let error = render(environment, "page.html", context! { id => 5 }).await;
+    error.unwrap_err().to_string()
+}
+
+const COUNTED: &str = r#"{% call cache(60, "counted", id) %}<b>{{ count() }}</b>{% endcall %}"#;
+
+#[tokio::test]
+async fn a_body_is_rendered_on_a_miss_alone() {
+    let cache = remote();
+    let environment = template(&cache, COUNTED);
+    for (id, text) in [
+        (5, "<b>1</b>"),
+        (5, "<b>1</b>"),
+        (6, "<b>2</b>"),
+        (5, "<b>1</b>"),
+    ] {
+        assert_eq!(page(&environment, context! { id }).await, text);
+    }
+    let kept: Option<String> = cache.get("counted:5").await.unwrap();
+    assert_eq!(kept.as_deref(), Some("<b>1</b>"));
+}
+
+#[tokio::test]
+async fn what_is_not_called_is_not_rendered() {
+    let cache = local();
+    cache
+        .set(fragment_key("counted", [5]), "from elsewhere & safe")
+        .await
+        .unwrap();
+    let environment = template(&cache, COUNTED);
+    assert_eq!(
+        page(&environment, context! { id => 5 }).await,
+        "from elsewhere & safe"
+    );
+    assert_eq!(page(&environment, context! { id => 6 }).await, "<b>1</b>");
+}
+
+#[tokio::test]
+async fn a_page_takes_one_trip_in_and_one_out() {
+    let cache = &remote();
+    let environment = &template(
+        cache,
+        r#"{% for id in ids %}{% call cache(60, "n", id) %}{{ count() }} {% endcall %}{% endfor %}"#,
+    );
+    let ids: Vec<u32> = (0..20).collect();
+    let visit = async || {
+        let keys = ids.iter().map(|id| fragment_key("n", [id]));
+        cache
+            .preload(keys, page(environment, context! { ids => ids.clone() }))
+            .await
+            .unwrap()
+    };
+    let (cold, seen) = cache.watch(visit()).await;
+    assert_eq!(words(&seen), [vec!["get"; 20], vec!["set"; 20]]);
+    let (warm, seen) = cache.watch(visit()).await;
+    assert_eq!(words(&seen), [vec!["get"; 20]]);
+    assert_eq!(cold, warm);
+}
+
+#[tokio::test]
+async fn fragments_nest() {
+    let cache = local();
+    let environment = template(
+        &cache,
+        r#"{% call cache(60, "outer") %}{{ count() }}({% call cache(60, "inner") %}{{ count() }}{% endcall %}){% endcall %}"#,
+    );
+    assert_eq!(page(&environment, context! {}).await, "1(2)");
+    cache.delete("outer").await.unwrap();
+    assert_eq!(page(&environment, context! {}).await, "3(2)");
+    assert_eq!(cache.get("inner").await.unwrap(), Some("2".to_owned()));
+}
+
+#[tokio::test]
+async fn a_fragment_sees_the_variables_around_it_and_escapes_them() {
+    let environment = templates(
+        &local(),
+        &[
+            (
+                "page.html",
+                r#"{% for name in names %}{% include "name.html" %}{% endfor %}{{ markup }}"#,
+            ),
+            (
+                "name.html",
+                r#"{% call cache(60, "name", name) %}{% set twice = name ~ name %}[{{ twice }}]{% endcall %}"#,
+            ),
+        ],
+    );
+    let markup = Value::from(Markup::new("<hr>"));
+    let values = context! { names => ["a", "<"], markup };
+    assert_eq!(
+        page(&environment, values.clone()).await,
+        "[aa][&lt;&lt;]<hr>"
+    );
+    assert_eq!(page(&environment, values).await, "[aa][&lt;&lt;]<hr>");
+}
+
+#[tokio::test]
+async fn a_fragment_lives_as_long_as_it_is_told() {
+    let clock = Clock::manual();
+    let cache = Cache::builder("memory://")
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let environment = template(
+        &cache,
+        r#"{% call cache(life, "counted") %}{{ count() }}{% endcall %}"#,
+    );
+    let short = context! { life => 1.5 };
+    assert_eq!(page(&environment, short.clone()).await, "1");
+    clock.advance(Duration::from_millis(1499));
+    assert_eq!(page(&environment, short.clone()).await, "1");
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(page(&environment, short).await, "2");
+
+    clock.advance(Duration::from_secs(2));
+    let long = context! { life => Value::from(()) };
+    assert_eq!(page(&environment, long.clone()).await, "3");
+    clock.advance(Duration::from_secs(1 << 40));
+    assert_eq!(page(&environment, long).await, "3");
+
+    cache.clear().await.unwrap();
+    for count in ["4", "5"] {
+        assert_eq!(page(&environment, context! { life => -1 }).await, count);
+    }
+}
+
+#[tokio::test]
+async fn keys_are_those_of_jinja_in_python() {
+    let cache = local();
+    let environment = template(
+        &cache,
+        r#"{% call cache(60, "a:b%", id, 1.0, true, none, "ü:", 10000000000000000000000.0) %}{% endcall %}"#,
+    );
+    page(&environment, context! { id => 5 }).await;
+    // What onetrip.jinja.fragment_key("a:b%", 5, 1.0, True, None, "ü:", 1e22) answers.
+    let key = "a%3Ab%25:5:1.0:True:None:ü%3A:1e+22";
+    assert!(cache.contains(key).await.unwrap());
+    let parts = ["5", "1.0", "True", "None", "ü:", "1e+22"];
+    assert_eq!(fragment_key("a:b%", parts), key);
+}
+
+#[tokio::test]
+async fn mistakes_are_told_with_what_to_do() {
+    for (source, said) in [
+        (
+            r#"{% call cache(60) %}{% endcall %}"#,
+            "a fragment needs a timeout and a name",
+        ),
+        (r#"{{ cache(60, "name") }}"#, "stands in {% call cache("),
+        (
+            r#"{% call cache(60, 5) %}{% endcall %}"#,
+            "the name of a fragment is a string, not 5",
+        ),
+        (
+            r#"{% call cache("name", 60) %}{% endcall %}"#,
+            "a number of seconds",
+        ),
+        (
+            r#"{% call cache(missing, "name") %}{% endcall %}"#,
+            "a number of seconds",
+        ),
+        (
+            r#"{% call cache(60, "name", missing) %}{% endcall %}"#,
+            "\"name\" varies on a variable that is not defined",
+        ),
+        (
+            r#"{% call cache(60, "name", [1]) %}{% endcall %}"#,
+            "give strings and numbers",
+        ),
+        (
+            r#"{% call cache(60, "name", vary=1) %}{% endcall %}"#,
+            "vary",
+        ),
+    ] {
+        let message = mistake(source).await;
+        assert!(message.contains(said), "{source}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_fails_is_not_kept() {
+    let cache = local();
+    let environment = template(
+        &cache,
+        r#"{% call cache(60, "failing") %}{{ 1 // zero }}{% endcall %}"#,
+    );
+    let failed = render(
+        Arc::clone(&environment),
+        "page.html",
+        context! { zero => 0 },
+    )
+    .await;
+    assert!(failed.is_err());
+    assert_eq!(page(&environment, context! { zero => 1 }).await, "1");
+}
+
+#[tokio::test]
+async fn in_a_task_a_scope_is_enough() {
+    let cache = &remote();
+    let environment = template(cache, COUNTED);
+    let counted = environment.get_template("page.html").unwrap();
+    let here = || counted.render(context! { id => 5 }).unwrap();
+    let visit = async || {
+        cache
+            .preload(["counted:5"], async { here() })
+            .await
+            .unwrap()
+    };
+    assert_eq!(visit().await, "<b>1</b>");
+    assert_eq!(visit().await, "<b>1</b>");
+    // Without one the template must not wait: a miss, and the page is made all the same.
+    assert_eq!(here(), "<b>2</b>");
+}
+
+#[test]
+fn a_thread_waits_as_it_may() {
+    let cache = remote();
+    let environment = template(&cache, COUNTED);
+    let counted = environment.get_template("page.html").unwrap();
+    for _ in 0..2 {
+        assert_eq!(counted.render(context! { id => 5 }).unwrap(), "<b>1</b>");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_store_breaks_no_page() {
+    let environment = template(&broken(), COUNTED);
+    assert_eq!(page(&environment, context! { id => 5 }).await, "<b>1</b>");
+    assert_eq!(page(&environment, context! { id => 5 }).await, "<b>2</b>");
+
+    let raising = Cache::builder("redis://127.0.0.1:1")
+        .on_error(OnError::Raise)
+        .build()
+        .unwrap();
+    let environment = template(&raising, COUNTED);
+    let failed = render(environment, "page.html", context! { id => 5 }).await;
+    assert!(failed.unwrap_err().to_string().contains("counted:5"));
+}
+
+#[tokio::test]
+#[should_panic(expected = "as a function of a template may")]
+async fn a_panic_arrives_where_the_template_was_asked_for() {
+    let mut environment = Environment::new();
+    environment.add_function("fail", || -> Value {
+        panic!("as a function of a template may")
+    });
+    environment
+        .add_template("page.html", "{{ fail() }}")
+        .unwrap();
+    _ = render(Arc::new(environment), "page.html", context! {}).await;
+}

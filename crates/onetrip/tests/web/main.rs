@@ -1,0 +1,8 @@
+//! Functions, requests and templates: what web applications use of the crate.
+
+mod cached;
+mod carry;
+mod fragments;
+mod markup;
+mod pages;
+mod support;

@@ -1,0 +1,47 @@
+//! Caches for these tests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use onetrip::{Cache, Watch};
+
+/// A cache whose trips take their time, so that who must not wait is found out.
+pub(crate) fn remote() -> Cache {
+    open("memory://?latency=100us")
+}
+
+/// A cache that answers at once.
+pub(crate) fn local() -> Cache {
+    open("memory://")
+}
+
+/// A cache whose store is not there.
+pub(crate) fn broken() -> Cache {
+    open("redis://127.0.0.1:1")
+}
+
+fn open(url: &str) -> Cache {
+    Cache::open(url).unwrap_or_else(|error| unreachable!("{url} names a store: {error}"))
+}
+
+/// The words of the operations that travelled, trip by trip.
+pub(crate) fn words(seen: &Arc<Watch>) -> Vec<Vec<&'static str>> {
+    let records = seen.records().into_iter();
+    records
+        .map(|record| record.ops.iter().map(|(word, _)| *word).collect())
+        .collect()
+}
+
+/// How often something was computed.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU32);
+
+impl Count {
+    pub(crate) fn up(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

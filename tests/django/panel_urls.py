@@ -1,0 +1,54 @@
+"""Pages under Django Debug Toolbar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.core.cache import cache
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import include, path
+
+from onetrip.django import fragment_key, preload
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+EMPTY = "<html><body></body></html>"
+
+
+def notes(request: HttpRequest) -> HttpResponse:
+    """Five fragments and two keys, each asked for by itself."""
+    title = cache.get("title")
+    cache.get_many(iter(["title", "user:5"]))
+    if title is None:
+        cache.set("title", "<Notes>")
+    return render(request, "notes.html", {"notes": range(5)})
+
+
+def preloaded(request: HttpRequest) -> HttpResponse:
+    """The same, asked for at once."""
+    with preload(
+        "title", "user:5", fragment_key("footer"), [fragment_key("note", n) for n in range(5)]
+    ):
+        return notes(request)
+
+
+async def anotes(request: HttpRequest) -> HttpResponse:
+    await cache.aget("title", "none")
+    await cache.aget_or_set("user:5", lambda: "Ada")
+    await cache.ahas_key("user:5")
+    return HttpResponse(EMPTY)
+
+
+def idle(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(EMPTY)
+
+
+urlpatterns = [
+    path("notes/", notes),
+    path("preloaded/", preloaded),
+    path("anotes/", anotes),
+    path("idle/", idle),
+    path("__debug__/", include("debug_toolbar.urls")),
+]

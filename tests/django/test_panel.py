@@ -1,0 +1,192 @@
+"""The panel tells trips, keys and hits, who asked, and what could have travelled together."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches
+from django.test import AsyncClient, Client, override_settings
+
+from onetrip.django import Cache, recorder
+from onetrip.django.panel import OneTripPanel, together
+from onetrip.django.recorder import Call
+from tests.django.conftest import configured, on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SETTINGS: dict[str, Any] = {
+    "DEBUG": True,
+    "ROOT_URLCONF": "tests.django.panel_urls",
+    "MIDDLEWARE": [
+        "debug_toolbar.middleware.DebugToolbarMiddleware",
+        "onetrip.django.PageMiddleware",
+    ],
+    "DEBUG_TOOLBAR_PANELS": ["onetrip.django.panel.OneTripPanel"],
+}
+
+
+@pytest.fixture(autouse=True)
+def site(location: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in recorder.READS + recorder.WRITES:
+        # To be as they were behind each test; the toolbar calls `ready` when Django is set up.
+        for method in (name, f"a{name}"):
+            monkeypatch.setattr(Cache, method, getattr(Cache, method))
+    OneTripPanel.ready()
+    OneTripPanel.ready()
+    with configured(default=on(location)), override_settings(**SETTINGS):
+        yield
+
+
+def shown(page: Any) -> str:
+    """What the panel of a page shows, as the browser asks for it."""
+    request_id = re.search(r'data-request-id="([^"]+)"', page.content.decode())
+    assert request_id is not None
+    wanted = {"request_id": request_id[1], "panel_id": "OneTripPanel"}
+    told = Client().get("/__debug__/render_panel/", wanted).json()
+    content: str = told["content"]
+    return content
+
+
+def text(content: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", content)).split())
+
+
+def rows(content: str, heading: str) -> list[list[str]]:
+    """The cells of the table under a heading."""
+    _, _, behind = content.partition(f"<h4>{heading}</h4>")
+    body = re.search(r"<tbody>(.*?)</tbody>", behind, re.DOTALL)
+    assert body is not None, content
+    found = re.findall(r"<tr>(.*?)</tr>", body[1], re.DOTALL)
+    cells = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in found]
+    return [[text(cell) for cell in row] for row in cells]
+
+
+def test_tells_trips_keys_hits_and_who_asked() -> None:
+    caches["default"].set("user:5", "Ada")
+    content = shown(Client().get("/notes/"))
+    [summary] = rows(content, "Summary")
+    trips, _, keys, hits, held, waited = summary
+    # title; user:5 with title; five notes and the footer; all writes.
+    assert (trips, keys, hits, held, waited) == ("9", "9", "1", "0", "7")
+    assert len(rows(content, "Trips")) == 9
+    assert rows(content, "Trips")[0][1] == "get :1:title"
+    asked = rows(content, "Who asked")
+    assert asked[0][:5] == ["get", "title", "0 of 1", "trip", "default"]
+    assert re.fullmatch(r"tests/django/panel_urls.py:\d+ in notes", asked[0][5])
+    assert asked[1][:4] == ["get_many", "title user:5", "1 of 2", "trip"]
+    assert asked[2][:4] == ["set", "title", "", "leaves with the page"]
+    assert asked[3] == ["get", "fragment_key('note', 0)", "0 of 1", "trip", "default", PLACE]
+    assert asked[4][:4] == ["set", "fragment_key('note', 0)", "", "leaves with the page"]
+
+
+PLACE = "notes.html:3"
+
+
+def test_tells_what_would_have_travelled_together() -> None:
+    page = shown(Client().get("/notes/"))
+    assert "8 reads of the alias “default” made a trip each." in text(page)
+    code = re.search(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
+    assert code is not None
+    advice = html.unescape(code[1])
+    assert advice == (
+        "with preload(\n"
+        "    'title',\n"
+        "    'user:5',\n"
+        + "".join(f"    fragment_key('note', {number}),\n" for number in range(5))
+        + "    fragment_key('footer'),\n"
+        "):"
+    )
+    # And it is right: a page that does so makes one trip.
+    response: Any = Client().get("/preloaded/")
+    assert re.search(r'OneTripPanel_trips;dur=[\d.e-]+;desc="1 trip"', response["Server-Timing"])
+    page = shown(response)
+    [summary] = rows(page, "Summary")
+    assert summary[0] == "1"
+    assert "travelled together" not in page
+
+
+def test_of_aliases_that_share_a_store(location: str) -> None:
+    with configured(default=on(location), other=on(location, KEY_PREFIX="other")):
+        assert rows(shown(Client().get("/notes/")), "Summary")[0][0] == "9"
+
+
+def test_of_an_asynchronous_page() -> None:
+    async def get() -> Any:
+        return await AsyncClient().get("/anotes/")
+
+    page = asyncio.run(get())
+    content = shown(page)
+    asked = rows(content, "Who asked")
+    assert [row[:4] for row in asked] == [
+        ["get", "title", "0 of 1", "trip"],
+        ["get_or_set", "user:5", "0 of 1", "trip"],
+        ["has_key", "user:5", "1 of 1", "held by the page"],
+    ]
+    assert all(re.search(r"panel_urls.py:\d+ in anotes", row[5]) for row in asked)
+
+
+def test_of_a_page_that_asks_nothing() -> None:
+    content = shown(Client().get("/idle/"))
+    assert "asked no cache of onetrip" in content
+    assert rows(content, "Summary")[0][0] == "0"
+
+
+def test_escapes_what_it_shows() -> None:
+    caches["default"].get("x")
+    content = render([Call("get", "default", ["<script>"], "<b>:1", None, trips=1)])
+    assert "<script>" not in content
+    assert "&lt;script&gt;" in content
+
+
+def render(calls: list[Call]) -> str:
+    class Panel(OneTripPanel):
+        def __init__(self) -> None:
+            self._calls, self._watches = calls, []
+            self.told: dict[str, Any] = {}
+
+        def record_stats(self, stats: dict[str, Any]) -> None:
+            self.told = stats
+
+        def get_stats(self) -> dict[str, Any]:
+            return self.told
+
+    panel = Panel()
+    panel.generate_stats(None, None)
+    return panel.content
+
+
+def test_lists_no_more_than_a_person_reads() -> None:
+    keys = [f"key-{number}" for number in range(50)]
+    content = render([Call("get_many", "default", keys, "here:1", None)] * 600)
+    assert len(rows(content, "Who asked")) == 500
+    assert "and 30 more" in content
+    assert "and 100 more" in content
+
+
+def test_a_page_without_a_panel_is_not_told_of() -> None:
+    with override_settings(MIDDLEWARE=SETTINGS["MIDDLEWARE"][1:]):
+        page: Any = Client().get("/notes/")
+    assert page.status_code == 200
+    assert recorder.calls.get() is None
+    assert caches["default"].get("title") == "<Notes>"
+
+
+def test_what_was_written_before_it_was_read_is_not_preloaded() -> None:
+    calls = [
+        Call("set", "default", ["a"], "", None),
+        Call("get", "default", ["a"], "", None, trips=1),
+        Call("get", "default", ["b"], "", None, trips=1),
+        Call("get", "default", ["c"], "", None, trips=0),
+    ]
+    assert list(together(calls)) == []
+    calls.append(Call("get", "other", ["d"], "", None, trips=1))
+    assert list(together(calls)) == []
+    calls.append(Call("get_many", "other", ["e", "d"], "", None, trips=1))
+    [group] = together(calls)
+    assert group["alias"] == "other"
+    assert group["code"] == "with preload(\n    'd',\n    'e',\n    using='other',\n):"

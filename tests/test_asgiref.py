@@ -1,0 +1,114 @@
+"""asgiref moves work between threads. Connections do not belong to them, and scopes go along."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+
+from onetrip import Cache
+from tests.gauge import Gauge
+
+if TYPE_CHECKING:
+    from tests.servers import Server
+
+REQUESTS, AT_ONCE = 1000, 8
+
+
+@pytest.fixture
+def cache(server: Server) -> Cache:
+    """A cache over each kind of server."""
+    return Cache(server.url, on_error="raise", trip_timeout=20)
+
+
+class TestConnections:
+    def visit_all(self, server: Server, cache: Cache, *, thread_sensitive: bool) -> Gauge:
+        gauge = Gauge()
+
+        def view(number: int) -> str:
+            with gauge, cache.preload("title", f"{number}"):
+                cache.set(f"{number}", f"page {number}")
+            with gauge:
+                value: str = cache[f"{number}"]
+                return value
+
+        async def handle(number: int, turns: asyncio.Semaphore) -> str:
+            # As Django handles a request: with a thread of its own for what is sensitive.
+            async with turns, ThreadSensitiveContext():
+                return await sync_to_async(view, thread_sensitive=thread_sensitive)(number)
+
+        async def handle_all() -> list[str]:
+            turns = asyncio.Semaphore(AT_ONCE)
+            return await asyncio.gather(*(handle(number, turns) for number in range(REQUESTS)))
+
+        before = server.connections()
+        assert asyncio.run(handle_all()) == [f"page {number}" for number in range(REQUESTS)]
+        assert 1 <= server.connections() - before <= gauge.most <= AT_ONCE
+        return gauge
+
+    def test_are_no_more_than_ran_at_once(self, server: Server, cache: Cache) -> None:
+        gauge = self.visit_all(server, cache, thread_sensitive=True)
+        assert len(gauge.threads) == REQUESTS
+
+    def test_are_no_more_in_a_pool_of_threads(self, server: Server, cache: Cache) -> None:
+        gauge = self.visit_all(server, cache, thread_sensitive=False)
+        assert 1 < len(gauge.threads) < REQUESTS
+
+    def test_is_one_where_all_is_done_in_one_thread(self, server: Server, cache: Cache) -> None:
+        async def handle_all() -> None:
+            await asyncio.gather(*(sync_to_async(cache.get)(f"{n}") for n in range(100)))
+
+        before = server.connections()
+        asyncio.run(handle_all())
+        assert server.connections() - before == 1
+
+
+class TestScopes:
+    @pytest.mark.parametrize("thread_sensitive", [True, False])
+    def test_go_along_into_threads(self, cache: Cache, *, thread_sensitive: bool) -> None:
+        async def view(number: int) -> None:
+            key = f"{number}"
+            with cache.watch() as seen, cache.preload(key, "a"):
+                # What the thread writes waits in the scope of the task.
+                await sync_to_async(cache.set, thread_sensitive=thread_sensitive)(key, number)
+                assert cache[key] == number
+                read = sync_to_async(cache.get, thread_sensitive=thread_sensitive)
+                assert await read(key) == number
+                assert seen.trips == 1
+            assert seen.trips == 2
+
+        async def views() -> None:
+            await asyncio.gather(*map(view, range(20)))
+
+        asyncio.run(views())
+        assert cache.get_many(map(str, range(20))) == {str(n): n for n in range(20)}
+
+    @pytest.mark.parametrize("thread_sensitive", [True, False])
+    def test_end_where_their_block_ends(self, cache: Cache, *, thread_sensitive: bool) -> None:
+        def view(number: int) -> None:
+            with cache.preload("a"):
+                cache.set("a", number)
+                assert cache["a"] == number
+
+        async def views() -> None:
+            call = sync_to_async(view, thread_sensitive=thread_sensitive)
+            await asyncio.gather(*map(call, range(20)))
+            with cache.watch() as seen:
+                cache.get("a")
+                cache.get("a")
+            assert seen.trips == 2
+
+        asyncio.run(views())
+
+    def test_go_along_into_a_loop_of_their_own(self, cache: Cache) -> None:
+        async def view() -> None:
+            assert cache["a"] == 1
+            await sync_to_async(cache.set)("b", 2)
+
+        cache.set("a", 1)
+        with cache.watch() as seen, cache.preload("a"):
+            async_to_sync(view)()
+            assert cache["b"] == 2
+            assert seen.trips == 1
