@@ -29,6 +29,7 @@ from gevent._hub_local import get_hub_if_exists  # type: ignore[import-untyped] 
 from gevent.event import Event  # type: ignore[import-untyped]  # nor here
 
 from onetrip import Cache, StoreUnavailableError
+from tests.patience import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ class Server:
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Nobody is answered until another greenlet lets it go on, or the block ends."""
-        os.kill(self.pid, signal.SIGSTOP)
+        pause(self.pid)
         try:
             yield
         finally:

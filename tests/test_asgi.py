@@ -11,13 +11,20 @@ import pytest
 
 from onetrip import Cache, ConfigurationError, StoreError
 from onetrip.asgi import PageMiddleware
+from tests.servers import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterator,
+        MutableMapping,
+    )
 
     from onetrip.pytest_plugin import AssertTrips
     from tests.conftest import OpenCache
-    from tests.servers import RedisServer
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -82,6 +89,13 @@ def app_of(page: Callable[[Send], Awaitable[None]]) -> App:
         await page(send)
 
     return app
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server whose connections are those of one test."""
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture
@@ -454,11 +468,11 @@ class TestErrors:
 
 class TestLifespan:
     @is_run
-    async def test_it_closes_idle_connections_at_the_end(self, redis_server: RedisServer) -> None:
+    async def test_it_closes_idle_connections_at_the_end(self, own_server: RedisServer) -> None:
         def connections() -> int:
-            return len(redis_server.admin.client_list())
+            return len(own_server.admin.client_list())
 
-        cache = Cache(redis_server.url)
+        cache = Cache(own_server.url)
         before = connections()
 
         async def app(_scope: Message, receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onetrip import Cache
-from tests.patience import PATIENCE, wait_until
+from tests.patience import PATIENCE, pause, wait_until
 from tests.servers import MemcachedServer, RedisServer
 from tests.sockets import children, ports_to
 
@@ -173,7 +173,7 @@ def test_parent_and_workers_share_no_socket(server: Server, cache: Cache, kind: 
 def test_others_are_answered_while_one_waits(server: Server, cache: Cache, kind: str) -> None:
     cache.set("tag", "value")
     with Gunicorn(kind, server.url, 1) as gunicorn, ThreadPoolExecutor(1) as pool:
-        os.kill(server.pid, signal.SIGSTOP)
+        pause(server.pid)
         try:
             page = pool.submit(gunicorn.get, "tag")
             wait_until(lambda: gunicorn.get("")["waiting"])

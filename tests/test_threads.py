@@ -19,7 +19,7 @@ import pytest
 
 from onetrip import Cache
 from onetrip._core import Everything
-from tests.patience import wait_until
+from tests.patience import pause, wait_until
 from tests.servers import RedisServer
 from tests.sockets import ports_to, unread
 
@@ -352,7 +352,7 @@ class TestForks:
             cache.close()
 
         with ThreadPoolExecutor(1) as pool:
-            os.kill(server.pid, signal.SIGSTOP)
+            pause(server.pid)
             try:
                 waiting = pool.submit(cache.get, "a")
                 wait_until(lambda: unread(server.port))

@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import include, path
 
-from onetrip.django import fragment_key, preload
+from onetrip.django import cache_of, fragment_key, preload
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -41,6 +41,16 @@ async def anotes(request: HttpRequest) -> HttpResponse:
     return HttpResponse(EMPTY)
 
 
+def function(request: HttpRequest) -> HttpResponse:
+    """Asks by a cached function."""
+
+    @cache_of().cached(key="five")
+    def five() -> str:
+        return "5"
+
+    return HttpResponse(EMPTY + five() + five())
+
+
 def idle(request: HttpRequest) -> HttpResponse:
     return HttpResponse(EMPTY)
 
@@ -50,5 +60,6 @@ urlpatterns = [
     path("preloaded/", preloaded),
     path("anotes/", anotes),
     path("idle/", idle),
+    path("function/", function),
     path("__debug__/", include("debug_toolbar.urls")),
 ]

@@ -136,6 +136,13 @@ def test_of_a_page_that_asks_nothing() -> None:
     assert rows(content, "Summary")[0][0] == "0"
 
 
+def test_of_cached_functions() -> None:
+    content = shown(Client().get("/function/"))
+    trips, _, keys, hits, *_ = rows(content, "Summary")[0]
+    assert (trips, keys, hits) == ("2", "2", "1")
+    assert [row[1] for row in rows(content, "Trips")] == ["get five", "set five"]
+
+
 def test_escapes_what_it_shows() -> None:
     caches["default"].get("x")
     content = render([Call("get", "default", ["<script>"], "<b>:1", None, trips=1)])

@@ -83,8 +83,9 @@ class OneTripPanel(Panel):
             {
                 "trip_count": sum(watch.trips for watch in self._watches),
                 "milliseconds": sum(trip.seconds for trip in trips) * 1000,
-                "keys_read": sum(len(call.keys) for call in reads),
-                "hits": sum(call.hits for call in reads),
+                # Of cached functions too, whose calls are not seen.
+                "keys_read": sum(watch.hits + watch.misses for watch in self._watches),
+                "hits": sum(watch.hits for watch in self._watches),
                 "of_scope": sum(len(call.keys) for call in reads if call.trips == 0),
                 "waited": sum(1 for call in self._calls if not call.reads and call.trips == 0),
                 "trips": [_shown_trip(trip) for trip in trips],

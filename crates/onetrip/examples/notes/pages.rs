@@ -1,15 +1,19 @@
 //! The pages. Each says what it will read before it begins, and then reads it in one trip.
+//!
+//! What a page computes leaves in one more, with the scope that `PageLayer` gives each request.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Form, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use minijinja::{Environment, Value, context};
+use onetrip::tower::PageLayer;
 use serde::Deserialize;
+use tower::ServiceExt;
 
 use crate::model::Notes;
 use crate::settings::project;
@@ -29,7 +33,8 @@ pub(crate) fn app(notes: Notes) -> Result<Router, String> {
         .map_err(|error| format!("the style of the pages cannot be read: {error}"))?;
     let style = ([(CONTENT_TYPE, "text/css; charset=utf-8")], style);
     let templates = Arc::new(templates::environment(notes.cache.clone()));
-    Ok(Router::new()
+    let cache = notes.cache.clone();
+    let without_scopes = Router::new()
         .route("/", get(index))
         .route("/notes/{*id}", get(show).post(comment))
         .route("/static/notes.css", get(async || style))
@@ -38,7 +43,14 @@ pub(crate) fn app(notes: Notes) -> Result<Router, String> {
                 .await
         })
         .layer(DefaultBodyLimit::max(64 * 1024))
-        .with_state(App { notes, templates }))
+        .with_state(App { notes, templates });
+    let with_scopes = without_scopes.clone().layer(PageLayer::new(cache));
+    // The same pages without any of this, for those who ask what that would cost.
+    Ok(Router::new().fallback(async move |request: Request| {
+        let without = request.uri().query() == Some("preload=no");
+        let pages = if without { without_scopes } else { with_scopes };
+        pages.oneshot(request).await
+    }))
 }
 
 #[derive(Deserialize)]
@@ -105,7 +117,7 @@ async fn comment(
 }
 
 impl App {
-    /// A page that holds `keys` while it is made, with a footer that tells the trips it took.
+    /// A page that holds `keys` while it is made, with a footer that tells the trips until there.
     async fn page(
         &self,
         template: &'static str,
@@ -130,7 +142,6 @@ impl App {
                 }
             })
             .await;
-        // What the page computed has left by now, so these are all its trips.
         let trips: Vec<Value> = seen.records().into_iter().map(templates::trip).collect();
         let layout = async {
             let content = Value::from_safe_string(content?);

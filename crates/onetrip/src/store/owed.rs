@@ -158,7 +158,7 @@ impl<P> Owed<P> {
     }
 
     /// Marks as unknown what `replies` tell of names whose delete was refused, and forgets the
-    /// refusal where they tell that the name was written or deleted since.
+    /// refusal where they tell that nothing was there, or that it was written or deleted since.
     pub(super) fn mask(&self, ops: &[Op], replies: &mut [Reply]) {
         self.debts(|debts| {
             if debts.by_op.values().all(|debt| debt.refused.is_none()) {
@@ -167,7 +167,11 @@ impl<P> Owed<P> {
             for (op, reply) in ops.iter().zip(replies) {
                 match (op, &*reply) {
                     (_, Reply::Failed(_)) => {}
-                    (Op::Set { name, .. }, _) => {
+                    (Op::Set { name, .. }, _)
+                    | (Op::Get { name }, Reply::Entry(None))
+                    | (Op::Incr { name, .. }, Reply::Number(None))
+                    | (Op::Touch { name, .. }, Reply::Flag(false))
+                    | (Op::Add { name, .. }, Reply::Flag(true)) => {
                         debts.settle(&Op::Delete { name: name.clone() });
                     }
                     (Op::Delete { .. } | Op::Clear { .. }, _) => debts.settle(op),

@@ -111,6 +111,30 @@ fn descriptions_that_are_wrong_are_set_aside() {
 }
 
 #[test]
+fn pages_that_contradict_one_another_are_set_aside() {
+    let (folder, data) = filled();
+    let mut all = fs::read(&data).unwrap();
+    // What describes the file is sound, and what it describes is not there.
+    all[2 * 4096..].fill(0);
+    fs::write(&data, all).unwrap();
+    let cache = open(&folder.url());
+    assert!(!cache.contains("1").unwrap());
+    drop(cache);
+    assert_works(&folder);
+    assert_eq!(set_aside(&folder), 1);
+}
+
+#[test]
+fn what_killed_processes_left_behind_is_removed() {
+    let (folder, data) = filled();
+    let left = folder.path().join("fork-1-0");
+    fs::create_dir(&left).unwrap();
+    fs::hard_link(&data, left.join("data.mdb")).unwrap();
+    assert!(open(&folder.url()).contains("1").unwrap());
+    assert!(!left.exists());
+}
+
+#[test]
 fn what_lies_in_the_place_of_its_files_is_no_obstacle() {
     let (folder, data) = filled();
     fs::remove_file(&data).unwrap();
