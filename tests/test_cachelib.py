@@ -11,12 +11,14 @@ from cachelib import BaseCache
 from onetrip import Cache, ConfigurationError, SerializationError, UnsupportedError
 from onetrip.cachelib import OneTripCache
 from tests import peers
+from tests.conftest import stores_that_clear
 
 if TYPE_CHECKING:
     from onetrip.pytest_plugin import AssertTrips
     from tests.conftest import ExpectTrips
 
 
+@stores_that_clear
 def test_the_generic_tests_of_cachelib(store_url: str, tmp_path: Path) -> None:
     tests = peers.sdist("cachelib") / "tests"
     suite = Path(__file__).with_name("cachelib_suite.py")

@@ -21,6 +21,8 @@ PLUGIN = "tests.flask_caching_plugin"
 MODULES = ["cache", "memoize", "view", "templates", "signals", "subclassing"]
 
 
+# Each test of theirs begins with an empty store; cachelib's have run on the other stores.
+@pytest.mark.parametrize("store_url", ["memory", "redis"], indirect=True)
 def test_the_tests_of_flask_caching(store_url: str, tmp_path: Path) -> None:
     tests = peers.sdist("flask-caching") / "tests"
     # Releases for older Pythons have fewer of them.

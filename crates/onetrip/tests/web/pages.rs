@@ -324,6 +324,35 @@ async fn a_second_layer_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_an_inner_layer_wrote_leaves_with_the_outer_one() {
+    let cache = remote();
+    let writing = {
+        let cache = cache.clone();
+        move || {
+            let cache = cache.clone();
+            async move {
+                cache.set("a", &1).await.unwrap();
+                Ok(Response::new(Body::empty()))
+            }
+        }
+    };
+    let around = {
+        let cache = cache.clone();
+        move || {
+            let (cache, inner) = (cache.clone(), page(&cache, writing.clone()));
+            async move {
+                inner.oneshot(request()).await?;
+                assert_eq!(stored(&cache, "a").await, None, "it waits");
+                assert_eq!(cache.get("a").await.unwrap(), Some(1));
+                Ok(Response::new(Body::empty()))
+            }
+        }
+    };
+    page(&cache, around).oneshot(request()).await.unwrap();
+    assert_eq!(stored(&cache, "a").await, Some(1));
+}
+
+#[tokio::test]
 async fn a_request_that_fails_still_writes() {
     let cache = remote();
     let failing = {
