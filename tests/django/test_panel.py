@@ -38,7 +38,9 @@ def site(location: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.setattr(Cache, method, getattr(Cache, method))
     OneTripPanel.ready()
     OneTripPanel.ready()
-    with configured(default=on(location)), override_settings(**SETTINGS):
+    # What pages learn has a table and tests of its own.
+    alone = on(location, OPTIONS={"pages": "off"})
+    with configured(default=alone), override_settings(**SETTINGS):
         yield
 
 
