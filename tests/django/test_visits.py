@@ -194,6 +194,22 @@ class TestNames:
                 assert trips(site, lambda: get("/list/", headers={"X-User": "kim"})) == 1
         assert "greeting:{user}" in templates(site)["list"]
 
+    def test_that_are_given_twice_are_those_of_the_view(
+        self, site: onetrip.Cache, get: Get
+    ) -> None:
+        given = {"ONETRIP_PAGE_QUERY": ["note_id", "by"], "ONETRIP_PAGE_FACETS": f"{HERE}.twice"}
+        with override_settings(**given):
+            for number in (5, 6):
+                get(f"/{get.prefix}note/{number}/?note_id=x{number}&by=y{number}")
+            path = f"/{get.prefix}note/7/?note_id=8&by=9"
+            assert trips(site, lambda: get(path)) == 1
+        assert "note:{note_id}" in templates(site)[f"{get.prefix}note"]
+
+    def test_that_cost_a_trip_are_named_behind_it(self, site: onetrip.Cache, get: Get) -> None:
+        path = f"/{get.prefix}note/5/"
+        with override_settings(ONETRIP_PAGE_FACETS=f"{HERE}.of_session"):
+            assert [trips(site, lambda: get(path)) for _ in range(2)] == [4, 2]
+
 
 class TestWhatIsLearnedFrom:
     @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])

@@ -105,6 +105,19 @@ async def afacets(request: HttpRequest) -> dict[str, object]:
     return facets(request)
 
 
+def twice(request: HttpRequest) -> dict[str, object]:
+    return {"note_id": "facet", "by": "facet"}
+
+
+async def _session() -> dict[str, object]:
+    return {"user": await cache.aget("session")}
+
+
+def of_session(request: HttpRequest) -> object:
+    """Asks the cache: something to await in an asynchronous stack alone."""
+    return _session() if hasattr(request, "scope") else {"user": cache.get("session")}
+
+
 def no_facets(request: HttpRequest) -> list[str]:
     return ["user"]
 

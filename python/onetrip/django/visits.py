@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -121,7 +122,7 @@ class Naming:
         visit = self._wanted(request)
         if visit is not None:
             told: Any = self._facets(request) if self._facets else {}
-            if iscoroutinefunction(self._facets):
+            if isawaitable(told):
                 told = await told
             self._tell(visit, request, args, kwargs, told)
 
