@@ -104,6 +104,7 @@ class Naming:
     def __init__(self) -> None:
         self._query = _query(getattr(settings, "ONETRIP_PAGE_QUERY", ()))
         self._facets = _function("ONETRIP_PAGE_FACETS")
+        self._awaits_facets = iscoroutinefunction(self._facets)
         self._is_bot = _bots()
 
     def name(self, request: HttpRequest, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -111,9 +112,10 @@ class Naming:
         visit = self._wanted(request)
         if visit is not None:
             facets = self._facets
-            if iscoroutinefunction(facets):
+            if facets and self._awaits_facets:
                 facets = async_to_sync(facets)
-            self._tell(visit, request, args, kwargs, facets(request) if facets else {})
+            told = facets(request) if facets else {}
+            self._tell(visit, request, args, kwargs, told)
 
     async def aname(
         self, request: HttpRequest, args: Sequence[Any], kwargs: Mapping[str, Any]
