@@ -103,6 +103,9 @@ def test_a_warm_page_is_one_trip(server: str, notes: Path, redis_server: RedisSe
         ThreadPoolExecutor(8) as readers,
     ):
         assert read(f"{url}/")[1] == "2 trips"
+        # Workers tell each other what pages read, now and then, with a trip of theirs.
+        for path in paths:
+            read(url + path)
         alone = {}
         for path in paths:
             redis_server.reset_stats()
