@@ -109,11 +109,12 @@ def checked_name(page: Any) -> Page | None:
 
 def checked_query(option: str, query: Any) -> tuple[str, ...]:
     """Return the names of query parameters, and refuse a single text."""
-    names = () if isinstance(query, str) or not isinstance(query, Iterable) else tuple(query)
-    if isinstance(query, str) or not all(isinstance(name, str) for name in names):
-        msg = f'{option}={query!r} has to list query parameters by name, as in ["page", "sort"]'
-        raise ConfigurationError(msg)
-    return names
+    if not isinstance(query, str) and isinstance(query, Iterable):
+        names = tuple(query)
+        if all(isinstance(name, str) for name in names):
+            return names
+    msg = f'{option}={query!r} has to list query parameters by name, as in ["page", "sort"]'
+    raise ConfigurationError(msg)
 
 
 def checked_function(option: str, function: Any, example: str) -> Any:
