@@ -249,12 +249,9 @@ class TestNames:
         # Behind another middleware the outer application would be asked, which has run already.
         two = PageMiddleware(hidden, cache)
         three = make_app(cache)
-        visit(
-            FastAPI(routes=[Mount("/one", one), Mount("/two", two), Mount("/three", three)]),
-            "/one/home",
-            "/two/home",
-            "/three/notes/5",
-        )
+        mounts = [Mount("/one", one), Mount("/two", two), Mount("/three", three)]
+        app = FastAPI(routes=[*mounts, Route("/{other}", self.endpoint(cache))])
+        visit(app, "/one/home", "/two/home", "/three/notes/5")
         assert names(cache) == {"/{page}": 1, "/notes/{note_id}": 1}
 
     def test_one_cache_in_two_middlewares(self, cache: Cache) -> None:

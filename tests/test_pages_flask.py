@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, g, request
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from onetrip import Cache, ConfigurationError
 from onetrip.flask import OneTrip
@@ -35,9 +37,9 @@ def read_note(cache: Cache, number: object) -> str:
     return " ".join(str(cache.get(key.format(number))) for key in KEYS)
 
 
-def make_app(cache: Cache, **config: Any) -> Flask:
+def make_app(cache: Cache, app: Flask | None = None, **config: Any) -> Flask:
     """An application with one view, which reads three keys for a note."""
-    app = Flask("app")
+    app = app or Flask("app", static_folder=Path(__file__).parent, static_url_path="/static")
     app.testing = True
     app.config.update(config)
     OneTrip(app, cache)
@@ -117,7 +119,7 @@ class TestTrips:
 
 class TestNames:
     def test_blueprints_and_arguments_that_others_take_away(self, cache: Cache) -> None:
-        shop = Blueprint("shop", __name__, url_prefix="/<lang>/shop")
+        shop = Blueprint("shop", __name__, url_prefix="/<tenant>/<lang>")
 
         @shop.url_value_preprocessor
         def take(_endpoint: str | None, values: dict[str, Any] | None) -> None:
@@ -125,20 +127,20 @@ class TestNames:
 
         @shop.get("/<int:item>")
         def item(item: int) -> str:
-            return str(cache.get(f"item:{item}:{g.lang}"))
+            return str(cache.get(f"item:{item}:{g.lang}:{g.tenant}"))
 
-        app = make_app(cache)
+        app = Flask("app")
 
         @app.url_value_preprocessor
-        def take_more(_endpoint: str | None, values: dict[str, Any] | None) -> None:
-            (values or {}).pop("unused", None)
+        def take_early(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+            g.tenant = (values or {}).pop("tenant")
 
-        app.register_blueprint(shop)
-        for path in ("/de/shop/5", "/en/shop/6", "/fr/shop/7"):
+        make_app(cache, app).register_blueprint(shop)
+        for path in ("/a/de/5", "/b/en/6", "/c/fr/7"):
             app.test_client().get(path)
         (route,) = cache.pages()
         assert route.name == "shop.item"
-        assert "item:{item}:{lang}" in dict(route.templates)
+        assert "item:{item}:{lang}:{tenant}" in dict(route.templates)
 
     def test_query_parameters_that_are_declared(
         self, cache: Cache, redis_server: RedisServer
@@ -190,9 +192,15 @@ class TestNames:
     def test_all_caches_of_a_request(self, cache: Cache, redis_url: str) -> None:
         sessions = Cache(redis_url, prefix="sessions")
         app = make_app(cache)
-        # One with the same cache again changes nothing.
-        app.wsgi_app = PageMiddleware(app.wsgi_app, [sessions, cache])  # type: ignore[method-assign]
-        app.wsgi_app = PageMiddleware(app.wsgi_app, cache)  # type: ignore[method-assign]
+        inner = app.wsgi_app
+
+        def between(environ: Any, start_response: Any) -> Any:
+            body = inner(environ, start_response)
+            cache.get("late")
+            return body
+
+        # Of two with one cache the outer one is open longer.
+        app.wsgi_app = PageMiddleware(between, [sessions, cache])  # type: ignore[method-assign]
 
         @app.get("/session/<name>")
         def session(name: str) -> str:
@@ -201,6 +209,29 @@ class TestNames:
         for name in ("a", "b"):
             app.test_client().get(f"/session/{name}")
         assert names(sessions) == names(cache) == {"session": 2}
+        assert "late" in dict(cache.pages()[0].templates)
+        sessions.close()
+
+    def test_an_application_that_has_no_such_page_and_one_that_has(
+        self, cache: Cache, redis_url: str
+    ) -> None:
+        sessions = Cache(redis_url, prefix="sessions")
+        first, second = Flask("first"), make_app(cache)
+        OneTrip(first, cache)
+
+        @first.get("/<path:_path>")
+        def missing(_path: str) -> str:
+            abort(404)
+
+        def cascade(environ: Any, start_response: Any) -> Any:
+            list(first.wsgi_app(environ, lambda *_: lambda _: None))
+            sessions.get("a")
+            return second.wsgi_app(environ, start_response)
+
+        app = PageMiddleware(cascade, sessions)
+        for number in (5, 6):
+            run_wsgi_app(app, EnvironBuilder(f"/notes/{number}").get_environ())
+        assert names(sessions) == names(cache) == {"note": 2}
         sessions.close()
 
 
@@ -210,7 +241,8 @@ class TestWhatIsNotLearned:
         client.post("/notes/5")
         client.options("/notes/5")
         client.get("/nowhere")
-        client.get("/static/nothing.css")
+        with client.get(f"/static/{Path(__file__).name}") as file:
+            assert "learned" in file.get_data(as_text=True)
         assert names(cache) == {}
 
     @pytest.mark.parametrize("testing", [True, False])

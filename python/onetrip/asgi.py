@@ -159,7 +159,6 @@ class _Page:
         try:
             await app(scope, receive, self._send)
         except BaseException as error:
-            self._discard()
             await self._leave(error)
             raise
         if not self._is_sent:
