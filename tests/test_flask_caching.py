@@ -56,7 +56,9 @@ def test_its_configuration(store_url: str) -> None:
 
 
 def test_a_new_secret_key_accepts_what_the_old_one_signed(store_url: str) -> None:
-    backend(make_app(store_url, SECRET_KEY="old")).set("a", Flask)
+    # A memory lasts as long as somebody has it.
+    old = backend(make_app(store_url, SECRET_KEY="old"))
+    old.set("a", Flask)
     config = {"SECRET_KEY": "new", "SECRET_KEY_FALLBACKS": ["old"]}
     assert backend(make_app(store_url, **config)).get("a") is Flask
     assert backend(make_app(store_url, SECRET_KEY="new")).get("a") is None
