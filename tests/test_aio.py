@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvloop
 
-from onetrip import Cache, NotANumberError, StoreTimeoutError, StoreUnavailableError
+from onetrip import (
+    Cache,
+    ConfigurationError,
+    NotANumberError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
 from tests.test_threads import in_a_child, own_server, succeed, together
 
 if TYPE_CHECKING:
@@ -280,6 +286,28 @@ class TestScopes:
 
         run(work())
 
+    def test_that_are_cancelled_while_they_close_say_so(
+        self, remote: Cache, run: Run, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def page(leaving: asyncio.Event) -> None:
+            async with remote.scope():
+                await remote.aset("a", 1)
+                leaving.set()
+                raise ZeroDivisionError
+
+        async def work() -> None:
+            leaving = asyncio.Event()
+            task = asyncio.create_task(page(leaving))
+            await leaving.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await task
+            assert isinstance(caught.value.__context__, ZeroDivisionError)
+            assert await remote.aget("a") == 1
+
+        run(work())
+        assert not caplog.records
+
     def test_both_faces_share_one(self, cache: Cache, run: Run, open_cache: OpenCache) -> None:
         other = open_cache()
 
@@ -528,3 +556,189 @@ class TestGetOrSet:
         with pytest.raises(ZeroDivisionError):
             run(cache.aget_or_set("a", fail))
         assert "a" not in cache
+
+
+class TestOrder:
+    """What one task asks for after another is done after it, whatever was cancelled between."""
+
+    @pytest.fixture(params=["redis_url", "memcached_url"])
+    def cold(self, request: pytest.FixtureRequest) -> Callable[[], Cache]:
+        """Opens caches without a connection, on servers that keep no order between theirs."""
+        url = request.getfixturevalue(request.param)
+        return lambda: Cache(url, prefix="order", on_error="raise", trip_timeout=60)
+
+    def test_a_later_write_is_not_overtaken(self, cold: Callable[[], Cache], run: Run) -> None:
+        async def work(cache: Cache) -> None:
+            early = asyncio.ensure_future(cache.aset("a", "early"))
+            await asyncio.sleep(0)
+            # It has left by the next turn.
+            await asyncio.sleep(0)
+            early.cancel()
+            await cache.aset("a", "late")
+            assert await cache.aget("a") == "late"
+            with contextlib.suppress(asyncio.CancelledError):
+                await early
+
+        for _ in range(20):
+            run(work(cold()))
+
+    def test_a_lock_is_given_back(self, cold: Callable[[], Cache], run: Run) -> None:
+        async def locked(cache: Cache) -> None:
+            try:
+                await cache.aadd("lock", 1)
+            finally:
+                await cache.adelete("lock")
+
+        async def work(cache: Cache) -> None:
+            task = asyncio.ensure_future(locked(cache))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert await cache.aget("lock") is None
+
+        for _ in range(20):
+            run(work(cold()))
+
+    def test_within_one_turn(self, remote: Cache, run: Run) -> None:
+        remote.set("n", 1)
+
+        async def work() -> None:
+            for _ in range(50):
+                tasks = [
+                    asyncio.ensure_future(coroutine)
+                    for coroutine in (
+                        remote.aget("n"),
+                        remote.aset("n", 5),
+                        remote.aincr("n"),
+                        remote.aget("n"),
+                        remote.aset("n", 1),
+                    )
+                ]
+                answers: list[Any] = await asyncio.gather(*tasks)
+                assert answers == [1, None, 6, 6, None]
+
+        run(work())
+
+    def test_what_has_nothing_to_do_with_it_does_not_wait(
+        self, own_server: RedisServer, run: Run
+    ) -> None:
+        hung = Cache(own_server.url, on_error="raise", trip_timeout=0.2)
+        fine = Cache()
+
+        async def work() -> None:
+            await warmed(hung)
+            own_server.admin.client_pause(60_000)
+            waiting = asyncio.ensure_future(hung.aset("a", 1))
+            following = asyncio.ensure_future(hung.aget("a"))
+            assert await fine.aget("a") is None
+            with pytest.raises(StoreTimeoutError):
+                await waiting
+            with pytest.raises(StoreTimeoutError):
+                await following
+
+        run(work())
+
+
+class TestAccidents:
+    def test_a_coroutine_dropped_while_an_exception_passes(self, cache: Cache) -> None:
+        def fail() -> object:
+            raise ZeroDivisionError("ours")
+
+        def call(*arguments: object) -> None:
+            raise AssertionError(arguments)
+
+        never = pytest.warns(RuntimeWarning, match="never awaited")
+        with never, pytest.raises(ZeroDivisionError, match="ours"):
+            call(cache.aget("a"), fail())
+
+    def test_a_stop_iteration_is_no_answer(self, cache: Cache, run: Run) -> None:
+        with pytest.raises(RuntimeError, match="coroutine raised StopIteration"):
+            run(cache.aget_or_set("a", lambda: next(iter([]))))
+        assert "a" not in cache
+
+    def test_a_scope_is_entered_by_one(self, remote: Cache, run: Run) -> None:
+        scope = remote.preload("a")
+
+        async def page(name: str) -> str:
+            async with scope:
+                await remote.aset(name, 1)
+                # The other comes by meanwhile.
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                return name
+
+        async def work() -> None:
+            answers = await asyncio.gather(page("one"), page("two"), return_exceptions=True)
+            assert answers[0] == "one"
+            assert isinstance(answers[1], ConfigurationError)
+            assert "open already" in str(answers[1])
+            assert await remote.aget("one") == 1
+
+        run(work())
+
+    def test_a_number_is_as_new_as_it_was_counted(self, remote: Cache, run: Run) -> None:
+        remote.set("n", 1)
+
+        async def page() -> None:
+            async with remote.scope():
+
+                async def reader() -> None:
+                    await remote.aget("n")
+                    await remote.aset("other", 1)
+
+                _, counted, _ = await asyncio.gather(remote.aget("x"), remote.aincr("n"), reader())
+                assert counted == 2
+                assert await remote.aget("n") == 2
+
+        for _ in range(5):
+            remote.set("n", 1)
+            run(page())
+
+    def test_a_loop_that_ends_early_is_let_go(self, remote: Cache) -> None:
+        def leave() -> weakref.ref[asyncio.AbstractEventLoop]:
+            loop = asyncio.new_event_loop()
+
+            async def begin() -> None:
+                task = asyncio.ensure_future(remote.aget("a"))
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                task.cancel()
+
+            loop.run_until_complete(begin())
+            loop.close()
+            return weakref.ref(loop)
+
+        gone = [leave() for _ in range(10)]
+        gc.collect()
+        assert [loop() for loop in gone] == [None] * 10
+
+    def test_a_loop_that_cannot_be_told_is_told_again(
+        self, remote: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def work() -> None:
+            loop = asyncio.get_running_loop()
+            await warmed(remote)
+
+            def fail(*_: object, **__: object) -> None:
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "call_soon", fail)
+                with pytest.raises(KeyboardInterrupt):
+                    remote.aget("a").send(None)
+            assert await remote.aget("a") is None
+
+        asyncio.run(work())
+
+    def test_many_with_a_call_that_cannot_be(self, cache: Cache, run: Run) -> None:
+        @cache.cached(key_fn=lambda args, _kwargs: args)
+        async def f(n: int) -> int:
+            await asyncio.sleep(0)
+            return n
+
+        with pytest.raises(TypeError, match="positional argument"):
+            run(f.many([(1,), (2, 3), (4,)]))
+        assert run(f.many([1, 4])) == [1, 4]
+        assert cache.get_many([f.key(1), f.key(4)]) == {f.key(1): 1, f.key(4): 4}

@@ -110,7 +110,7 @@ def test_clear_takes_its_prefix_alone() -> None:
 
 def test_what_cannot_be_cleared() -> None:
     with pytest.raises(UnsupportedError):
-        OneTripCache("memcached://127.0.0.1:1").clear()
+        OneTripCache("memcached://127.0.0.1:1", key_prefix="mine").clear()
 
 
 def test_what_native_cannot_hold() -> None:

@@ -92,7 +92,16 @@ impl Coroutine {
             }
             Poll::Ready(answer) => {
                 self.change(State::Over);
-                Err(answer.map_or_else(PyErr::from, |value| PyStopIteration::new_err((value,))))
+                Err(match answer.map_err(PyErr::from) {
+                    Ok(value) => PyStopIteration::new_err((value,)),
+                    // It would pass for an answer (PEP 479).
+                    Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                        let raised = PyRuntimeError::new_err("coroutine raised StopIteration");
+                        raised.set_cause(py, Some(error));
+                        raised
+                    }
+                    Err(error) => error,
+                })
             }
         }
     }
@@ -182,6 +191,8 @@ impl Drop for Coroutine {
     fn drop(&mut self) {
         if let State::New(_) = self.change(State::Over) {
             Python::attach(|py| {
+                // It may be dropped while an exception passes by, which the warning must not touch.
+                let passing = PyErr::take(py);
                 let class = py.get_type::<PyRuntimeWarning>();
                 let message = format!("coroutine '{}' was never awaited", self.name);
                 let warned = py
@@ -189,6 +200,9 @@ impl Drop for Coroutine {
                     .and_then(|warnings| warnings.call_method1("warn", (message, class)));
                 if let Err(error) = warned {
                     error.write_unraisable(py, None);
+                }
+                if let Some(passing) = passing {
+                    passing.restore(py);
                 }
             });
         }

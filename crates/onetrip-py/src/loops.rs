@@ -11,11 +11,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onetrip::trip::{Replies, Trip};
-use onetrip::{Batch, Context};
+use onetrip::{Batch, Context, Footprint};
+use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::IntoPyDict;
+use pyo3::types::{IntoPyDict, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::coroutine::awaited;
 use crate::error::Result;
@@ -25,16 +26,32 @@ type Answer = onetrip::Result<Replies>;
 /// Makes one trip for the running task, with all others of this turn of its loop.
 pub(crate) async fn send(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Result<Replies> {
     let answer = Arc::new(Mutex::new(None));
-    let future = Python::attach(|py| {
-        let (desk, running) = Desk::of_running_loop(py)?;
+    let joined = Python::attach(|py| {
+        let running = running_loop(py)?;
+        let desk = match Desk::of(&running) {
+            Ok(desk) => desk,
+            Err(error) if error.is_instance_of::<PyOSError>(py) => {
+                return Ok(Err(onetrip::Error::new(
+                    onetrip::ErrorKind::Unavailable,
+                    format!(
+                        "no socket to wake the event loop by: {error}; is a limit of the process reached?"
+                    ),
+                )));
+            }
+            Err(error) => return Err(error),
+        };
         let future = running.call_method0(intern!(py, "create_future"))?;
         let waiter = Waiter {
-            future: future.clone().unbind(),
+            future: PyWeakrefReference::new(&future)?.unbind(),
             answer: Arc::clone(&answer),
         };
-        Desk::join(&desk, &running, cache, at, trip, waiter)?;
-        PyResult::Ok(future.unbind())
+        Desk::join(&desk, &running, cache, at, &trip, waiter)?;
+        PyResult::Ok(Ok(future.unbind()))
     })?;
+    let future = match joined {
+        Ok(future) => future,
+        Err(error) => return Ok(cache.fail(&trip, error)?),
+    };
     awaited(future).await?;
     let answer = lock(&answer).take();
     Ok(answer.unwrap_or_else(|| Err(unanswered()))?)
@@ -47,9 +64,10 @@ fn unanswered() -> onetrip::Error {
     )
 }
 
-/// A task that waits.
+/// A task that waits. It holds the future itself: one that is gone waits no more, and a loop that
+/// ended before its answer came is not kept.
 struct Waiter {
-    future: Py<PyAny>,
+    future: Py<PyWeakrefReference>,
     answer: Arc<Mutex<Option<Answer>>>,
 }
 
@@ -80,9 +98,55 @@ struct Desk {
 
 #[derive(Default)]
 struct State {
+    /// What leaves at the end of this turn, or once what it has to follow is answered.
     gatherings: Vec<Gathering>,
-    left: HashMap<u64, Vec<Waiter>>,
+    /// Whether the loop was told to send it.
+    scheduled: bool,
+    left: HashMap<u64, Left>,
     count: u64,
+}
+
+/// A batch that is under way.
+struct Left {
+    cache: onetrip::Cache,
+    footprint: Footprint,
+    waiters: Vec<Waiter>,
+}
+
+impl State {
+    /// Takes out the gatherings that may leave: those that meet nothing that is under way or waits
+    /// before them. Trips may overtake each other, and a task that was cancelled does not see
+    /// whether its write has arrived.
+    fn take_leaving(&mut self) -> Vec<(u64, onetrip::Cache, Batch)> {
+        let (mut leaving, mut staying) = (Vec::new(), Vec::<Gathering>::new());
+        for gathering in std::mem::take(&mut self.gatherings) {
+            let footprint = gathering.batch.footprint();
+            let follows = |cache: &onetrip::Cache, other: &Footprint| {
+                cache.is_same(&gathering.cache) && footprint.meets(other)
+            };
+            let waits = self
+                .left
+                .values()
+                .any(|left| follows(&left.cache, &left.footprint))
+                || staying
+                    .iter()
+                    .any(|other| follows(&other.cache, other.batch.footprint()));
+            if waits {
+                staying.push(gathering);
+                continue;
+            }
+            self.count += 1;
+            let left = Left {
+                cache: gathering.cache.clone(),
+                footprint: footprint.clone(),
+                waiters: gathering.waiters,
+            };
+            self.left.insert(self.count, left);
+            leaving.push((self.count, gathering.cache, gathering.batch));
+        }
+        self.gatherings = staying;
+        leaving
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,14 +164,13 @@ impl Inbox {
 
 impl Desk {
     /// The desk of the running loop, which keeps it in an attribute: it lives as long.
-    fn of_running_loop(py: Python<'_>) -> PyResult<(Bound<'_, Self>, Bound<'_, PyAny>)> {
-        static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let running = RUNNING.import(py, "asyncio", "get_running_loop")?.call0()?;
+    fn of<'py>(running: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let py = running.py();
         let place = intern!(py, "_onetrip_desk");
         if let Some(desk) = running.getattr_opt(place)? {
             let desk = desk.cast_into::<Self>()?;
             if desk.get().pid == std::process::id() {
-                return Ok((desk, running));
+                return Ok(desk);
             }
         }
         let desk = Bound::new(py, Self::new()?)?;
@@ -118,7 +181,7 @@ impl Desk {
         let watch = running.getattr("add_reader")?;
         outside.call_method1("run", (watch, bell, ring))?;
         running.setattr(place, &desk)?;
-        Ok((desk, running))
+        Ok(desk)
     }
 
     fn new() -> PyResult<Self> {
@@ -141,43 +204,52 @@ impl Desk {
         running: &Bound<'_, PyAny>,
         cache: &onetrip::Cache,
         at: &Context,
-        trip: Trip,
+        trip: &Trip,
         waiter: Waiter,
     ) -> PyResult<()> {
         let py = slf.py();
-        let first = {
-            let gatherings = &mut lock(&slf.get().state).gatherings;
-            let first = gatherings.is_empty();
-            let open = Batch::takes(&trip);
-            let mut others = gatherings.iter_mut();
-            let found = others.find(|other| open && other.open && other.cache.is_same(cache));
-            match found {
-                Some(gathering) => gathering.take(at, trip, waiter),
-                None => {
-                    let mut gathering = Gathering {
-                        cache: cache.clone(),
-                        batch: Batch::default(),
-                        waiters: Vec::new(),
-                        open,
-                    };
-                    gathering.take(at, trip, waiter);
-                    gatherings.push(gathering);
-                }
-            }
-            first
-        };
-        if first {
+        if !lock(&slf.get().state).scheduled {
             let flush = slf.getattr(intern!(py, "flush"))?;
             let options = [(intern!(py, "context"), outside(py)?)].into_py_dict(py)?;
             running.call_method(intern!(py, "call_soon"), (flush,), Some(&options))?;
         }
+        let state = &mut *lock(&slf.get().state);
+        state.scheduled = true;
+        let (open, footprint) = (Batch::takes(trip), Footprint::of(trip));
+        // It goes past those that travel alone, unless the order matters.
+        let own = state.gatherings.iter_mut().rev();
+        let own = own.filter(|other| other.cache.is_same(cache));
+        let mut passed = own
+            .take_while(|other| open && (other.open || !footprint.meets(other.batch.footprint())));
+        match passed.find(|other| other.open) {
+            Some(last) => last.take(at, trip, waiter),
+            None => {
+                let mut gathering = Gathering {
+                    cache: cache.clone(),
+                    batch: Batch::default(),
+                    waiters: Vec::new(),
+                    open,
+                };
+                gathering.take(at, trip, waiter);
+                state.gatherings.push(gathering);
+            }
+        }
         Ok(())
+    }
+
+    /// Sends what may leave.
+    fn send(&self) {
+        let leaving = lock(&self.state).take_leaving();
+        for (number, cache, batch) in leaving {
+            let inbox = Arc::clone(&self.inbox);
+            cache.dispatch(batch, move |answers| inbox.put(number, answers));
+        }
     }
 }
 
 impl Gathering {
-    fn take(&mut self, at: &Context, trip: Trip, waiter: Waiter) {
-        self.batch.join(at, trip);
+    fn take(&mut self, at: &Context, trip: &Trip, waiter: Waiter) {
+        self.batch.join(at, trip.clone());
         self.waiters.push(waiter);
     }
 }
@@ -192,23 +264,11 @@ fn outside(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 impl Desk {
     /// Sends what this turn of the loop has gathered.
     fn flush(&self) {
-        let gatherings = {
-            let state = &mut *lock(&self.state);
-            let mut leaving = Vec::with_capacity(state.gatherings.len());
-            for gathering in state.gatherings.drain(..) {
-                state.count += 1;
-                state.left.insert(state.count, gathering.waiters);
-                leaving.push((state.count, gathering.cache, gathering.batch));
-            }
-            leaving
-        };
-        for (number, cache, batch) in gatherings {
-            let inbox = Arc::clone(&self.inbox);
-            cache.dispatch(batch, move |answers| inbox.put(number, answers));
-        }
+        lock(&self.state).scheduled = false;
+        self.send();
     }
 
-    /// Hands out the answers that have arrived.
+    /// Hands out the answers that have arrived, and sends what waited for them.
     fn deliver(&self, py: Python<'_>) -> PyResult<()> {
         let mut rings = [0; 64];
         loop {
@@ -219,17 +279,35 @@ impl Desk {
             }
         }
         let arrived = std::mem::take(&mut *lock(&self.inbox.answers));
+        let mut outcome = Ok(());
         for (number, answers) in arrived {
-            let waiters = lock(&self.state).left.remove(&number).unwrap_or_default();
+            let left = lock(&self.state).left.remove(&number);
+            let waiters = left.map(|left| left.waiters).unwrap_or_default();
             for (waiter, answer) in waiters.into_iter().zip(answers) {
-                *lock(&waiter.answer) = Some(answer);
-                let future = waiter.future.bind(py);
-                // A cancelled task waits no more.
-                if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-                    future.call_method1(intern!(py, "set_result"), (py.None(),))?;
-                }
+                // Whatever happens to one, the others get theirs.
+                outcome = waiter.wake(py, answer).and(outcome);
             }
+        }
+        self.send();
+        outcome
+    }
+}
+
+impl Waiter {
+    fn wake(self, py: Python<'_>, answer: Answer) -> PyResult<()> {
+        *lock(&self.answer) = Some(answer);
+        let Some(future) = self.future.bind(py).upgrade() else {
+            return Ok(());
+        };
+        // A cancelled task waits no more.
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
         Ok(())
     }
+}
+
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
 }

@@ -75,7 +75,10 @@ impl Recipe {
                 }
             }
             let (wanted, calls): (Vec<&[u8]>, Vec<&Unbound>) = missing.into_iter().unzip();
-            let outcomes = recipe.compute_all(&calls).await?;
+            let outcomes = match calls[..] {
+                [] => Vec::new(),
+                _ => recipe.compute_all(&calls).await?,
+            };
             let mut made: HashMap<&[u8], Py<PyAny>> = HashMap::new();
             let mut failure = None;
             for (key, outcome) in wanted.into_iter().zip(outcomes) {
@@ -113,29 +116,28 @@ impl Recipe {
 
     /// What each call comes to, all computed side by side.
     async fn compute_all(&self, calls: &[&Unbound]) -> Result<Vec<PyResult<Py<PyAny>>>> {
-        if calls.is_empty() {
-            return Ok(Vec::new());
-        }
         let (tasks, all) = Python::attach(|py| {
             let asyncio = py.import(intern!(py, "asyncio"))?;
-            let tasks = calls
-                .iter()
-                .map(|call| {
-                    let coroutine = self.compute(&call.bind(py))?;
-                    asyncio.call_method1(intern!(py, "ensure_future"), (coroutine,))
-                })
-                .map(|task| Ok(task?.unbind()))
-                .collect::<Result<Vec<_>>>()?;
+            let begin = |call: &Unbound| {
+                let coroutine = self.compute(&call.bind(py))?;
+                asyncio.call_method1(intern!(py, "ensure_future"), (coroutine,))
+            };
+            let tasks: Vec<PyResult<Py<PyAny>>> =
+                calls.iter().map(|call| Ok(begin(call)?.unbind())).collect();
+            let begun: Vec<_> = tasks.iter().flatten().collect();
             let options = [("return_exceptions", true)].into_py_dict(py)?;
-            let waiting = PyTuple::new(py, &tasks)?;
-            let all = asyncio.call_method(intern!(py, "gather"), waiting, Some(&options))?;
-            Result::Ok((tasks, all.unbind()))
+            let all = asyncio.call_method(
+                intern!(py, "gather"),
+                PyTuple::new(py, begun)?,
+                Some(&options),
+            )?;
+            PyResult::Ok((tasks, all.unbind()))
         })?;
         awaited(all).await?;
         Ok(Python::attach(|py| {
-            tasks
-                .into_iter()
-                .map(|task| task.call_method0(py, intern!(py, "result")))
+            let outcomes = tasks.into_iter();
+            outcomes
+                .map(|task| task?.call_method0(py, intern!(py, "result")))
                 .collect()
         }))
     }

@@ -10,7 +10,7 @@ use crate::aio::{Face, NOTHING};
 use crate::cache::Cache;
 use crate::context::{Entry, Layer};
 use crate::coroutine::Coroutine;
-use crate::error::{Result, configuration};
+use crate::error::{Raised, Result, configuration, is_ordinary};
 
 /// A scope to be entered by `with`, and the keys to preload when it is.
 #[pyclass(frozen, module = "onetrip")]
@@ -55,10 +55,7 @@ impl Scope {
     /// The scope for code in `here`: whether it was opened for it, and the context within it.
     fn open(&self, here: &Context) -> Result<(Arc<Core>, bool, Context)> {
         if self.entered().is_some() {
-            return Err(configuration(
-                "this scope is open already; make another with cache.scope() or cache.preload()"
-                    .into(),
-            ));
+            return Err(open_already());
         }
         let (scope, opened) = self.cache.get().core.policy().enter(here);
         let within = here.with_scope(Arc::clone(&scope));
@@ -67,6 +64,11 @@ impl Scope {
 
     /// Makes the scope that of the running code.
     fn enter(&self, py: Python<'_>, scope: Arc<Core>, opened: bool) -> Result<()> {
+        let mut entered = self.entered();
+        if entered.is_some() {
+            // Another thread or task came first while this one waited for its preload.
+            return Err(open_already());
+        }
         let cache = self.cache.get();
         let layer = Layer::Scope(Arc::clone(&scope));
         let entry = cache.variable.enter(py, layer)?;
@@ -74,7 +76,7 @@ impl Scope {
         let visits = visits
             .map(|page| cache.core.policy().begin_visit(&scope, page))
             .collect();
-        *self.entered() = Some(Entered {
+        *entered = Some(Entered {
             entry,
             scope,
             opened,
@@ -112,6 +114,12 @@ pub(crate) fn page(route: &str, args: Option<&Bound<'_, PyDict>>) -> Result<Page
     Ok(page)
 }
 
+fn open_already() -> Raised {
+    configuration(
+        "this scope is open already; make another with cache.scope() or cache.preload()".into(),
+    )
+}
+
 /// Whether a block that closes was ended by an exception.
 fn is_raising(exception: &Bound<'_, PyTuple>) -> bool {
     exception.get_item(0).is_ok_and(|kind| !kind.is_none())
@@ -120,12 +128,14 @@ fn is_raising(exception: &Bound<'_, PyTuple>) -> bool {
 /// The end of a scope, whose writes may have been lost.
 fn closed(result: Result<()>, raising: bool) -> Result<()> {
     match result {
-        // The exception under way says more than that its writes were lost as well.
         Err(lost) if raising => {
-            log::warn!(
-                "the writes of a scope that an exception ended were lost: {}",
-                PyErr::from(lost)
-            );
+            let lost = PyErr::from(lost);
+            if !Python::attach(|py| is_ordinary(py, &lost)) {
+                // The task was cancelled, or the program stopped, while they left.
+                return Err(lost.into());
+            }
+            // The exception under way says more than that its writes were lost as well.
+            log::warn!("the writes of a scope that an exception ended were lost: {lost}");
             Ok(())
         }
         result => result,

@@ -5,7 +5,7 @@
 
 use std::future::pending;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
@@ -14,8 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
 
 /// Of each process its own: a forked child does not have its parent's thread.
-fn started() -> &'static PerProcess<OnceLock<io::Result<Handle>>> {
-    static STARTED: OnceLock<PerProcess<OnceLock<io::Result<Handle>>>> = OnceLock::new();
+type Started = PerProcess<Mutex<Option<Handle>>>;
+
+fn started() -> &'static Started {
+    static STARTED: OnceLock<Started> = OnceLock::new();
     STARTED.get_or_init(PerProcess::default)
 }
 
@@ -28,19 +30,26 @@ fn start() -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// The way to it; the first call starts it.
+/// The way to it. The first call starts it, and one that follows a failure tries again.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Unavailable`] if the system has no thread or no file left for it.
 pub(crate) fn handle() -> Result<Handle> {
-    started().with(|started| match started.get_or_init(start) {
-        Ok(handle) => Ok(handle.clone()),
-        Err(error) => Err(Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "no thread for asynchronous trips: {error}; is a limit of the process reached?"
-            ),
-        )),
+    started().with(|started| {
+        let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = &*started {
+            return Ok(handle.clone());
+        }
+        let handle = start().map_err(|error| {
+            Error::with_source(
+                ErrorKind::Unavailable,
+                format!(
+                    "no thread for asynchronous trips: {error}; is a limit of the process reached?"
+                ),
+                error,
+            )
+        })?;
+        Ok(started.insert(handle).clone())
     })
 }

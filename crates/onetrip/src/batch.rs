@@ -1,6 +1,9 @@
 //! Trips of many callers that travel as one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::background;
 use crate::cache::Cache;
@@ -16,6 +19,44 @@ pub struct Batch {
     at: Context,
     /// How many operations each caller has, in the order of the trip.
     parts: Vec<usize>,
+    footprint: Footprint,
+}
+
+/// The names that a batch reads and changes.
+#[derive(Clone, Debug, Default)]
+pub struct Footprint {
+    reads: Vec<Bytes>,
+    changes: HashSet<Bytes>,
+    /// Whether it clears a prefix, and so changes names that it does not tell.
+    clears: bool,
+}
+
+impl Footprint {
+    /// That of one trip.
+    #[must_use]
+    pub fn of(trip: &Trip) -> Self {
+        let mut footprint = Self::default();
+        trip.ops().iter().for_each(|op| footprint.add(op));
+        footprint
+    }
+
+    fn add(&mut self, op: &Op) {
+        match op {
+            Op::Get { name } => self.reads.push(name.clone()),
+            Op::Clear { .. } => self.clears = true,
+            op => drop(self.changes.insert(op.name().clone())),
+        }
+    }
+
+    /// Whether the order of the two matters: one changes what the other reads or changes.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let disturbs = |one: &Self, other: &Self| {
+            !one.changes.is_empty()
+                && (other.reads.iter().chain(&other.changes)).any(|name| one.changes.contains(name))
+        };
+        self.clears || other.clears || disturbs(self, other) || disturbs(other, self)
+    }
 }
 
 impl Batch {
@@ -40,8 +81,16 @@ impl Batch {
             }
         }
         self.parts.push(trip.len());
+        trip.ops().iter().for_each(|op| self.footprint.add(op));
         self.trip.extend(trip);
         self.parts.len() - 1
+    }
+
+    /// What it reads and changes. Batches that meet another's must leave one after the other: those
+    /// that are under way at once may overtake each other.
+    #[must_use]
+    pub fn footprint(&self) -> &Footprint {
+        &self.footprint
     }
 
     /// The replies of each caller.
@@ -90,22 +139,37 @@ impl Cache {
             deliver: Some(deliver),
             parts: batch.parts.len(),
         };
-        let cache = self.clone();
-        let work = async move {
-            let replies = cache.carry(&batch.at, &batch.trip).await;
-            let answers = match replies {
-                Ok(replies) => {
-                    let parts = batch.split(replies).into_iter();
-                    parts.map(|replies| cache.judge(replies)).collect()
-                }
-                Err(error) => batch.parts.iter().map(|_| Err(error.clone())).collect(),
-            };
-            delivery.make(answers);
+        let runtime = match background::handle() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let answers = self.answers(&batch, self.fail(&batch.trip, error));
+                return delivery.make(answers);
+            }
         };
-        match background::handle() {
-            Ok(runtime) => drop(runtime.spawn(work)),
-            // Dropping the work has told everyone; the log says why.
-            Err(error) => log::error!("{error}"),
+        let cache = self.clone();
+        runtime.spawn(async move {
+            let replies = cache.carry(&batch.at, &batch.trip).await;
+            let answers = cache.answers(&batch, replies);
+            delivery.make(answers);
+        });
+    }
+
+    /// What becomes of a trip that could not be made at all, as of any failure of the store.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), `error`.
+    pub fn fail(&self, trip: &Trip, error: Error) -> Result<Replies> {
+        self.0.carrier.fail(&self.0.policy.counters, trip, error)
+    }
+
+    fn answers(&self, batch: &Batch, replies: Result<Replies>) -> Vec<Result<Replies>> {
+        match replies {
+            Ok(replies) => {
+                let parts = batch.split(replies).into_iter();
+                parts.map(|replies| self.judge(replies)).collect()
+            }
+            Err(error) => batch.parts.iter().map(|_| Err(error.clone())).collect(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lanes;
 use crate::stats::Counters;
 use crate::store::{Exchange, Store};
@@ -68,14 +68,8 @@ impl Carrier {
         let began = watch::is_watched(at.watches()).then(Instant::now);
         let replies = match self.store.exchange(trip) {
             Exchange::Ready(replies) => replies,
-            Exchange::Refused(error) => {
-                // No trip was made, so none is counted but for its failures.
-                counters.errors.add(trip.len() as u64);
-                return match self.on_error {
-                    OnError::Raise => Err(error),
-                    OnError::Miss => Ok(trip.failed(&error)),
-                };
-            }
+            // Its breaker has told already.
+            Exchange::Refused(error) => return self.fail(counters, trip, error.logged()),
             Exchange::Pending(answer) => {
                 lanes::runtime().await;
                 answer.await.unwrap_or_else(|error| trip.failed(&error))
@@ -87,6 +81,23 @@ impl Carrier {
         }
         self.log(&replies);
         Ok(replies)
+    }
+
+    /// The replies to a trip that was not made. None is counted but for its failures.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`], `error`.
+    pub(crate) fn fail(&self, counters: &Counters, trip: &Trip, error: Error) -> Result<Replies> {
+        counters.errors.add(trip.len() as u64);
+        match self.on_error {
+            OnError::Raise => Err(error),
+            OnError::Miss => {
+                let replies = trip.failed(&error);
+                self.log(&replies);
+                Ok(replies)
+            }
+        }
     }
 
     /// Logs what became misses and dropped writes.

@@ -91,7 +91,7 @@ mod url;
 mod watch;
 mod wire;
 
-pub use batch::Batch;
+pub use batch::{Batch, Footprint};
 pub use cache::{Begun, Cache};
 pub use carrier::OnError;
 pub use carry::spawn_blocking;

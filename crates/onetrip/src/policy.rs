@@ -416,14 +416,17 @@ impl Policy {
             return Step::Done(());
         }
         Step::Ask(trip, move |replies: Replies| {
-            let (Some(scope), Some(ticket), Life::Lives(ttl)) = (at.scope(), ticket, life) else {
+            let (Some(scope), Some(ticket)) = (at.scope(), ticket) else {
                 return;
             };
-            for ((key, entry), reply) in sent.into_iter().zip(replies) {
-                if let Reply::Done = reply {
-                    scope.keep_written(ticket, key.as_ref(), entry, ttl);
-                }
-            }
+            let written = sent.iter().zip(replies).map(|((key, entry), reply)| {
+                let stored = match (reply, life) {
+                    (Reply::Done, Life::Lives(ttl)) => Some((entry.clone(), ttl)),
+                    _ => None,
+                };
+                (key.as_ref(), stored)
+            });
+            scope.keep_written(ticket, written);
         })
     }
 
@@ -451,16 +454,15 @@ impl Policy {
             Life::Over => Op::Get { name },
         });
         Step::Ask(trip, move |mut replies: Replies| {
-            match (replies.pop(), life) {
-                (Some(Reply::Flag(true)), Life::Lives(ttl)) => {
-                    if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
-                        scope.keep_written(ticket, key, entry, ttl);
-                    }
-                    true
-                }
-                (Some(Reply::Entry(None)), _) => true,
-                _ => false,
+            let (added, stored) = match (replies.pop(), life) {
+                (Some(Reply::Flag(true)), Life::Lives(ttl)) => (true, Some((entry, ttl))),
+                (Some(Reply::Entry(None)), _) => (true, None),
+                _ => (false, None),
+            };
+            if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
+                scope.keep_written(ticket, [(key, stored)]);
             }
+            added
         })
     }
 
@@ -479,15 +481,17 @@ impl Policy {
             name: self.keyspace.name(key),
             delta,
         });
-        Step::Ask(trip, move |mut replies: Replies| match replies.pop() {
-            Some(Reply::Number(Some(number))) => {
-                if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
-                    // Its bytes in the store are these digits, as entries without a header are.
-                    scope.keep_written(ticket, key, Bytes::from(number.to_string()), None);
-                }
-                Some(number)
+        Step::Ask(trip, move |mut replies: Replies| {
+            let number = match replies.pop() {
+                Some(Reply::Number(number)) => number,
+                _ => None,
+            };
+            if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
+                // Its bytes in the store are these digits, as entries without a header are.
+                let stored = number.map(|number| (Bytes::from(number.to_string()), None));
+                scope.keep_written(ticket, [(key, stored)]);
             }
-            _ => None,
+            number
         })
     }
 

@@ -286,9 +286,40 @@ impl Scope {
         }
     }
 
-    /// Keeps what was written at once, and is now in the store.
-    pub(crate) fn keep_written(&self, ticket: Ticket, key: &[u8], entry: Bytes, ttl: Ttl) {
-        self.put(ticket, key, Answer::Sealed(entry), ttl);
+    /// Ends operations that wrote keys at once: keeps what is now in the store, where that is
+    /// known. What a read brought meanwhile no longer counts, nor what was written if another
+    /// operation came between.
+    pub(crate) fn keep_written<'k>(
+        &self,
+        ticket: Ticket,
+        written: impl IntoIterator<Item = (&'k [u8], Option<(Bytes, Ttl)>)>,
+    ) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let undisturbed = state.open && state.changes == ticket.0;
+        state.changes += 1;
+        for (key, entry) in written {
+            if state
+                .held
+                .get(key)
+                .is_some_and(|held| held.pending.is_some())
+            {
+                // A later write waits.
+                continue;
+            }
+            match entry.filter(|_| undisturbed) {
+                Some((entry, ttl)) => {
+                    let held = Held {
+                        answer: Answer::Sealed(entry),
+                        good_until: now
+                            .after(ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age))),
+                        pending: None,
+                    };
+                    state.held.insert(key.into(), held);
+                }
+                None => drop(state.held.remove(key)),
+            }
+        }
     }
 
     fn put(&self, ticket: Ticket, key: &[u8], answer: Answer, ttl: Ttl) {
