@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onetrip import Cache, ConfigurationError
+from tests.conftest import stores_that_clear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,9 +215,13 @@ class TestModes:
         assert cache.pages() == []
 
     def test_bounds(self, open_cache: OpenCache) -> None:
-        few = open_cache(pages="preload", page_keys=2)
+        # What a trip reads anyway is not what it brings ahead.
+        few = open_cache(pages="preload", page_keys=1)
         visit(few, 5)
         assert visit(few, 5) == 2
+        none = open_cache(page_keys=0)
+        visit(none, 5)
+        assert visit(none, 5) == 3
         small = open_cache(page_bytes=0)
         visit(small, 5)
         assert visit(small, 5) == 3
@@ -262,6 +267,19 @@ class TestSharing:
         assert visit(other, 8) == 2
         assert visit(other, 9) == 1
 
+    def test_a_record_that_the_store_refuses_fails_no_read(
+        self, redis_server: RedisServer, redis_url: str
+    ) -> None:
+        Cache(redis_url, prefix="test").set("menu", "menu")
+        admin = redis_server.admin
+        admin.acl_setuser("reader", enabled=True, passwords=["+p"], categories=["+@read"], keys=["*"])
+        url = redis_url.replace("redis://", "redis://reader:p@")
+        cache = Cache(url, prefix="test", on_error="raise")
+        for number in range(5):
+            with cache.page("note_detail", note_id=number):
+                assert cache.get("menu") == "menu"
+        admin.acl_deluser("reader")
+
     def test_it_costs_no_trip_of_its_own(self, open_cache: OpenCache) -> None:
         one = open_cache()
         assert [visit(one, number) for number in (5, 6, 7, 8)] == [3, 1, 1, 1]
@@ -291,6 +309,7 @@ class TestSharing:
             assert visit(worker, 5) == 3
             assert visit(worker, 5) == 1
 
+    @stores_that_clear
     def test_it_survives_a_clear_of_the_store(self, cache: Cache) -> None:
         for number in (5, 6, 7):
             visit(cache, number)

@@ -154,7 +154,7 @@ impl Cache {
     /// What is wrong with the operations, and under [`OnError::Raise`](crate::OnError::Raise)
     /// failures of the store.
     pub async fn send(&self, at: &Context, trip: &Trip) -> Result<Replies> {
-        self.judge(self.carry(at, trip).await?)
+        self.judge(trip.own(), self.carry(at, trip).await?)
     }
 
     pub(crate) async fn carry(&self, at: &Context, trip: &Trip) -> Result<Replies> {
@@ -162,8 +162,8 @@ impl Cache {
         self.0.carrier.carry(counters, at, trip).await
     }
 
-    pub(crate) fn judge(&self, replies: Replies) -> Result<Replies> {
-        self.0.carrier.judge(replies)
+    pub(crate) fn judge(&self, own: usize, replies: Replies) -> Result<Replies> {
+        self.0.carrier.judge(own, replies)
     }
 
     /// Makes a trip on the calling thread, on a lane if the store is remote.

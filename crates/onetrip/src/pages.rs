@@ -130,7 +130,7 @@ impl Policy {
             if asked || self.page_mode == PageMode::Shadow {
                 scope.note_ahead(page, &key, bytes as usize);
             } else if !scope.holds(&key) {
-                trip.push(Op::Get {
+                trip.push_along(Op::Get {
                     name: self.keyspace.name(&key),
                 });
                 ahead.keys.push((Arc::clone(page), key));
@@ -147,7 +147,7 @@ impl Policy {
         let name = self.keyspace.name(&key);
         if exchange.load {
             ahead.records.push(Arc::clone(page));
-            trip.push(Op::Get { name });
+            trip.push_along(Op::Get { name });
         } else if let Some(record) = exchange.save {
             let entry = self.seal(&key, |out| {
                 out.extend_from_slice(&record);
@@ -155,7 +155,7 @@ impl Policy {
             });
             if let Ok(entry) = entry {
                 let ttl = Some(RECORD_TTL);
-                trip.push(Op::Set { name, entry, ttl });
+                trip.push_along(Op::Set { name, entry, ttl });
             }
         }
     }

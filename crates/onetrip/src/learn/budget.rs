@@ -51,7 +51,9 @@ impl Budget {
         candidates.retain(|candidate| candidate.chance >= self.floor);
         candidates.sort_by(|one, other| {
             let surest = other.chance.total_cmp(&one.chance);
-            surest.then(one.bytes.cmp(&other.bytes))
+            surest
+                .then(one.bytes.cmp(&other.bytes))
+                .then_with(|| one.key.cmp(&other.key))
         });
         let (mut wasted, mut asked) = (0.0, 0.0);
         candidates.retain(|candidate| {
@@ -65,6 +67,7 @@ impl Budget {
         });
         let bytes: usize = candidates.iter().map(|one| one.bytes as usize).sum();
         if candidates.len() > self.keys || bytes > self.bytes {
+            // A stable sort: what is worth the same stays in order.
             candidates.sort_by(|one, other| other.use_per_byte().total_cmp(&one.use_per_byte()));
             let mut left = self.bytes;
             candidates.truncate(self.keys);

@@ -272,7 +272,10 @@ impl Held {
         });
         if self.keys.len() > budget.keys {
             let mut keys: Vec<_> = std::mem::take(&mut self.keys).into_iter().collect();
-            keys.sort_by(|(_, one), (_, other)| other.share.total_cmp(&one.share));
+            keys.sort_by(|(name, one), (other_name, other)| {
+                let surest = other.share.total_cmp(&one.share);
+                surest.then_with(|| name.cmp(other_name))
+            });
             keys.truncate(budget.keys);
             self.keys.extend(keys);
         }
