@@ -272,7 +272,9 @@ class TestSharing:
     ) -> None:
         Cache(redis_url, prefix="test").set("menu", "menu")
         admin = redis_server.admin
-        admin.acl_setuser("reader", enabled=True, passwords=["+p"], categories=["+@read"], keys=["*"])
+        admin.acl_setuser(
+            "reader", enabled=True, passwords=["+p"], categories=["+@read"], keys=["*"]
+        )
         url = redis_url.replace("redis://", "redis://reader:p@")
         cache = Cache(url, prefix="test", on_error="raise")
         for number in range(5):
