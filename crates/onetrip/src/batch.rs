@@ -168,7 +168,9 @@ impl Cache {
         match replies {
             Ok(replies) => {
                 let parts = batch.split(replies).into_iter();
-                parts.map(|(own, replies)| self.judge(own, replies)).collect()
+                parts
+                    .map(|(own, replies)| self.judge(own, replies))
+                    .collect()
             }
             Err(error) => batch.parts.iter().map(|_| Err(error.clone())).collect(),
         }
