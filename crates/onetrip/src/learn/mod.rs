@@ -1,9 +1,9 @@
 //! What pages read, learned from their visits: pure, without input or output.
 //!
 //! A *page* is a route and its arguments. From the keys that its visits read, a route learns which
-//! are functions of the arguments ([`template`]), which are the same on every page, and of pages
-//! that were visited of late which others they read ([`route`]). How often a key is used decides
-//! ([`usage`]), and a [`Budget`] bounds what is asked for. Keys are learned, never values.
+//! are functions of the arguments (`template`), which are the same on every page, and of pages
+//! that were visited of late which others they read (`route`). How often a key is used decides
+//! (`usage`), and a [`Budget`] bounds what is asked for. Keys are learned, never values.
 //!
 //! # Memory
 //!
