@@ -627,6 +627,32 @@ class TestOrder:
 
         run(work())
 
+    def test_other_reads_do_not_wait_with_one_that_does(
+        self, own_server: RedisServer, run: Run
+    ) -> None:
+        cache = Cache(own_server.url, prefix="order", on_error="raise", trip_timeout=60)
+
+        async def later(reading: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+            task = asyncio.ensure_future(reading)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            return task
+
+        async def work() -> list[list[str]]:
+            await warmed(cache)
+            own_server.admin.client_pause(300)
+            with cache.watch() as seen:
+                tasks = [
+                    await later(cache.aset("a", 1)),
+                    await later(cache.aget("a")),
+                    await later(cache.aget("b")),
+                ]
+                answers: list[Any] = await asyncio.gather(*tasks)
+            assert answers == [None, 1, None]
+            return sorted([f"{word} {name}" for word, name in trip.ops] for trip in seen.records)
+
+        assert run(work()) == [["get order:a"], ["get order:b"], ["set order:a"]]
+
     def test_what_has_nothing_to_do_with_it_does_not_wait(
         self, own_server: RedisServer, run: Run
     ) -> None:

@@ -6,9 +6,8 @@ use onetrip::{Context, Step};
 use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
-use crate::cache::{Cache, listed, names};
+use crate::cache::{Cache, found, items, listed};
 use crate::coroutine::{Coroutine, awaited};
 use crate::decode::Detached;
 use crate::error::Result;
@@ -160,13 +159,7 @@ impl Cache {
         Ok(Coroutine::new("aget_many", async move {
             let values = face.read_many(&bytes).await?;
             Ok(Python::attach(|py| {
-                let found = PyDict::new(py);
-                for (key, value) in keys.iter().zip(values) {
-                    if let Some(value) = value {
-                        found.set_item(key, value)?;
-                    }
-                }
-                PyResult::Ok(found.unbind())
+                found(py, &keys, values).map(Bound::unbind)
             })?)
         }))
     }
@@ -195,17 +188,10 @@ impl Cache {
         mapping: &Bound<'_, PyAny>,
         timeout: Lifetime,
     ) -> Result<Coroutine> {
-        let given = PyDict::new(mapping.py());
-        given.call_method1("update", (mapping,))?;
-        let (keys, values): (Vec<_>, Vec<_>) = given.iter().unzip();
-        let entries = names(&keys)?
-            .into_iter()
-            .zip(&values)
-            .map(|(key, value)| {
-                let entry = slf.get().entry(&key, value)?;
-                Ok((key.into_owned(), entry))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let (keys, values) = items(mapping)?;
+        let entries = slf
+            .get()
+            .entries(all_owned(&keys)?.into_iter().zip(&values))?;
         let face = Face::of(slf);
         Ok(Coroutine::new("aset_many", async move {
             face.write(entries, timeout).await?;

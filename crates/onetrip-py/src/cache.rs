@@ -106,6 +106,20 @@ impl Cache {
             .seal(key, |out| encode(serializer, value, out))
     }
 
+    /// The entries of values, each with its key.
+    pub(crate) fn entries<'a, 'py: 'a, K: AsRef<[u8]>>(
+        &self,
+        values: impl IntoIterator<Item = (K, &'a Bound<'py, PyAny>)>,
+    ) -> Result<Vec<(K, Bytes)>> {
+        let values = values.into_iter();
+        values
+            .map(|(key, value)| {
+                let entry = self.entry(key.as_ref(), value)?;
+                Ok((key, entry))
+            })
+            .collect()
+    }
+
     /// Stores values, each under its key.
     pub(crate) fn write<'a, 'py: 'a, K: AsRef<[u8]> + 'a>(
         &self,
@@ -113,13 +127,7 @@ impl Cache {
         values: impl IntoIterator<Item = (K, &'a Bound<'py, PyAny>)>,
         timeout: Lifetime,
     ) -> Result<()> {
-        let entries = values
-            .into_iter()
-            .map(|(key, value)| {
-                let entry = self.entry(key.as_ref(), value)?;
-                Ok((key, entry))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let entries = self.entries(values)?;
         let here = self.variable.here(py)?;
         self.travel(
             py,
@@ -166,6 +174,31 @@ pub(crate) fn listed<'py>(keys: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyA
         ));
     }
     Ok(keys.try_iter()?.collect::<PyResult<_>>()?)
+}
+
+/// Keys and values of what `dict` takes.
+#[expect(clippy::type_complexity, reason = "two lists")]
+pub(crate) fn items<'py>(
+    mapping: &Bound<'py, PyAny>,
+) -> Result<(Vec<Bound<'py, PyAny>>, Vec<Bound<'py, PyAny>>)> {
+    let given = PyDict::new(mapping.py());
+    given.call_method1("update", (mapping,))?;
+    Ok(given.iter().unzip())
+}
+
+/// Those of `keys` that have a value, as a dict.
+pub(crate) fn found<'py, K: IntoPyObject<'py>, V: IntoPyObject<'py>>(
+    py: Python<'py>,
+    keys: impl IntoIterator<Item = K>,
+    values: impl IntoIterator<Item = Option<V>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let found = PyDict::new(py);
+    for (key, value) in keys.into_iter().zip(values) {
+        if let Some(value) = value {
+            found.set_item(key, value)?;
+        }
+    }
+    Ok(found)
 }
 
 pub(crate) fn names<'a>(keys: &'a [Bound<'_, PyAny>]) -> Result<Vec<Cow<'a, [u8]>>> {
@@ -230,13 +263,7 @@ impl Cache {
         let py = keys.py();
         let keys = listed(keys)?;
         let values = self.read_many(py, &names(&keys)?)?;
-        let found = PyDict::new(py);
-        for (key, value) in keys.iter().zip(values) {
-            if let Some(value) = value {
-                found.set_item(key, value)?;
-            }
-        }
-        Ok(found)
+        Ok(found(py, &keys, values)?)
     }
 
     /// Store `value` under `key`.
@@ -257,9 +284,7 @@ impl Cache {
     /// Store many values, in one trip; `timeout` as in `set`. Raises SerializationError, and then stores nothing, if one of them cannot be held.
     #[pyo3(signature = (mapping, timeout=Lifetime::default()), text_signature = "($self, mapping, timeout=...)")]
     fn set_many(&self, mapping: &Bound<'_, PyAny>, timeout: Lifetime) -> Result<()> {
-        let given = PyDict::new(mapping.py());
-        given.call_method1("update", (mapping,))?;
-        let (keys, values): (Vec<_>, Vec<_>) = given.iter().unzip();
+        let (keys, values) = items(mapping)?;
         self.write(
             mapping.py(),
             names(&keys)?.into_iter().zip(&values),

@@ -4,6 +4,7 @@
 //! that trip in the background and never waits for the interpreter: it wakes the loop by a byte
 //! through a socket that the loop watches, and the loop hands out the answers.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -132,7 +133,11 @@ impl State {
                     .iter()
                     .any(|other| follows(&other.cache, other.batch.footprint()));
             if waits {
-                staying.push(gathering);
+                // What comes later and has nothing to do with it need not wait as well.
+                staying.push(Gathering {
+                    open: false,
+                    ..gathering
+                });
                 continue;
             }
             self.count += 1;
@@ -215,8 +220,9 @@ impl Desk {
         }
         let state = &mut *lock(&slf.get().state);
         state.scheduled = true;
-        let (open, footprint) = (Batch::takes(trip), Footprint::of(trip));
-        // It goes past those that travel alone, unless the order matters.
+        let open = Batch::takes(trip);
+        // It goes past those that nobody joins, unless the order matters.
+        let footprint = LazyCell::new(|| Footprint::of(trip));
         let own = state.gatherings.iter_mut().rev();
         let own = own.filter(|other| other.cache.is_same(cache));
         let mut passed = own
@@ -249,7 +255,7 @@ impl Desk {
 
 impl Gathering {
     fn take(&mut self, at: &Context, trip: &Trip, waiter: Waiter) {
-        self.batch.join(at, trip.clone());
+        self.batch.join(at, trip);
         self.waiters.push(waiter);
     }
 }

@@ -73,18 +73,17 @@ impl Batch {
             .any(|op| matches!(op, Op::Add { .. } | Op::Incr { .. } | Op::Clear { .. }))
     }
 
-    /// Takes the trip of one more caller along; its place among those who are answered.
-    pub fn join(&mut self, at: &Context, trip: Trip) -> usize {
+    /// Takes the trip of one more caller along, who is answered after those that came before.
+    pub fn join(&mut self, at: &Context, trip: &Trip) {
         for watch in at.watches() {
-            let seen = self.at.watches().iter();
-            if !seen.into_iter().any(|other| Arc::ptr_eq(other, watch)) {
+            let mut seen = self.at.watches().iter();
+            if !seen.any(|other| Arc::ptr_eq(other, watch)) {
                 self.at = self.at.with_watch(Arc::clone(watch));
             }
         }
         self.parts.push((trip.len(), trip.own()));
         trip.ops().iter().for_each(|op| self.footprint.add(op));
-        self.trip.extend(trip);
-        self.parts.len() - 1
+        self.trip.extend(trip.ops().iter().cloned());
     }
 
     /// What it reads and changes. Batches that meet another's must leave one after the other: those

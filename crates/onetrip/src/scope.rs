@@ -299,23 +299,20 @@ impl Scope {
         let undisturbed = state.open && state.changes == ticket.0;
         state.changes += 1;
         for (key, entry) in written {
-            if state
-                .held
-                .get(key)
-                .is_some_and(|held| held.pending.is_some())
-            {
+            let held = state.held.get(key);
+            if held.is_some_and(|held| held.pending.is_some()) {
                 // A later write waits.
                 continue;
             }
             match entry.filter(|_| undisturbed) {
                 Some((entry, ttl)) => {
-                    let held = Held {
-                        answer: Answer::Sealed(entry),
-                        good_until: now
-                            .after(ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age))),
-                        pending: None,
-                    };
-                    state.held.insert(key.into(), held);
+                    state.hold(
+                        now,
+                        key,
+                        Answer::Sealed(entry),
+                        self.good_until(now, ttl),
+                        None,
+                    );
                 }
                 None => drop(state.held.remove(key)),
             }
@@ -324,17 +321,15 @@ impl Scope {
 
     fn put(&self, ticket: Ticket, key: &[u8], answer: Answer, ttl: Ttl) {
         let now = self.clock.now();
-        let good_until = now.after(ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age)));
         let mut state = self.state();
         if state.open && state.changes == ticket.0 {
-            state.sweep(now);
-            let held = Held {
-                answer,
-                good_until,
-                pending: None,
-            };
-            state.held.insert(key.into(), held);
+            state.hold(now, key, answer, self.good_until(now, ttl), None);
         }
+    }
+
+    /// How long an answer is good for that lives for `ttl`, if that is known.
+    fn good_until(&self, now: Moment, ttl: Ttl) -> Moment {
+        now.after(ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age)))
     }
 
     /// Keeps beside the entry of `key` what was decoded from it.
@@ -355,19 +350,15 @@ impl Scope {
         if !state.open || state.pending + entry.len() > MAX_PENDING {
             return Err(entry);
         }
-        state.sweep(now);
         state.changes += 1;
         state.drop_key(key);
         state.pending += entry.len();
-        let held = Held {
-            answer: Answer::Sealed(entry.clone()),
-            good_until: now.after(ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age))),
-            pending: Some(Pending {
-                entry,
-                expires: ttl.map(|ttl| now.after(ttl)),
-            }),
+        let answer = Answer::Sealed(entry.clone());
+        let pending = Pending {
+            entry,
+            expires: ttl.map(|ttl| now.after(ttl)),
         };
-        state.held.insert(key.into(), held);
+        state.hold(now, key, answer, self.good_until(now, ttl), Some(pending));
         Ok(())
     }
 
@@ -482,6 +473,24 @@ impl State {
             .collect()
     }
 
+    /// Holds an answer, having made room for it.
+    fn hold(
+        &mut self,
+        now: Moment,
+        key: &[u8],
+        answer: Answer,
+        good_until: Moment,
+        pending: Option<Pending>,
+    ) {
+        self.sweep(now);
+        let held = Held {
+            answer,
+            good_until,
+            pending,
+        };
+        self.held.insert(key.into(), held);
+    }
+
     fn drop_key(&mut self, key: &[u8]) -> Option<Pending> {
         let pending = self.held.remove(key)?.pending?;
         self.pending -= pending.entry.len();
@@ -505,5 +514,24 @@ impl Pending {
             Some(Duration::ZERO) => Leaving::Delete,
             ttl => Leaving::Set(self.entry, ttl),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_at_once_does_not_pile_up() {
+        let clock = Clock::manual();
+        let scope = Scope::new(clock.clone(), Duration::from_secs(10));
+        for number in 0..3 * SWEEP_FROM {
+            let key = number.to_string();
+            let (_, ticket) = scope.forget(key.as_bytes());
+            let stored = Some((Bytes::from_static(b"1"), None));
+            scope.keep_written(ticket, [(key.as_bytes(), stored)]);
+            clock.advance(Duration::from_secs(1));
+        }
+        assert!(scope.state().held.len() <= SWEEP_FROM);
     }
 }

@@ -232,15 +232,6 @@ impl From<Op> for Trip {
     }
 }
 
-impl IntoIterator for Trip {
-    type Item = Op;
-    type IntoIter = smallvec::IntoIter<[Op; 1]>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.ops.into_iter()
-    }
-}
-
 impl Extend<Op> for Trip {
     fn extend<I: IntoIterator<Item = Op>>(&mut self, ops: I) {
         self.ops.extend(ops);

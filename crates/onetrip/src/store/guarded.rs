@@ -90,10 +90,6 @@ impl Store for Guarded {
         }
     }
 
-    fn is_local(&self) -> bool {
-        false
-    }
-
     fn label(&self) -> Arc<str> {
         self.server.label()
     }

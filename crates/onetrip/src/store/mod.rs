@@ -58,8 +58,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Carries out the operations of `trip`.
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a>;
 
-    /// Whether every exchange is [`Exchange::Ready`].
-    fn is_local(&self) -> bool;
+    /// Whether every exchange is [`Exchange::Ready`]: not unless the store says so.
+    fn is_local(&self) -> bool {
+        false
+    }
 
     /// The store, as messages name it: its URL without password.
     fn label(&self) -> Arc<str>;

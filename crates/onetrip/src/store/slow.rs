@@ -44,10 +44,6 @@ impl Store for Slow {
         Exchange::Pending(Box::pin(self.wait_and_ask(trip)))
     }
 
-    fn is_local(&self) -> bool {
-        false
-    }
-
     fn label(&self) -> Arc<str> {
         format!(
             "{} (latency of {:?} simulated)",

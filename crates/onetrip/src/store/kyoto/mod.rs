@@ -287,10 +287,6 @@ impl Store for Kyoto {
         Exchange::Pending(Box::pin(self.answer(trip)))
     }
 
-    fn is_local(&self) -> bool {
-        false
-    }
-
     fn label(&self) -> Arc<str> {
         Arc::clone(&self.door.label)
     }

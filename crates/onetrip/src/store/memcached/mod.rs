@@ -136,10 +136,6 @@ impl Store for Memcached {
         }
     }
 
-    fn is_local(&self) -> bool {
-        false
-    }
-
     fn label(&self) -> Arc<str> {
         Arc::clone(&self.label)
     }

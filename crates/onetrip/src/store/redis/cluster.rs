@@ -297,10 +297,6 @@ impl Store for Cluster {
         Exchange::Pending(Box::pin(self.answer(trip)))
     }
 
-    fn is_local(&self) -> bool {
-        false
-    }
-
     fn label(&self) -> Arc<str> {
         Arc::clone(&self.label)
     }
