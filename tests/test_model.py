@@ -54,6 +54,11 @@ class Program(RuleBasedStateMachine):
         self.cache = self.face(self.url, **{**shared, **self.options})
         self.other = Cache(self.url, **shared)
         self.cache.delete_many([*KEYS, "x"])
+        # Pages bring what others did: here all there is, known to be absent.
+        for route in ("one", "two"):
+            for argument in "ab":
+                with self.cache.page(route, argument=argument):
+                    self.cache.get_many([*KEYS, "x"])
         self.expected: dict[str, Any] = {}
         self.scopes: list[Scope] = []
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onetrip import Cache, ConfigurationError
-from tests.conftest import stores_that_clear
+from tests.conftest import PREFIX, stores_that_clear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +137,19 @@ class TestLearning:
             assert cache.get("square:1") is None
         assert seen.trips == 1
 
+    def test_two_pages_whose_first_trip_is_the_same(self, open_cache: OpenCache) -> None:
+        # What each brings and what it asks other workers for stays apart, with bytes as they are.
+        open_cache(serializer="raw").set_many({"one": b"1", "two": b"2", "three": b"3"})
+
+        def work(cache: Cache) -> None:
+            with cache.page("outer"), cache.page("inner"):
+                assert [cache.get(key) for key in ("one", "two", "three")] == [b"1", b"2", b"3"]
+
+        for _ in range(3):
+            cache = open_cache(serializer="raw")
+            for _ in range(3):
+                work(cache)
+
     def test_in_tasks(self, cache: Cache) -> None:
         async def work() -> int:
             with cache.watch() as seen:
@@ -201,6 +214,140 @@ class TestWhatIsLearnedFrom:
         assert {route.name for route in cache.pages()} == {"outer", "inner"}
 
 
+class TestLaws:
+    """What a page brought of a key is never more than any answer that a scope holds."""
+
+    @pytest.fixture
+    def learned(self, cache: Cache) -> Cache:
+        """A cache whose page reads `menu`, two keys that are there and one that is not."""
+        for _ in range(2):
+            with cache.page("page"):
+                cache.get("menu")
+                cache.get_many(["note_markup:1", "note_markup:2", "absent"])
+        return cache
+
+    def test_its_own_writes_count(self, learned: Cache) -> None:
+        with learned.page("page"):
+            learned.get("menu")
+            learned.set("note_markup:1", "new")
+            assert learned.get("note_markup:1") == "new"
+            learned.set("note_markup:2", "gone", 0)
+            assert learned.get("note_markup:2") is None
+        assert learned.get("note_markup:1") == "new"
+        assert learned.get("note_markup:2") is None
+
+    def test_what_is_written_before_the_first_read_counts(self, learned: Cache) -> None:
+        with learned.page("page"):
+            learned.set("note_markup:1", "new")
+            learned.get("menu")
+            assert learned.get("note_markup:1") == "new"
+
+    def test_deletes_count_wherever_they_are_made(self, learned: Cache) -> None:
+        with learned.page("page"):
+            learned.get("menu")
+            with learned.scope(), learned.preload("note_markup:1"):
+                assert learned.delete("note_markup:1")
+            assert learned.get("note_markup:1") is None
+            assert learned.get("note_markup:2") == "<p>2"
+
+    def test_a_clear_counts(self, learned: Cache, store_url: str) -> None:
+        if store_url.startswith("memcached"):
+            learned.delete_many(["note_markup:1", "note_markup:2"])
+        with learned.page("page"):
+            learned.get("menu")
+            if not store_url.startswith("memcached"):
+                learned.clear()
+            assert learned.get_many(["note_markup:1", "note_markup:2"]) == {}
+
+    def test_add_and_incr_ask_the_store(self, learned: Cache, open_cache: OpenCache) -> None:
+        other = open_cache()
+        with learned.page("page"):
+            learned.get("menu")
+            other.set("absent", 5)
+            assert not learned.add("absent", 1)
+            assert learned.incr("absent") == 6
+            assert learned.get("absent") == 6
+        with learned.page("page"):
+            other.delete("absent")
+            assert learned.get("menu") == "menu"
+            assert learned.add("absent", 1)
+            assert learned.get("absent") == 1
+
+    def test_absence_is_good_for_one_read(self, learned: Cache, open_cache: OpenCache) -> None:
+        with learned.page("page"):
+            learned.get("menu")
+            open_cache().set("absent", 1)
+            assert learned.get("absent") is None
+            assert learned.get("absent") == 1
+
+    def test_a_preload_by_hand_asks_for_what_is_missing(self, learned: Cache) -> None:
+        def work() -> None:
+            with learned.page("page"), learned.preload("note_markup:1", "note_markup:3"):
+                assert learned.get("note_markup:1") == "<p>1"
+                assert learned.get("note_markup:2") == "<p>2"
+                assert learned.get("note_markup:3") == "<p>3"
+
+        assert trips(learned, work) == 1
+
+    def test_it_ends_with_its_scope(self, learned: Cache, open_cache: OpenCache) -> None:
+        with learned.page("page"):
+            learned.get("menu")
+        open_cache().set("note_markup:1", "new")
+        assert learned.get("note_markup:1") == "new"
+        with learned.scope():
+            learned.get("menu")
+            open_cache().set("note_markup:1", "newer")
+            assert learned.get("note_markup:1") == "newer"
+
+    def test_it_is_as_old_as_any_answer_may_be(self, open_cache: OpenCache) -> None:
+        # Nothing is held, so nothing is brought either.
+        cache, other = open_cache(scope_max_age=0), open_cache()
+        for value in (1, 2, 3):
+            with cache.page("page"):
+                cache.get("menu")
+                other.set("note_markup:1", value)
+                assert cache.get("note_markup:1") == value
+
+    def test_a_write_while_it_is_under_way_counts(self, store_url: str) -> None:
+        cache = Cache(store_url, prefix=PREFIX)
+
+        async def visit(new: str | None) -> object:
+            async with cache.page("page"):
+                first = asyncio.create_task(cache.aget("menu"))
+                # It has left by now.
+                await asyncio.sleep(0)
+                if new is not None:
+                    await cache.aset("note_markup:1", new)
+                await first
+                return await cache.aget("note_markup:1")
+
+        async def visits() -> list[object]:
+            return [await visit(new) for new in (None, None, "new", None)]
+
+        assert asyncio.run(visits()) == ["<p>1", "<p>1", "new", "new"]
+
+    def test_errors_that_look_like_answers_do_no_harm(self, cache: Cache) -> None:
+        # A middleware makes a page of an error that came before anything else was read.
+        for number in range(5, 45):
+            failed = number % 4 == 0
+
+            def work(number: int = number, *, failed: bool = failed) -> None:
+                with cache.page("note_detail", note_id=number):
+                    cache.get("menu")
+                    if not failed:
+                        note_page(cache, number)
+
+            taken = trips(cache, work)
+            # It brings less when too much of it went unused, and never more trips than there were.
+            assert taken <= 3
+            if failed:
+                assert taken == 1
+        # Once there are no more of them, it is as if there had never been.
+        for number in range(30):
+            assert visit(cache, number) <= 3
+        assert visit(cache, 30) == 1
+
+
 class TestModes:
     def test_shadow_counts_and_asks_for_nothing(self, open_cache: OpenCache) -> None:
         cache = open_cache(pages="shadow")
@@ -225,6 +372,14 @@ class TestModes:
         small = open_cache(page_bytes=0)
         visit(small, 5)
         assert visit(small, 5) == 3
+
+    def test_tell_whether_they_learn(self, open_cache: OpenCache) -> None:
+        assert open_cache().learns
+        assert open_cache(pages="shadow").learns
+        assert not open_cache(pages="off").learns
+        assert not open_cache(debug=True).learns
+        # Nothing could be held until it is read.
+        assert not open_cache(scope_max_age=0).learns
 
     def test_another_is_refused(self, open_cache: OpenCache) -> None:
         with pytest.raises(ConfigurationError, match="pages='x' is not one of \"preload\""):
@@ -304,16 +459,35 @@ class TestSharing:
         assert listing(late) == 1 + 1
 
     def test_bytes_that_are_no_record_are_ignored(self, open_cache: OpenCache) -> None:
-        cache = open_cache()
+        # Where records are, for a cache with the prefix "test".
+        cache = open_cache(prefix=f"{PREFIX}@onetrip")
         for junk in (b"junk", b"", b"\x93\x01\x90\x90", "text", 5):
-            cache.set("onetrip:page:note_detail", junk)
+            cache.set_many({"page:note_detail": junk, "pages": junk})
             worker = open_cache()
             assert visit(worker, 5) == 3
             assert visit(worker, 5) == 1
 
     @stores_that_clear
-    def test_it_survives_a_clear_of_the_store(self, cache: Cache) -> None:
+    def test_it_survives_a_clear(self, cache: Cache, open_cache: OpenCache) -> None:
         for number in (5, 6, 7):
             visit(cache, number)
         cache.clear()
         assert visit(cache, 8) == 1
+        # Keys are as good as they were: what was cleared is absent, and is asked for in one trip.
+        other = open_cache()
+        visit(other, 9)
+        with other.watch() as seen, other.page("note_detail", note_id=10):
+            assert [other.get(key) for key in ("note_markup:10", "note:10:tags")] == [None, None]
+        assert seen.trips == 1
+
+    @stores_that_clear
+    @pytest.mark.parametrize("prefix", ["test", ""])
+    def test_a_clear_counts_no_records(self, open_cache: OpenCache, prefix: str) -> None:
+        cache = open_cache(prefix=prefix)
+        open_cache(prefix="").clear()
+        for number in (5, 6, 7):
+            visit(cache, number)
+        cache.set("menu", "menu")
+        assert [route.name for route in cache.shared_pages()] == ["note_detail"]
+        assert cache.clear() == 1
+        assert bool(cache.shared_pages()) is bool(prefix)

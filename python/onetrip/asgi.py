@@ -94,7 +94,9 @@ class PageMiddleware:
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answer a request in its scope; let everything else pass."""
         if scope["type"] == "http":
-            named = self._page(scope) if is_safe(scope.get("method")) else None
+            # Routes are matched a second time for it, which is for nothing where nobody learns.
+            learning = any(cache.learns for cache in self._caches)
+            named = self._page(scope) if learning and is_safe(scope.get("method")) else None
             learns = named is None or not is_bot(self._bots, _user_agent(scope), scope)
             seen: Sequence[Watch] = ()
             if self._timing(scope) if callable(self._timing) else self._timing:

@@ -113,7 +113,8 @@ class OneTrip:
         app.extensions["onetrip"] = cache
         install(app.jinja_env, cache)
         # Before others may take arguments away, as they do with that of the language.
-        app.url_value_preprocessors.setdefault(None, []).insert(0, naming)
+        if cache.learns:
+            app.url_value_preprocessors.setdefault(None, []).insert(0, naming)
         timing = app.config.get(_SERVER_TIMING, False)
         # Flask's own way for a middleware, which leaves `app` what it is.
         app.wsgi_app = PageMiddleware(  # type: ignore[method-assign]

@@ -73,6 +73,8 @@ class PageMiddleware:
     def _page(self, environ: WSGIEnvironment) -> Page | None:
         if self._name is None or not is_safe(environ["REQUEST_METHOD"]):
             return None
+        if not any(cache.learns for cache in self._caches):
+            return None
         return checked_name(self._name(environ))
 
 

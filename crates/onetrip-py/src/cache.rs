@@ -420,6 +420,21 @@ impl Cache {
         self.core.pages().into_iter().map(Route).collect()
     }
 
+    /// What the workers of a site know of each route that they visited of late, by name, as they told it each other through the store. Two trips.
+    fn shared_pages(&self, py: Python<'_>) -> Result<Vec<Route>> {
+        let at = Context::clone(&*self.variable.here(py)?);
+        let policy = self.core.policy();
+        let routes = self.travel(py, &at, policy.shared_routes())?;
+        let pages = self.travel(py, &at, policy.shared_pages(&routes))?;
+        Ok(pages.into_iter().map(Route).collect())
+    }
+
+    /// Whether its pages learn: not with `pages="off"`, and not under `debug`.
+    #[getter]
+    fn learns(&self) -> bool {
+        self.core.policy().learns()
+    }
+
     /// Count and list the trips that a `with` block makes: `with cache.watch() as seen: …; seen.trips`.
     fn watch(slf: &Bound<'_, Self>) -> Watch {
         Watch::new(slf.clone().unbind())

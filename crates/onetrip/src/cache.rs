@@ -295,6 +295,19 @@ impl Cache {
         self.policy().pages()
     }
 
+    /// What the workers of a site know of each route that they visited of late, by name, as they
+    /// told it each other through the store: visits and what came of them are those of late. Two
+    /// trips.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn shared_pages(&self) -> Result<Vec<Report>> {
+        let at = self.here();
+        let routes = self.travel(&at, self.policy().shared_routes()).await?;
+        self.travel(&at, self.policy().shared_pages(&routes)).await
+    }
+
     async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {
         self.travel(at, self.policy().close(scope)).await
     }

@@ -48,6 +48,7 @@
 //! - `kyoto` (default): the store `kt://`, a Kyoto Tycoon server.
 //! - `macros`: the attribute [`cached`], for functions whose results are kept.
 //! - `tower`: a scope for each request, [`tower::PageLayer`].
+//! - `axum`: the same, whose pages are named by the routes of axum.
 //! - `minijinja`: cached pieces of templates, [`minijinja`].
 
 #[cfg(feature = "macros")]
@@ -80,6 +81,7 @@ mod pages;
 mod part;
 mod policy;
 mod process;
+mod records;
 mod scope;
 mod stats;
 pub mod store;

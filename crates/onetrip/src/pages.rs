@@ -5,15 +5,13 @@
 //! that reads nothing makes none.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::entry::Kind;
-use crate::error::Error;
 use crate::learn::{Learner, Page, Report};
 use crate::policy::Policy;
+use crate::records::Asked;
 use crate::scope::{Scope, Ticket};
 use crate::trip::{Op, Replies, Reply, Trip};
 
@@ -30,31 +28,28 @@ pub enum PageMode {
     Off,
 }
 
-/// The key that a route's record has, before its name.
-const RECORD: &[u8] = b"onetrip:page:";
-
-/// How long a record outlives the last visit to its route.
-const RECORD_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
 /// Operations that a trip takes along behind its own.
 pub(crate) struct Ahead {
     /// How many operations the trip has of its own.
     own: usize,
     ticket: Ticket,
     keys: Vec<(Arc<Page>, Vec<u8>)>,
-    records: SmallVec<[Arc<Page>; 1]>,
-}
-
-fn record_key(page: &Page) -> Vec<u8> {
-    [RECORD, page.route().as_bytes()].concat()
+    records: SmallVec<[Asked; 1]>,
 }
 
 impl Policy {
+    /// Whether pages learn at all, so that naming them is worth something. Where scopes hold
+    /// nothing for any time, nothing can be brought ahead.
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        self.page_mode != PageMode::Off && !self.disabled && !self.max_age.is_zero()
+    }
+
     /// Tells that `scope` is made for `page` from now on. Give what comes back to
     /// [`end_visit`](Self::end_visit), or let the end of the scope end the visit.
     pub fn begin_visit(&self, scope: &Scope, page: Page) -> Arc<Page> {
         let page = Arc::new(page);
-        if self.page_mode != PageMode::Off && !self.disabled {
+        if self.learns() {
             scope.begin_visit(Arc::clone(&page));
         }
         page
@@ -110,10 +105,16 @@ impl Policy {
             keys: Vec::new(),
             records: SmallVec::new(),
         };
-        for page in departing {
-            self.take_along(scope, &page, own, trip, &mut ahead);
-            self.exchange(&page, trip, &mut ahead);
+        // In this order, so that what is brought is found by its place: keys, what other workers are
+        // asked for, and last what they are told, which nobody waits for.
+        for page in &departing {
+            self.take_along(scope, page, own, trip, &mut ahead);
         }
+        let mut told = SmallVec::<[Op; 2]>::new();
+        for page in &departing {
+            self.exchange(page, trip, &mut ahead.records, &mut told);
+        }
+        told.into_iter().for_each(|op| trip.push_along(op));
         Some(ahead)
     }
 
@@ -134,28 +135,6 @@ impl Policy {
                     name: self.keyspace.name(&key),
                 });
                 ahead.keys.push((Arc::clone(page), key));
-            }
-        }
-    }
-
-    fn exchange(&self, page: &Arc<Page>, trip: &mut Trip, ahead: &mut Ahead) {
-        let exchange = self.learner().exchange(page, self.clock.now());
-        if !exchange.load && exchange.save.is_none() {
-            return;
-        }
-        let key = record_key(page);
-        let name = self.keyspace.name(&key);
-        if exchange.load {
-            ahead.records.push(Arc::clone(page));
-            trip.push_along(Op::Get { name });
-        } else if let Some(record) = exchange.save {
-            let entry = self.seal(&key, |out| {
-                out.extend_from_slice(&record);
-                Ok::<_, Error>(Kind::Bytes)
-            });
-            if let Ok(entry) = entry {
-                let ttl = Some(RECORD_TTL);
-                trip.push_along(Op::Set { name, entry, ttl });
             }
         }
     }
@@ -185,17 +164,10 @@ impl Policy {
             .iter()
             .map(|(key, entry)| (key.as_slice(), entry.clone()));
         scope.keep_all(ahead.ticket, answers);
-        for (page, reply) in ahead.records.iter().zip(brought) {
-            if let Reply::Entry(Some(entry)) = reply
-                && let Ok(content) = self.open(&record_key(page), &entry)
-                && content.kind == Kind::Bytes
-            {
-                let knew = !self.learner().predict(page).is_empty();
-                self.learner().merge(page, &content.payload);
-                if !knew {
-                    // Another worker knows this page: what is still missing comes in one trip.
-                    scope.depart_again(page);
-                }
+        for (asked, reply) in ahead.records.iter().zip(brought) {
+            if let Some(page) = self.hear(asked, reply) {
+                // Another worker knows this page: what is still missing comes in one trip.
+                scope.depart_again(page);
             }
         }
     }

@@ -298,7 +298,7 @@ impl Policy {
     }
 
     /// An entry that cannot be read is a miss, and noted.
-    fn bad<T>(&self, key: &[u8], bad: BadEntry) -> Option<T> {
+    pub(crate) fn bad<T>(&self, key: &[u8], bad: BadEntry) -> Option<T> {
         self.counters.bad_entries.add(1);
         log::warn!(
             "the entry of {:?} is {bad}; it counts as a miss",
@@ -582,6 +582,8 @@ impl Policy {
         let mut trip: Trip = leaving
             .map(|(key, write)| self.leave(&key, write))
             .collect();
+        // Not counted, since nobody who clears wrote them.
+        trip.extend(self.drop_records());
         let prefix = self.keyspace.prefix().clone();
         trip.push(Op::Clear { prefix });
         Step::Ask(trip, move |mut replies: Replies| {

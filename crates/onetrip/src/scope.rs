@@ -391,6 +391,12 @@ impl Scope {
         });
     }
 
+    /// Whether it is made for a page.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_visited(&self) -> bool {
+        !self.state().visits.is_empty()
+    }
+
     /// Ends the visit to `page` that began last.
     pub(crate) fn end_visit(&self, page: &Arc<Page>) -> Option<Visit> {
         let visits = &mut self.state().visits;

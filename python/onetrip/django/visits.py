@@ -4,7 +4,7 @@ A page is the name of a route with what its view is called with, and what settin
 
 ONETRIP_PAGE_QUERY = ["page"]  # parameters of the query that a page depends on
 ONETRIP_PAGE_FACETS = "notes.pages.facets"  # what else it depends on: request -> dict
-ONETRIP_PAGE_BOTS = re.compile("bot|spider")  # user agents that nothing is learned from
+ONETRIP_PAGE_BOTS = "bot|spider"  # user agents that nothing is learned from
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ _ERRORS = 400
 # Values whose text is theirs in every process, and costs nothing. That of a QuerySet, which a
 # URLconf may hand to its view, is a question to the database.
 _PLAIN = (str, int, float, Decimal, UUID, date, type(None))
+
+
+# The path of a function.
+_DOTTED = re.compile(r"\w+(\.\w+)+")
 
 
 class Visit:
@@ -200,6 +204,13 @@ def _function(setting: str) -> Callable[[HttpRequest], Any] | None:
 
 def _bots() -> Callable[[HttpRequest], Any] | None:
     given = getattr(settings, "ONETRIP_PAGE_BOTS", None)
+    # Text is a pattern, as under the other frameworks, unless it is the dotted path of a function.
+    if isinstance(given, str) and not _DOTTED.fullmatch(given):
+        try:
+            given = re.compile(given, re.IGNORECASE)
+        except re.error as error:
+            msg = f"ONETRIP_PAGE_BOTS={given!r} is not a regular expression: {error}"
+            raise ImproperlyConfigured(msg) from error
     if not isinstance(given, re.Pattern):
         return _function("ONETRIP_PAGE_BOTS")
     pattern: re.Pattern[str] = given

@@ -12,7 +12,9 @@
 //! a route of thirty keys and fifty pages, and never more than 460 KiB.
 
 mod budget;
+mod index;
 mod page;
+mod recent;
 mod record;
 mod report;
 mod route;
@@ -27,7 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use self::budget::Budget;
+use self::index::Index;
 pub use self::page::Page;
+use self::recent::Recent;
 use self::report::Totals;
 pub use self::report::{Report, Visit};
 use self::route::Route;
@@ -44,6 +48,7 @@ const EXCHANGE: Duration = Duration::from_secs(60);
 pub struct Learner {
     budget: Budget,
     routes: Mutex<Routes>,
+    index: Mutex<Index>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +81,10 @@ pub struct Exchange {
     pub load: bool,
     /// The record to leave there.
     pub save: Option<Vec<u8>>,
+    /// Whether to ask for the index of all routes that have a record.
+    pub load_index: bool,
+    /// The index to leave there.
+    pub save_index: Option<Vec<u8>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -89,6 +98,7 @@ impl Learner {
         Self {
             budget,
             routes: Mutex::default(),
+            index: Mutex::default(),
         }
     }
 
@@ -142,26 +152,48 @@ impl Learner {
     #[must_use]
     pub fn exchange(&self, page: &Page, now: Moment) -> Exchange {
         let is_due = |last: Option<Moment>| last.is_none_or(|last| now.since(last) >= EXCHANGE);
-        self.with(page, |known| {
+        let mut exchange = self.with(page, |known| {
             if is_due(known.loaded) {
                 known.loaded = Some(now);
                 return Exchange {
                     load: true,
-                    save: None,
+                    ..Exchange::default()
                 };
             }
             let save = (known.changed && is_due(known.saved)).then(|| {
                 known.saved = Some(now);
                 known.changed = false;
-                record::write(&known.route)
+                record::write(&known.route, &known.totals.recent)
             });
-            Exchange { load: false, save }
-        })
+            Exchange {
+                save,
+                ..Exchange::default()
+            }
+        });
+        if exchange.load {
+            exchange.load_index = lock(&self.index).load(now);
+        } else if exchange.save.is_some() {
+            exchange.save_index = lock(&self.index).save(page.route(), now);
+        }
+        exchange
     }
 
     /// Takes over what another worker has learned of the route of `page`.
     pub fn merge(&self, page: &Page, record: &[u8]) {
-        self.with(page, |known| record::merge(&mut known.route, record));
+        self.with(page, |known| {
+            record::merge(&mut known.route, &mut known.totals.recent, record)
+        });
+    }
+
+    /// Takes the index of routes that the store has, if it has one.
+    pub fn merge_index(&self, index: Option<&[u8]>) {
+        lock(&self.index).listed(index);
+    }
+
+    /// The routes that are known to have a record in the store.
+    #[must_use]
+    pub fn shared(&self) -> Vec<Arc<str>> {
+        lock(&self.index).names().cloned().collect()
     }
 
     /// What is known of each route that was visited, those that are visited most first.
@@ -183,4 +215,19 @@ impl Learner {
         reports.sort_by_key(|report| std::cmp::Reverse(report.visits));
         reports
     }
+}
+
+/// The routes that an index lists; none if the bytes are none.
+#[must_use]
+pub fn read_index(index: &[u8]) -> Vec<Arc<str>> {
+    index::names(index)
+}
+
+/// What all workers know of `route`, of its visits of late, by its record; `None` if the bytes are
+/// none.
+#[must_use]
+pub fn read_record(route: Arc<str>, record: &[u8]) -> Option<Report> {
+    let (mut learned, mut recent) = (Route::default(), Recent::default());
+    record::merge(&mut learned, &mut recent, record)
+        .then(|| report::shared(route, &learned, &recent))
 }

@@ -3,19 +3,20 @@
 use rmp_serde::{from_slice, to_vec};
 
 use super::page::Arg;
+use super::recent::{Recent, RecentRow};
 use super::route::{Held, Known, Route};
 use super::template::{Piece, Template};
 use super::usage::Usage;
 
 /// The version of this form. Others are not read: what they held is learned anew.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The most templates and pages that are exchanged: those that are used most, or were visited last.
 const MAX_TEMPLATES: usize = 512;
 const MAX_PAGES: usize = 16;
 
-/// Version, templates, pages.
-type Record = (u8, Vec<TemplateRow>, Vec<PageRow>);
+/// Version, what came of visits of late, templates, pages.
+type Record = (u8, RecentRow, Vec<TemplateRow>, Vec<PageRow>);
 /// Pieces (whether an argument, and its name or the text), whether it is established, usage.
 type TemplateRow = (Vec<(bool, Vec<u8>)>, bool, UsageRow);
 /// A page's number, and its keys.
@@ -24,7 +25,7 @@ type PageRow = (u64, Vec<(Vec<u8>, UsageRow)>);
 type UsageRow = (f32, u16, u32);
 
 /// The record of a route.
-pub(super) fn write(route: &Route) -> Vec<u8> {
+pub(super) fn write(route: &Route, recent: &Recent) -> Vec<u8> {
     let mut templates: Vec<_> = route.templates.iter().collect();
     templates.sort_by(|(_, one), (_, other)| other.usage.share.total_cmp(&one.usage.share));
     let templates = templates
@@ -47,17 +48,18 @@ pub(super) fn write(route: &Route) -> Vec<u8> {
             )
         })
         .collect();
-    let record: Record = (VERSION, templates, pages);
+    let record: Record = (VERSION, recent.row(), templates, pages);
     // Numbers and bytes in memory: there is nothing that could fail.
     to_vec(&record).unwrap_or_default()
 }
 
 /// Takes over what another worker has learned. What both know is weighed by their visits; bytes
-/// that are no record are left alone.
-pub(super) fn merge(route: &mut Route, record: &[u8]) {
-    let Ok((VERSION, templates, pages)) = from_slice::<Record>(record) else {
-        return;
+/// that are no record are left alone. Whether they were one.
+pub(super) fn merge(route: &mut Route, recent: &mut Recent, record: &[u8]) -> bool {
+    let Ok((VERSION, of_late, templates, pages)) = from_slice::<Record>(record) else {
+        return false;
     };
+    recent.weigh(&Recent::of(of_late));
     for (pieces, established, theirs) in templates {
         let Some(template) = template(pieces) else {
             continue;
@@ -82,6 +84,7 @@ pub(super) fn merge(route: &mut Route, record: &[u8]) {
         });
     }
     route.bound();
+    true
 }
 
 fn row(usage: &Usage) -> UsageRow {

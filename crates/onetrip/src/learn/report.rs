@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::recent::Recent;
 use super::route::Route;
 
 /// What one visit to a page read.
@@ -79,30 +80,35 @@ pub(super) struct Totals {
     used: u64,
     bytes: u64,
     unused_bytes: u64,
+    /// The same of late, of all workers.
+    pub(super) recent: Recent,
 }
 
 impl Totals {
     pub(super) fn note(&mut self, visit: &Visit) {
-        self.visits += 1;
-        self.reads += visit.read.len() as u64;
-        self.trips += u64::from(visit.trips);
-        self.preloaded += visit.ahead.len() as u64;
-        for (key, bytes) in &visit.ahead {
-            self.bytes += u64::from(*bytes);
+        let (mut used, mut bytes, mut unused_bytes) = (0, 0, 0);
+        for (key, size) in &visit.ahead {
+            bytes += u64::from(*size);
             if visit.read.contains_key(key) {
-                self.used += 1;
+                used += 1;
             } else {
-                self.unused_bytes += u64::from(*bytes);
+                unused_bytes += u64::from(*size);
             }
         }
+        let (reads, preloaded) = (visit.read.len() as u64, visit.ahead.len() as u64);
+        let trips = u64::from(visit.trips);
+        self.visits += 1;
+        self.reads += reads;
+        self.trips += trips;
+        self.preloaded += preloaded;
+        self.used += used;
+        self.bytes += bytes;
+        self.unused_bytes += unused_bytes;
+        let amounts = [reads, trips, preloaded, used, bytes, unused_bytes];
+        self.recent.note(amounts.map(|amount| amount as f32));
     }
 
     pub(super) fn report(&self, name: Arc<str>, route: &Route) -> Report {
-        let mut templates: Vec<_> = route
-            .templates()
-            .map(|(template, usage)| (template.to_string(), usage.share))
-            .collect();
-        templates.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
         Report {
             route: name,
             visits: self.visits,
@@ -112,7 +118,32 @@ impl Totals {
             used: self.used,
             bytes: self.bytes,
             unused_bytes: self.unused_bytes,
-            templates,
+            templates: templates(route),
         }
     }
+}
+
+/// What all workers know of a route, by its record: the sums are over the visits of late.
+pub(super) fn shared(name: Arc<str>, route: &Route, recent: &Recent) -> Report {
+    let [reads, trips, preloaded, used, bytes, unused_bytes] = recent.sums();
+    Report {
+        route: name,
+        visits: recent.visits(),
+        reads,
+        trips,
+        preloaded,
+        used,
+        bytes,
+        unused_bytes,
+        templates: templates(route),
+    }
+}
+
+fn templates(route: &Route) -> Vec<(String, f32)> {
+    let mut templates: Vec<_> = route
+        .templates()
+        .map(|(template, usage)| (template.to_string(), usage.share))
+        .collect();
+    templates.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+    templates
 }

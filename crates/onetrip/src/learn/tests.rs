@@ -252,6 +252,94 @@ fn a_record_tells_another_worker_all_that_is_known() {
     assert_eq!(predicted(&other, &page(9)), ["a:9", "b"]);
 }
 
+/// A visit that read `reads` keys in `trips`, of which the first `ahead` came ahead.
+fn counted(reads: usize, trips: u32, ahead: usize) -> Visit {
+    let keys: Vec<String> = (0..reads.max(ahead)).map(|nth| format!("k{nth}")).collect();
+    let bytes: Vec<_> = keys.iter().map(|key| (key.as_str(), 10)).collect();
+    let first = |count| visit(bytes.get(..count).unwrap_or_default()).read;
+    Visit {
+        read: first(reads),
+        ahead: first(ahead),
+        trips,
+    }
+}
+
+#[test]
+fn a_record_tells_what_came_of_visits_of_late() {
+    let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
+    let learner = Learner::default();
+    assert!(learner.exchange(&page, clock.now()).load_index);
+    learner.learn(&page, &counted(4, 4, 0));
+    assert!(learner.exchange(&page, clock.now()).save.is_some());
+    for _ in 0..3 {
+        learner.learn(&page, &counted(4, 1, 5));
+    }
+    clock.advance(EXCHANGE);
+    assert!(learner.exchange(&page, clock.now()).load);
+    let record = learner.exchange(&page, clock.now()).save.unwrap();
+    let told = read_record("r".into(), &record).unwrap();
+    assert_eq!((told.visits, told.reads, told.trips), (4, 16, 7));
+    assert_eq!((told.preloaded, told.used), (15, 12));
+    assert_eq!((told.bytes, told.unused_bytes), (150, 30));
+    assert_eq!(told.templates.len(), 4);
+    assert!(read_record("r".into(), b"junk").is_none());
+    // Hearing its own again changes nothing of what it tells.
+    learner.merge(&page, &record);
+    let heard = learner.with(&page, |known| known.totals.recent.sums());
+    assert_eq!(heard, [16, 7, 15, 12, 150, 30]);
+}
+
+#[test]
+fn an_index_loses_no_route_of_another_worker() {
+    let clock = crate::clock::Clock::manual();
+    // What the store has, and what a worker does on two trips of a page.
+    let mut store: Option<Vec<u8>> = None;
+    let mut visit_page = |learner: &Learner, name: &str| {
+        let page = Page::new(name);
+        for _ in 0..2 {
+            let exchange = learner.exchange(&page, clock.now());
+            if exchange.load_index {
+                learner.merge_index(store.as_deref());
+            }
+            store = exchange.save_index.or(store.take());
+            learner.learn(&page, &visit(&[("a", 1)]));
+        }
+        store.as_deref().map(read_index).unwrap_or_default()
+    };
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| Arc::from(*name))
+            .collect::<Vec<_>>()
+    };
+    let (one, other) = (Learner::default(), Learner::default());
+    assert_eq!(visit_page(&one, "b"), names(&["b"]));
+    assert_eq!(visit_page(&other, "a"), names(&["a", "b"]));
+    // The first does not know of the second's yet, and overwrites it; a minute later it is back.
+    assert_eq!(visit_page(&one, "c"), names(&["b", "c"]));
+    clock.advance(EXCHANGE);
+    assert_eq!(visit_page(&other, "a"), names(&["a", "b", "c"]));
+    clock.advance(EXCHANGE);
+    assert_eq!(visit_page(&one, "b"), names(&["a", "b", "c"]));
+    assert!(read_index(b"junk").is_empty());
+}
+
+#[test]
+fn an_index_is_bounded_and_keeps_its_own() {
+    let now = crate::clock::Clock::manual().now();
+    let theirs: Vec<String> = (0..2 * MAX_ROUTES).map(|nth| format!("x{nth}")).collect();
+    let mut index = Index::default();
+    let listed = rmp_serde::to_vec(&(1_u8, &theirs)).unwrap();
+    index.listed(Some(&listed));
+    let written = read_index(&index.save("own", now).unwrap());
+    assert_eq!(written.len(), MAX_ROUTES);
+    assert!(written.contains(&"own".into()));
+    for nth in 0..2 * MAX_ROUTES {
+        index.save(&format!("own{nth}"), now);
+    }
+    assert!(index.names().count() <= 2 * MAX_ROUTES);
+}
+
 fn learn_page(learner: &Learner, page: &Page, id: u32) {
     let key = format!("a:{id}");
     let mut read = vec![(key.as_str(), 10), ("b", 10)];
