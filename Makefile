@@ -34,6 +34,7 @@ check: $(EXTENSION) ## linters and type checkers, strictly
 
 .PHONY: bench
 bench: $(EXTENSION) servers ## the benchmarks, peers and floor side by side
+	cargo run --locked --release --quiet -p pages
 	$(BIN)/python -m bench.run
 
 .PHONY: lock

@@ -111,3 +111,6 @@ class Awaited(Cache):
 
     def scope(self) -> Any:
         return AwaitedScope(super().scope())
+
+    def page(self, name: Any, /, **args: Any) -> Any:
+        return AwaitedScope(super().page(name, **args))

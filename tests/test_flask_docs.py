@@ -1,4 +1,4 @@
-"""The pages about Flask and ASGI tell the truth: their Python runs."""
+"""The pages about Flask, ASGI and pages that learn tell the truth: their Python runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCKS = {
     f"{name}-{number}": block
-    for name in ("flask", "asgi")
+    for name in ("flask", "asgi", "pages")
     for number, block in enumerate(
         re.findall(
             r"^```python\n(.*?)^```$",
@@ -38,7 +38,7 @@ def test_its_python_runs(block: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["flask", "asgi"])
+@pytest.mark.parametrize("name", ["flask", "asgi", "pages"])
 def test_its_links_lead_somewhere(name: str) -> None:
     page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http|#)([^)#]+)\)", page):

@@ -54,6 +54,11 @@ class Program(RuleBasedStateMachine):
         self.cache = self.face(self.url, **{**shared, **self.options})
         self.other = Cache(self.url, **shared)
         self.cache.delete_many([*KEYS, "x"])
+        # Pages bring what others did: here all there is, known to be absent.
+        for route in ("one", "two"):
+            for argument in "ab":
+                with self.cache.page(route, argument=argument):
+                    self.cache.get_many([*KEYS, "x"])
         self.expected: dict[str, Any] = {}
         self.scopes: list[Scope] = []
 
@@ -77,6 +82,11 @@ class Program(RuleBasedStateMachine):
     @precondition(lambda self: len(self.scopes) < 4)
     def enter_preload(self, preloaded: list[str]) -> None:
         self.enter(self.cache.preload(preloaded))
+
+    @rule(route=st.sampled_from(["one", "two"]), argument=keys)
+    @precondition(lambda self: len(self.scopes) < 4)
+    def enter_page(self, route: str, argument: str) -> None:
+        self.enter(self.cache.page(route, argument=argument))
 
     @rule()
     @precondition(lambda self: self.scopes)

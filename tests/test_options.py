@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     "prefix, timeout, serializer, secret, compression, compression_min, on_error, "
-    "connect_timeout, trip_timeout, scope_max_age, defer_writes, debug"
+    "connect_timeout, trip_timeout, scope_max_age, defer_writes, debug, "
+    "pages, page_keys, page_bytes"
 )
 
 # Nothing listens on this port of the loopback: it is that of tcpmux.
@@ -243,6 +244,9 @@ class TestUnknownOptions:
             ({"scope_max_age": []}, "is not a span of time"),
             ({"defer_writes": 1}, "defer_writes=1 is not True or False"),
             ({"defer_writes": None}, "is not True or False"),
+            ({"pages": "on"}, 'pages=\'on\' is not one of "preload", "shadow", "off"'),
+            ({"page_keys": -1}, "page_keys=-1 is not a number of keys"),
+            ({"page_bytes": "1MiB"}, "is not a number of bytes"),
             ({"debug": "yes"}, "is not True or False"),
         ],
         ids=lambda value: repr(value) if isinstance(value, dict) else "",
@@ -271,6 +275,7 @@ class TestUnknownOptions:
             {"connect_timeout": timedelta(seconds=1), "trip_timeout": 5},
             {"scope_max_age": 0},
             {"defer_writes": False, "debug": True},
+            {"pages": "shadow", "page_keys": 0, "page_bytes": 1 << 20},
         ],
         ids=repr,
     )

@@ -1,5 +1,8 @@
 """The pages. Each says what it will read before it begins, and then reads it in one trip.
 
+With `?preload=learned` it does not say, and is known by its view: what earlier visits read comes in
+one trip, also on a page that nobody has visited.
+
 What a page computes leaves in one more, with the scope that `OneTrip` gives each request.
 
     flask --app examples/notes/app run
@@ -70,7 +73,7 @@ def comment(note_id: str) -> Response:
 
 def page(template: str, keys: Iterable[str | list[str]], **values: Any) -> str:
     """A page that holds `keys` while it is made, with a footer that tells the trips until there."""
-    preloading = request.args.get("preload") != "no"
+    preloading = request.args.get("preload") not in {"no", "learned"}
     with cache.watch() as seen, cache.preload(keys) if preloading else nullcontext():
         content = Markup(render_template(template, **values))  # noqa: S704 - from our template
     return render_template(

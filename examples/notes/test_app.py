@@ -81,6 +81,23 @@ def test_trips_of_a_note(client: FlaskClient, assert_trips: AssertTrips) -> None
         client.get(f"{README}?preload=no")
 
 
+def test_trips_without_a_list_of_keys(client: FlaskClient, assert_trips: AssertTrips) -> None:
+    client.get("/")
+    visited, unvisited = list(BY_ID)[:3], list(BY_ID)[3:]
+    for note_id in visited:
+        client.get(f"/notes/{note_id}?preload=learned")
+    assert unvisited
+    for note_id in [*visited, *unvisited]:
+        with assert_trips(1) as seen:
+            client.get(f"/notes/{note_id}?preload=learned")
+        asked = {key for _, key in seen.records[0].ops if not key.startswith("notes:onetrip:")}
+        assert asked == {f"notes:{key}" for key in BY_ID[note_id].cache_keys()}
+    # The list of all notes is learned as well.
+    client.get("/?preload=learned")
+    with assert_trips(1):
+        client.get("/?preload=learned")
+
+
 def test_a_note_that_the_index_cached_is_warm(
     client: FlaskClient, assert_trips: AssertTrips
 ) -> None:

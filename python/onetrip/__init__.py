@@ -11,7 +11,17 @@ with cache.preload("note_markup:5", "note_comments:5"):
     ...  # one trip, whatever the page reads
 """
 
-from onetrip._core import Cache, Cached, CachedProperty, Scope, Stats, Trip, Watch, __version__
+from onetrip._core import (
+    Cache,
+    Cached,
+    CachedProperty,
+    Route,
+    Scope,
+    Stats,
+    Trip,
+    Watch,
+    __version__,
+)
 from onetrip.errors import (
     BadKeyError,
     ConfigurationError,
@@ -35,6 +45,7 @@ __all__ = [
     "EntryTooLargeError",
     "NotANumberError",
     "OneTripError",
+    "Route",
     "Scope",
     "SerializationError",
     "Stats",

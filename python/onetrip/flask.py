@@ -10,7 +10,8 @@
         app.config["ONETRIP_URL"] = "redis://127.0.0.1:6379/0"
         onetrip.init_app(app)
 
-The scope is that of `onetrip.wsgi.PageMiddleware`, which `init_app` puts around `app.wsgi_app`.
+The scope is that of `onetrip.wsgi.PageMiddleware`, which `init_app` puts around `app.wsgi_app`. It
+is told which page it is for, by endpoint and view arguments, so that pages learn what they read.
 """
 
 from __future__ import annotations
@@ -20,9 +21,18 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from weakref import WeakKeyDictionary
 
-from flask import Flask, current_app, has_app_context
+from flask import Flask, current_app, has_app_context, request
 
 from onetrip._core import Cache, Cached, CachedProperty
+from onetrip._visit import (
+    Visit,
+    checked_bots,
+    checked_function,
+    checked_name,
+    checked_query,
+    is_bot,
+    is_safe,
+)
 from onetrip.errors import ConfigurationError
 from onetrip.jinja import install
 from onetrip.wsgi import PageMiddleware
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from onetrip._core import CachedCoroutine, CachedDecorator, CachedPropertyDecorator
+    from onetrip._visit import Page
     from onetrip.cachelib import OneTripCache
 
     _P = ParamSpec("_P")
@@ -43,6 +54,13 @@ __all__ = ["OneTrip", "caching_backend"]
 
 _PREFIX = "ONETRIP_"
 _SERVER_TIMING = "ONETRIP_SERVER_TIMING"
+_PAGE_NAME = "ONETRIP_PAGE_NAME"
+_PAGE_QUERY = "ONETRIP_PAGE_QUERY"
+_PAGE_FACETS = "ONETRIP_PAGE_FACETS"
+_PAGE_BOTS = "ONETRIP_PAGE_BOTS"
+
+# What is set for an application, whichever cache it has.
+_OWN = (_SERVER_TIMING, _PAGE_NAME, _PAGE_QUERY, _PAGE_FACETS, _PAGE_BOTS)
 
 
 class OneTrip:
@@ -52,6 +70,12 @@ class OneTrip:
     each application opens its own from its configuration: `ONETRIP_URL`, and for each option of
     `onetrip.Cache` its name in capitals, `ONETRIP_PREFIX`, `ONETRIP_TIMEOUT`, … Either way
     `ONETRIP_SERVER_TIMING` is the middleware's `server_timing`.
+
+    Pages are named by their endpoint and view arguments. `ONETRIP_PAGE_QUERY` lists the query
+    parameters that are arguments too, `ONETRIP_PAGE_FACETS` is a function that gives more, such as
+    the tenant, and `ONETRIP_PAGE_BOTS`, a pattern of user agents or a function, tells from whose
+    visits nothing is learned. `ONETRIP_PAGE_NAME` is a function that names pages otherwise, None
+    being what is no page. These functions are called without arguments, in the request.
 
     Raises ConfigurationError if the configuration names something else, or cannot work.
     """
@@ -80,6 +104,7 @@ class OneTrip:
                 "another cache its scopes by app.wsgi_app = PageMiddleware(app.wsgi_app, cache)"
             )
             raise ConfigurationError(msg)
+        naming = _Naming(app)
         cache = self._open(app)
         opened = _Opened(cache)
         self._apps += 1
@@ -87,6 +112,9 @@ class OneTrip:
         self._opened[app] = opened
         app.extensions["onetrip"] = cache
         install(app.jinja_env, cache)
+        # Before others may take arguments away, as they do with that of the language.
+        if cache.learns:
+            app.url_value_preprocessors.setdefault(None, []).insert(0, naming)
         timing = app.config.get(_SERVER_TIMING, False)
         # Flask's own way for a middleware, which leaves `app` what it is.
         app.wsgi_app = PageMiddleware(  # type: ignore[method-assign]
@@ -94,13 +122,13 @@ class OneTrip:
         )
 
     def _open(self, app: Flask) -> Cache:
-        given = {key for key in app.config if key.startswith(_PREFIX)} - {_SERVER_TIMING}
+        given = {key for key in app.config if key.startswith(_PREFIX)} - {*_OWN}
         options = {_PREFIX + name.upper(): name for name in inspect.signature(Cache).parameters}
         unknown = sorted(given - options.keys())
         if unknown:
             msg = (
                 f"the configuration of {app.name!r} has no {unknown[0]}; "
-                f"it has {', '.join(options)} and {_SERVER_TIMING}"
+                f"it has {', '.join((*options, *_OWN[:-1]))} and {_OWN[-1]}"
             )
             raise ConfigurationError(msg)
         if self._ready is None:
@@ -196,6 +224,42 @@ class _Opened:
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self.decorated: dict[_Decorated, Any] = {}
+
+
+class _Naming:
+    """Says which page a request is for, once its view is known and before anything else runs."""
+
+    def __init__(self, app: Flask) -> None:
+        config = app.config
+        self._name = checked_function(
+            _PAGE_NAME, config.get(_PAGE_NAME), 'lambda: ("home", {"user": g.user})'
+        )
+        self._query = checked_query(_PAGE_QUERY, config.get(_PAGE_QUERY, ()))
+        self._facets = checked_function(
+            _PAGE_FACETS, config.get(_PAGE_FACETS), 'lambda: {"tenant": request.host}'
+        )
+        self._bots = checked_bots(_PAGE_BOTS, config.get(_PAGE_BOTS))
+
+    def __call__(self, endpoint: str | None, arguments: dict[str, Any] | None) -> None:
+        """Name the page, as a preprocessor of what is in its URL."""
+        page = self._page(endpoint, arguments or {}) if is_safe(request.method) else None
+        if page is not None:
+            learns = not is_bot(self._bots, request.headers.get("User-Agent", ""))
+            Visit.of(request.environ).name(page, learns=learns)
+
+    def _page(self, endpoint: str | None, arguments: dict[str, Any]) -> Page | None:
+        if self._name is not None:
+            page = checked_name(self._name())
+        # Files are sent as they are.
+        elif endpoint is None or endpoint.rpartition(".")[2] == "static":
+            page = None
+        else:
+            page = endpoint, arguments
+        if page is None:
+            return None
+        facets = self._facets() if self._facets is not None else {}
+        query = {name: request.args[name] for name in self._query if name in request.args}
+        return page[0], {**facets, **query, **page[1]}
 
 
 class _Decorated:

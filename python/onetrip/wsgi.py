@@ -9,6 +9,9 @@ one finds what this one wrote.
 The scope closes when the body has as many bytes as `Content-Length` says, when its iterable ends,
 or when the server closes it, whichever comes first. What the application reads and writes after
 that goes to the store directly; so does what a thread of its own does once the page is made.
+
+A scope that is told which page it is for learns what that page reads, and brings it in one trip the
+next time: by `name` here, and by the framework's own integration if there is one, as for Flask.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from onetrip._page import Caches, server_timing, several, watches
+from onetrip._visit import Visit, checked_function, checked_name, is_safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from onetrip import Cache, Watch
+    from onetrip._visit import Page
 
 __all__ = ["PageMiddleware"]
 
@@ -36,6 +41,10 @@ class PageMiddleware:
     With `server_timing`, which may be a function of the environment, responses have a header
     `Server-Timing: cache;dur=0.4;desc="2 trips, 12 hits"`. It goes before the body, so of a body
     that is made while it is sent it tells what its first part took.
+
+    `name` is a function of the environment that gives the route of a page and its arguments,
+    `("note_detail", {"note_id": 5})`, or None for what is no page. It is asked of GET and HEAD.
+    Nothing is learned from a response of status 400 or more, nor from one that is cut short.
     """
 
     def __init__(
@@ -44,17 +53,29 @@ class PageMiddleware:
         cache: Caches | None = None,
         *,
         server_timing: bool | Callable[[WSGIEnvironment], bool] = False,
+        name: Callable[[WSGIEnvironment], Page | None] | None = None,
     ) -> None:
         self.app = app
         self._caches = several(cache)
         self._timing = server_timing
+        self._name = checked_function("name", name, 'lambda environ: ("home", {})')
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, in its scope."""
         timed = self._timing(environ) if callable(self._timing) else self._timing
+        named = self._page(environ)
         seen = watches(self._caches, environ) if timed else []
-        page = _Page(self._caches, seen)
+        page = _Page(self._caches, seen, Visit.of(environ))
+        if named is not None:
+            page.visit.name(named)
         return _Response(page, start_response).begin(self.app, environ)
+
+    def _page(self, environ: WSGIEnvironment) -> Page | None:
+        if self._name is None or not is_safe(environ["REQUEST_METHOD"]):
+            return None
+        if not any(cache.learns for cache in self._caches):
+            return None
+        return checked_name(self._name(environ))
 
 
 # The innermost page of this thread or greenlet, which may be over.
@@ -64,17 +85,23 @@ _innermost: ContextVar[_Page | None] = ContextVar("onetrip.wsgi", default=None)
 class _Page:
     """The scopes of one request, open until `close`."""
 
-    def __init__(self, caches: Sequence[Cache], seen: Sequence[Watch]) -> None:
+    def __init__(self, caches: Sequence[Cache], seen: Sequence[Watch], visit: Visit) -> None:
         self.seen = seen
+        self.visit = visit
         # Whether the application is at work. If not, it waits for its server to go on.
         self.at_work = False
+        self._is_open = True
         self._outer = self._leave_unfinished()
         self._open = ExitStack()
         _innermost.set(self)
         for watch in seen:
             self._open.enter_context(watch)
+        scopes = []
         for cache in caches:
-            self._open.enter_context(cache.scope())
+            scope = self._open.enter_context(cache.scope())
+            visit.open(cache, scope)
+            scopes.append(scope)
+        self._open.callback(visit.close, scopes)
 
     @staticmethod
     def _leave_unfinished() -> _Page | None:
@@ -95,7 +122,13 @@ class _Page:
 
         A second call does nothing.
         """
+        self._is_open = False
         self._open.pop_all().__exit__(type(error) if error else None, error, None)
+
+    def discard(self) -> None:
+        """Learn nothing from this request, unless that is done already."""
+        if self._is_open:
+            self.visit.discard()
 
 
 class _Response:
@@ -171,6 +204,8 @@ class _Response:
             if close is not None:
                 close()
         finally:
+            # If it is open still, there was more to come.
+            self._page.discard()
             self._page.close(error)
 
     def __del__(self) -> None:
@@ -182,6 +217,8 @@ class _Response:
     ) -> Callable[[bytes], object]:
         """Take the head of the response, as `start_response` does."""
         self._length = _content_length(headers)
+        if _is_error(status):
+            self._page.discard()
         if self._held is not None and error is None:
             # Begun twice: the server says what is wrong with that.
             self._send_head()
@@ -214,6 +251,10 @@ def _is_whole(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
     return isinstance(body, (list, tuple)) or (
         isinstance(wrapper, type) and isinstance(body, wrapper)
     )
+
+
+def _is_error(status: str) -> bool:
+    return status[:1] in {"4", "5"}
 
 
 def _content_length(headers: Iterable[tuple[str, str]]) -> int | None:

@@ -51,6 +51,12 @@ def function(request: HttpRequest) -> HttpResponse:
     return HttpResponse(EMPTY + five() + five())
 
 
+def note(request: HttpRequest, note_id: int) -> HttpResponse:
+    """Reads one key less where the query says so."""
+    keys = ["title", f"note:{note_id}", "<footer>"]
+    return HttpResponse([EMPTY, *(str(cache.get(key)) for key in keys[: 2 if request.GET else 3])])
+
+
 def idle(request: HttpRequest) -> HttpResponse:
     return HttpResponse(EMPTY)
 
@@ -60,6 +66,7 @@ urlpatterns = [
     path("preloaded/", preloaded),
     path("anotes/", anotes),
     path("idle/", idle),
+    path("note/<int:note_id>/", note, name="note"),
     path("function/", function),
     path("__debug__/", include("debug_toolbar.urls")),
 ]

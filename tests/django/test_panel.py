@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from tests.django.conftest import configured, on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_numbers = itertools.count()
 
 SETTINGS: dict[str, Any] = {
     "DEBUG": True,
@@ -38,7 +41,9 @@ def site(location: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.setattr(Cache, method, getattr(Cache, method))
     OneTripPanel.ready()
     OneTripPanel.ready()
-    with configured(default=on(location)), override_settings(**SETTINGS):
+    # What pages learn has a table and tests of its own.
+    alone = on(location, OPTIONS={"pages": "off"})
+    with configured(default=alone), override_settings(**SETTINGS):
         yield
 
 
@@ -197,3 +202,52 @@ def test_what_was_written_before_it_was_read_is_not_preloaded() -> None:
     [group] = together(calls)
     assert group["alias"] == "other"
     assert group["code"] == "with preload(\n    'd',\n    'e',\n    using='other',\n):"
+
+
+class TestRoutes:
+    """The table of what pages learned."""
+
+    @pytest.fixture(autouse=True)
+    def learning(self, location: str) -> Iterator[None]:
+        # Of a server, the cache would be the last test's.
+        default = on(location, OPTIONS={"prefix": f"panel-{next(_numbers)}"})
+        with configured(default=default, idle=on(f"memory://panel-{next(_numbers)}")):
+            values = {"title": "Notes", "<footer>": "-", **{f"note:{n}": "text" for n in (5, 6, 7)}}
+            caches["default"].set_many(values)
+            yield
+
+    def test_tells_trips_before_and_now(self) -> None:
+        Client().get("/note/5/")
+        Client().get("/note/6/")
+        content = shown(Client().get("/note/7/"))
+        [row] = rows(content, "What pages learned")
+        # Three trips, and then one and one.
+        assert row[:4] == ["note", "3", "3.0", "1.7"]
+        assert row[4] == "67%"
+        assert "<strong>note</strong>" in content
+
+    def test_tells_what_is_not_used(self) -> None:
+        for _ in range(2):
+            Client().get("/note/5/")
+        [used] = rows(shown(Client().get("/note/5/")), "What pages learned")
+        [unused] = rows(shown(Client().get("/note/5/?short=1")), "What pages learned")
+        assert (used[5], used[6]) == ("100%", "0%")
+        assert int(unused[5].rstrip("%")) < 100
+        assert int(unused[6].rstrip("%")) > 0
+
+    def test_tells_the_keys_as_templates(self) -> None:
+        for number in (5, 6, 7):
+            Client().get(f"/note/{number}/")
+        content = shown(Client().get("/idle/"))
+        [row] = rows(content, "What pages learned")
+        assert set(row[7].split(" :")) == {
+            ":1:<footer> 100%",
+            "1:note:{note_id} 100%",
+            "1:title 100%",
+        }
+        assert row[8] == "default"
+        assert "<footer>" not in content
+        assert "<strong>note</strong>" not in content
+
+    def test_is_not_there_where_nothing_was_read(self) -> None:
+        assert "What pages learned" not in shown(Client().get("/idle/"))

@@ -13,6 +13,7 @@ use crate::decode::Detached;
 use crate::error::Result;
 use crate::key;
 use crate::loops;
+use crate::route::Route;
 use crate::timeout::Lifetime;
 
 type Key = Vec<u8>;
@@ -297,6 +298,19 @@ impl Cache {
             let at = face.here()?;
             let step = face.cache().core.policy().clear(&at);
             face.travel(&at, step).await
+        })
+    }
+
+    /// As `shared_pages`, to be awaited.
+    fn ashared_pages(slf: &Bound<'_, Self>) -> Coroutine {
+        let face = Face::of(slf);
+        Coroutine::new("ashared_pages", async move {
+            let at = face.here()?;
+            let routes = face.travel(&at, face.cache().core.policy().shared_routes());
+            let routes = routes.await?;
+            let pages = face.cache().core.policy().shared_pages(&routes);
+            let pages = face.travel(&at, pages).await?;
+            Ok(pages.into_iter().map(Route).collect::<Vec<_>>())
         })
     }
 

@@ -20,7 +20,8 @@ use crate::error::{Result, raise};
 use crate::greenlet;
 use crate::key;
 use crate::options;
-use crate::scope::Scope;
+use crate::route::Route;
+use crate::scope::{self, Scope};
 use crate::stats::Stats;
 use crate::timeout::Lifetime;
 use crate::watch::Watch;
@@ -35,7 +36,8 @@ use crate::watch::Watch;
 /// entries; `compression` None, "zstd" or "lz4" of payloads from `compression_min` (1024 bytes);
 /// `on_error` "miss" or "raise" when the store fails; `connect_timeout` and `trip_timeout`
 /// (1 second); `scope_max_age` (10 seconds) of what a scope answers; `defer_writes` (True) until a
-/// scope closes; `debug` (False) to cache nothing.
+/// scope closes; `debug` (False) to cache nothing; `pages` "preload", "shadow" (only count) or
+/// "off" of what pages learn, and `page_keys` (512) and `page_bytes` (1 MiB) of what they preload.
 ///
 /// Raises ConfigurationError if the URL or an option is not known; the message names those that
 /// are.
@@ -208,7 +210,7 @@ impl Cache {
     #[new]
     #[pyo3(
         signature = (url=None, **options),
-        text_signature = "(url=..., *, prefix=..., timeout=..., serializer=..., secret=..., compression=..., compression_min=..., on_error=..., connect_timeout=..., trip_timeout=..., scope_max_age=..., defer_writes=..., debug=...)"
+        text_signature = "(url=..., *, prefix=..., timeout=..., serializer=..., secret=..., compression=..., compression_min=..., on_error=..., connect_timeout=..., trip_timeout=..., scope_max_age=..., defer_writes=..., debug=..., pages=..., page_keys=..., page_bytes=...)"
     )]
     fn new(
         py: Python<'_>,
@@ -400,6 +402,37 @@ impl Cache {
     /// A scope that holds nothing yet: what is read twice in it is asked for once, and what is written in it leaves together.
     fn scope(slf: &Bound<'_, Self>) -> Scope {
         Scope::new(slf.clone().unbind(), Vec::new())
+    }
+
+    /// A scope for one visit to a page: its first read brings what visits to that page are likely to read, as they showed before, and what it reads itself is learned.
+    ///
+    /// `name` is that of the view and `args` what it is called with: from a few visits to some of its pages, those never visited are known as well.
+    #[pyo3(signature = (name, /, **args))]
+    fn page(slf: &Bound<'_, Self>, name: &str, args: Option<&Bound<'_, PyDict>>) -> Result<Scope> {
+        Ok(Scope::of_page(
+            slf.clone().unbind(),
+            scope::page(name, args)?,
+        ))
+    }
+
+    /// What was learned of each route, those that are visited most first.
+    fn pages(&self) -> Vec<Route> {
+        self.core.pages().into_iter().map(Route).collect()
+    }
+
+    /// What the workers of a site know of each route that they visited of late, by name, as they told it each other through the store. Two trips.
+    fn shared_pages(&self, py: Python<'_>) -> Result<Vec<Route>> {
+        let at = Context::clone(&*self.variable.here(py)?);
+        let policy = self.core.policy();
+        let routes = self.travel(py, &at, policy.shared_routes())?;
+        let pages = self.travel(py, &at, policy.shared_pages(&routes))?;
+        Ok(pages.into_iter().map(Route).collect())
+    }
+
+    /// Whether its pages learn: not with `pages="off"`, and not under `debug`.
+    #[getter]
+    fn learns(&self) -> bool {
+        self.core.policy().learns()
     }
 
     /// Count and list the trips that a `with` block makes: `with cache.watch() as seen: …; seen.trips`.

@@ -19,6 +19,7 @@ mod loops;
 mod options;
 mod recipe;
 mod recipe_aio;
+mod route;
 mod scope;
 mod stats;
 mod timeout;
@@ -36,6 +37,8 @@ mod _core {
     use super::coroutine::Coroutine;
     #[pymodule_export]
     use super::key::{digest, stable};
+    #[pymodule_export]
+    use super::route::Route;
     #[pymodule_export]
     use super::scope::Scope;
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! A cache's options, from Python's keywords to the core's builder. What is left out is left to
 //! the core.
 
-use onetrip::{Builder, Cache, Compression, DEFAULT_URL, OnError, Serializer, Timeout};
+use onetrip::{Builder, Cache, Compression, DEFAULT_URL, OnError, PageMode, Serializer, Timeout};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -22,6 +22,9 @@ const NAMES: &[&str] = &[
     "scope_max_age",
     "defer_writes",
     "debug",
+    "pages",
+    "page_keys",
+    "page_bytes",
 ];
 
 const TEXT: &str = "a string that UTF-8 can hold";
@@ -73,6 +76,17 @@ fn apply(builder: Builder, name: &str, value: &Bound<'_, PyAny>) -> Result<Build
         "scope_max_age" => builder.scope_max_age(span(name, value)?),
         "defer_writes" => builder.defer_writes(typed(name, value, "True or False")?),
         "debug" => builder.debug(typed(name, value, "True or False")?),
+        "pages" => builder.pages(one_of(
+            name,
+            value,
+            &[
+                ("preload", PageMode::Preload),
+                ("shadow", PageMode::Shadow),
+                ("off", PageMode::Off),
+            ],
+        )?),
+        "page_keys" => builder.page_keys(typed(name, value, "a number of keys")?),
+        "page_bytes" => builder.page_bytes(typed(name, value, "a number of bytes")?),
         _ => {
             return Err(configuration(format!(
                 "Cache has no option {name:?}; it has {}",

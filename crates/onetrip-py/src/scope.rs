@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onetrip::{Context, Scope as Core};
+use onetrip::{Context, Page, Scope as Core};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::aio::{Face, NOTHING};
 use crate::cache::Cache;
@@ -17,6 +17,8 @@ use crate::error::{Raised, Result, configuration, is_ordinary};
 pub(crate) struct Scope {
     cache: Py<Cache>,
     keys: Vec<Vec<u8>>,
+    /// What it is made for, if that is known when it is entered.
+    page: Option<Page>,
     entered: Mutex<Option<Entered>>,
 }
 
@@ -25,6 +27,8 @@ struct Entered {
     scope: Arc<Core>,
     /// Whether this is the outermost scope, which closes what it shares with those within.
     opened: bool,
+    /// The visits that began here.
+    visits: Vec<Arc<Page>>,
 }
 
 impl Scope {
@@ -32,7 +36,15 @@ impl Scope {
         Self {
             cache,
             keys,
+            page: None,
             entered: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn of_page(cache: Py<Cache>, page: Page) -> Self {
+        Self {
+            page: Some(page),
+            ..Self::new(cache, Vec::new())
         }
     }
 
@@ -57,28 +69,49 @@ impl Scope {
             // Another thread or task came first while this one waited for its preload.
             return Err(open_already());
         }
+        let cache = self.cache.get();
         let layer = Layer::Scope(Arc::clone(&scope));
-        let entry = self.cache.get().variable.enter(py, layer)?;
+        let entry = cache.variable.enter(py, layer)?;
+        let visits = self.page.iter().cloned();
+        let visits = visits
+            .map(|page| cache.core.policy().begin_visit(&scope, page))
+            .collect();
         *entered = Some(Entered {
             entry,
             scope,
             opened,
+            visits,
         });
         Ok(())
     }
 
     /// Takes the scope from the running code. The scope that has to be closed, if it is not within
     /// another, and the context to do it in.
-    fn leave(&self, py: Python<'_>) -> Result<Option<(Arc<Core>, Context)>> {
+    /// What an exception ended is not what others will read, so nothing is learned from it.
+    fn leave(&self, py: Python<'_>, raising: bool) -> Result<Option<(Arc<Core>, Context)>> {
         let Some(entered) = self.entered().take() else {
             return Ok(None);
         };
+        let policy = self.cache.get().core.policy();
+        for page in &entered.visits {
+            policy.end_visit(&entered.scope, page, !raising);
+        }
         let variable = &self.cache.get().variable;
         // Those who watch see what was written leave, in whatever order the two end.
         let at = Context::clone(&*variable.here(py)?);
         variable.leave(py, &entered.entry)?;
         Ok(entered.opened.then_some((entered.scope, at)))
     }
+}
+
+/// A page as Python names it: arguments by their text.
+pub(crate) fn page(route: &str, args: Option<&Bound<'_, PyDict>>) -> Result<Page> {
+    let mut page = Page::new(route);
+    for (name, value) in args.into_iter().flatten() {
+        let name: String = name.extract()?;
+        page = page.arg(name, value.str()?.to_string_lossy());
+    }
+    Ok(page)
 }
 
 fn open_already() -> Raised {
@@ -123,7 +156,7 @@ impl Scope {
 
     #[pyo3(signature = (*exception))]
     fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> Result<()> {
-        let Some((scope, at)) = self.leave(py)? else {
+        let Some((scope, at)) = self.leave(py, is_raising(exception))? else {
             return Ok(());
         };
         let cache = self.cache.get();
@@ -149,13 +182,44 @@ impl Scope {
         let face = Face::of(slf.get().cache.bind(slf.py()));
         let (slf, raising) = (slf.clone().unbind(), is_raising(exception));
         Coroutine::new("__aexit__", async move {
-            let Some((scope, at)) = Python::attach(|py| slf.get().leave(py))? else {
+            let Some((scope, at)) = Python::attach(|py| slf.get().leave(py, raising))? else {
                 return Ok(NOTHING);
             };
             let close = face.cache().core.policy().close(&scope);
             closed(face.travel(&at, close).await, raising)?;
             Ok(NOTHING)
         })
+    }
+
+    /// Say which page this open scope is made for: its first read from here on brings what visits to
+    /// that page are likely to read, and this visit is learned from when the scope closes.
+    ///
+    /// `route` is the name of the view, and `args` what it is called with. Raises ConfigurationError
+    /// if the scope is not open.
+    #[pyo3(signature = (route, /, **args))]
+    fn visit(&self, route: &str, args: Option<&Bound<'_, PyDict>>) -> Result<()> {
+        let page = page(route, args)?;
+        let mut entered = self.entered();
+        let Some(entered) = entered.as_mut() else {
+            return Err(configuration(
+                "this scope is not open; say in its with block which page it is for".into(),
+            ));
+        };
+        let policy = self.cache.get().core.policy();
+        entered
+            .visits
+            .push(policy.begin_visit(&entered.scope, page));
+        Ok(())
+    }
+
+    /// Learn nothing from what this scope is made for: it failed, or was a request of its own kind.
+    fn discard(&self) {
+        if let Some(entered) = self.entered().as_mut() {
+            let policy = self.cache.get().core.policy();
+            for page in entered.visits.drain(..) {
+                policy.end_visit(&entered.scope, &page, false);
+            }
+        }
     }
 
     fn __repr__(&self) -> String {

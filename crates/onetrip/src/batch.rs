@@ -17,8 +17,9 @@ pub struct Batch {
     trip: Trip,
     /// All that watch one of the trips see the one that is made.
     at: Context,
-    /// How many operations each caller has, in the order of the trip.
-    parts: Vec<usize>,
+    /// How many operations each caller has, in the order of the trip, and how many of them it asked
+    /// for.
+    parts: Vec<(usize, usize)>,
     footprint: Footprint,
 }
 
@@ -80,7 +81,7 @@ impl Batch {
                 self.at = self.at.with_watch(Arc::clone(watch));
             }
         }
-        self.parts.push(trip.len());
+        self.parts.push((trip.len(), trip.own()));
         trip.ops().iter().for_each(|op| self.footprint.add(op));
         self.trip.extend(trip.ops().iter().cloned());
     }
@@ -93,11 +94,11 @@ impl Batch {
     }
 
     /// The replies of each caller.
-    fn split(&self, replies: Replies) -> Vec<Replies> {
+    fn split(&self, replies: Replies) -> Vec<(usize, Replies)> {
         let mut replies = replies.into_iter();
         let parts = self.parts.iter();
         parts
-            .map(|len| replies.by_ref().take(*len).collect())
+            .map(|(len, own)| (*own, replies.by_ref().take(*len).collect()))
             .collect()
     }
 }
@@ -166,7 +167,9 @@ impl Cache {
         match replies {
             Ok(replies) => {
                 let parts = batch.split(replies).into_iter();
-                parts.map(|replies| self.judge(replies)).collect()
+                parts
+                    .map(|(own, replies)| self.judge(own, replies))
+                    .collect()
             }
             Err(error) => batch.parts.iter().map(|_| Err(error.clone())).collect(),
         }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::cache::Cache as Asynchronous;
 use crate::context::task;
 use crate::error::Result;
+use crate::learn::Report;
 use crate::policy::Timeout;
 use crate::watch::Watch;
 
@@ -118,6 +119,9 @@ impl Cache {
     }
 
     driven! {
+        /// What the workers of a site know of each route, as they told it each other.
+        fn shared_pages() -> Vec<Report>;
+
         /// The value of `key`; `None` if there is none, or none that can be read as a `T`.
         fn get [T: DeserializeOwned] (key: impl AsRef<[u8]>) -> Option<T>;
 

@@ -13,6 +13,7 @@ use crate::codec::{self, Presence, Serde};
 use crate::context::{Context, task};
 use crate::error::Result;
 use crate::lanes::{self, Lanes};
+use crate::learn::{Page, Report};
 use crate::options::{Builder, Serializer};
 use crate::policy::{Policy, Step, Timeout};
 use crate::scope::Scope;
@@ -153,7 +154,7 @@ impl Cache {
     /// What is wrong with the operations, and under [`OnError::Raise`](crate::OnError::Raise)
     /// failures of the store.
     pub async fn send(&self, at: &Context, trip: &Trip) -> Result<Replies> {
-        self.judge(self.carry(at, trip).await?)
+        self.judge(trip.own(), self.carry(at, trip).await?)
     }
 
     pub(crate) async fn carry(&self, at: &Context, trip: &Trip) -> Result<Replies> {
@@ -161,8 +162,8 @@ impl Cache {
         self.0.carrier.carry(counters, at, trip).await
     }
 
-    pub(crate) fn judge(&self, replies: Replies) -> Result<Replies> {
-        self.0.carrier.judge(replies)
+    pub(crate) fn judge(&self, own: usize, replies: Replies) -> Result<Replies> {
+        self.0.carrier.judge(own, replies)
     }
 
     /// Makes a trip on the calling thread, on a lane if the store is remote.
@@ -247,6 +248,64 @@ impl Cache {
             }
             Ok(output)
         }
+    }
+
+    /// Runs `page` in a scope whose first read brings what visits to this page are likely to read,
+    /// as they showed before; its own visit is learned from.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`preload`](Self::preload).
+    ///
+    /// ```
+    /// use onetrip::{Cache, Page};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let cache = Cache::open("memory://")?;
+    /// for id in [1, 2, 3] {
+    ///     cache.set(format!("markup:{id}"), "<p>").await?;
+    ///     cache.set(format!("comments:{id}"), "").await?;
+    ///     let visit = cache.page(Page::new("note").arg("id", id), async {
+    ///         let _: Option<String> = cache.get(format!("markup:{id}")).await?;
+    ///         cache.get::<String>(format!("comments:{id}")).await
+    ///     });
+    ///     let (_, seen) = cache.watch(visit).await;
+    ///     assert_eq!(seen.trips(), if id == 1 { 2 } else { 1 });
+    /// }
+    /// # Ok::<(), onetrip::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn page<F: Future>(&self, page: Page, work: F) -> impl Future<Output = Result<F::Output>> {
+        let work = Box::pin(work);
+        self.scope(async move {
+            let at = self.here();
+            let Some(scope) = at.scope() else {
+                return work.await;
+            };
+            let page = self.policy().begin_visit(scope, page);
+            let output = work.await;
+            self.policy().end_visit(scope, &page, true);
+            output
+        })
+    }
+
+    /// What was learned of each route, those that are visited most first.
+    #[must_use]
+    pub fn pages(&self) -> Vec<Report> {
+        self.policy().pages()
+    }
+
+    /// What the workers of a site know of each route that they visited of late, by name, as they
+    /// told it each other through the store: visits and what came of them are those of late. Two
+    /// trips.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn shared_pages(&self) -> Result<Vec<Report>> {
+        let at = self.here();
+        let routes = self.travel(&at, self.policy().shared_routes()).await?;
+        self.travel(&at, self.policy().shared_pages(&routes)).await
     }
 
     async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {

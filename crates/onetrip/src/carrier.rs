@@ -119,14 +119,15 @@ impl Carrier {
         }
     }
 
-    /// The replies of one caller, unless there is a failure among them that it has to hear of.
+    /// The replies of one caller, unless there is a failure that it has to hear of among its `own`,
+    /// which are the first.
     ///
     /// # Errors
     ///
     /// What is wrong with the operations themselves; failures of the store only under
     /// [`OnError::Raise`].
-    pub(crate) fn judge(&self, replies: Replies) -> Result<Replies> {
-        let grave = replies.iter().find_map(|reply| match reply {
+    pub(crate) fn judge(&self, own: usize, replies: Replies) -> Result<Replies> {
+        let grave = replies.iter().take(own).find_map(|reply| match reply {
             Reply::Failed(error)
                 if self.on_error == OnError::Raise || !error.kind().is_store_failure() =>
             {

@@ -48,6 +48,7 @@
 //! - `kyoto` (default): the store `kt://`, a Kyoto Tycoon server.
 //! - `macros`: the attribute [`cached`], for functions whose results are kept.
 //! - `tower`: a scope for each request, [`tower::PageLayer`].
+//! - `axum`: the same, whose pages are named by the routes of axum.
 //! - `minijinja`: cached pieces of templates, [`minijinja`].
 
 #[cfg(feature = "macros")]
@@ -70,14 +71,17 @@ mod error;
 mod fragment;
 mod key;
 mod lanes;
+pub mod learn;
 mod markup;
 #[cfg(feature = "minijinja")]
 pub mod minijinja;
 mod options;
+mod pages;
 #[cfg(any(feature = "macros", feature = "minijinja"))]
 mod part;
 mod policy;
 mod process;
+mod records;
 mod scope;
 mod stats;
 pub mod store;
@@ -100,8 +104,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
 pub use lanes::close_all_idle;
+pub use learn::Page;
 pub use markup::Markup;
 pub use options::{Builder, DEFAULT_URL, Serializer};
+pub use pages::PageMode;
 pub use policy::{Policy, Step, Timeout};
 pub use scope::{MAX_PENDING, Scope};
 pub use stats::Stats;

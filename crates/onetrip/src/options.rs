@@ -12,6 +12,8 @@ use crate::entry::Sealer;
 use crate::error::{Error, Result};
 use crate::key::Keyspace;
 use crate::lanes::Lanes;
+use crate::learn::{Budget, Learner};
+use crate::pages::PageMode;
 use crate::policy::Policy;
 use crate::stats::Counters;
 use crate::store::{self, StoreOptions};
@@ -60,6 +62,8 @@ pub struct Builder {
     scope_max_age: Duration,
     defer_writes: bool,
     debug: bool,
+    pages: PageMode,
+    page_budget: Budget,
     clock: Clock,
 }
 
@@ -79,6 +83,8 @@ impl Builder {
             scope_max_age: Duration::from_secs(10),
             defer_writes: true,
             debug: false,
+            pages: PageMode::default(),
+            page_budget: Budget::default(),
             clock: Clock::system(),
         }
     }
@@ -164,6 +170,25 @@ impl Builder {
         self
     }
 
+    /// What pages do with what they learn: [`PageMode::Preload`] by default.
+    pub fn pages(mut self, mode: PageMode) -> Self {
+        self.pages = mode;
+        self
+    }
+
+    /// The most keys that a page's first trip brings before they are read: 512 by default.
+    pub fn page_keys(mut self, keys: usize) -> Self {
+        self.page_budget.keys = keys;
+        self
+    }
+
+    /// The most bytes of entries that a page's first trip brings before they are read, by what they
+    /// were when they were last seen: 1 MiB by default.
+    pub fn page_bytes(mut self, bytes: usize) -> Self {
+        self.page_budget.bytes = bytes;
+        self
+    }
+
     /// Where expiry and age are read from: the system's clock by default.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -201,6 +226,8 @@ impl Builder {
                 max_age: self.scope_max_age,
                 defer_writes: self.defer_writes,
                 disabled: self.debug,
+                page_mode: self.pages,
+                learner: Learner::new(self.page_budget),
             },
             serializer: self.serializer,
             carrier: Carrier::new(store, self.on_error),

@@ -16,6 +16,8 @@ use crate::context::Context;
 use crate::entry::{BadEntry, Content, Kind, Name, Sealer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{self, Keyspace};
+use crate::learn::Learner;
+use crate::pages::PageMode;
 use crate::scope::{Leaving, Lookup, Scope, Ticket};
 use crate::stats::Counters;
 use crate::trip::{Op, Replies, Reply, Trip, Ttl};
@@ -60,6 +62,8 @@ pub struct Policy {
     pub(crate) max_age: Duration,
     pub(crate) defer_writes: bool,
     pub(crate) disabled: bool,
+    pub(crate) page_mode: PageMode,
+    pub(crate) learner: Learner,
 }
 
 /// The value of a read, if there is one.
@@ -106,7 +110,7 @@ impl Policy {
         }
     }
 
-    fn open(&self, key: &[u8], entry: &Bytes) -> Result<Content, BadEntry> {
+    pub(crate) fn open(&self, key: &[u8], entry: &Bytes) -> Result<Content, BadEntry> {
         self.sealer.open(self.name(key), entry)
     }
 
@@ -134,20 +138,22 @@ impl Policy {
     /// Reads many keys into `scope` at once, those that it does not hold already.
     pub fn preload<'a, K: AsRef<[u8]>>(
         &'a self,
-        scope: &'a Scope,
+        scope: &'a Arc<Scope>,
         keys: &'a [K],
     ) -> Step<(), impl FnOnce(Replies) + 'a> {
         let (wanted, ticket) = scope.wanted(keys);
         if wanted.is_empty() || self.disabled {
             return Step::Done(());
         }
-        let trip = wanted
+        let mut trip: Trip = wanted
             .iter()
             .map(|key| Op::Get {
                 name: self.keyspace.name(key),
             })
             .collect();
-        Step::Ask(trip, move |replies: Replies| {
+        let ahead = self.ahead(Some(scope), &wanted, &mut trip);
+        Step::Ask(trip, move |mut replies: Replies| {
+            self.arrive(Some(scope), ahead, &mut replies);
             let answers = wanted
                 .into_iter()
                 .zip(replies)
@@ -162,6 +168,7 @@ impl Policy {
 
     /// Ends `scope`: all that was written in it leaves together.
     pub fn close(&self, scope: &Scope) -> Step<(), impl FnOnce(Replies) + use<>> {
+        self.learn_visits(scope);
         self.send_off(scope.close())
     }
 
@@ -253,9 +260,13 @@ impl Policy {
         reply: Option<Reply>,
         decode: &D,
     ) -> Option<D::Value> {
-        let Some(Reply::Entry(Some(entry))) = reply else {
+        let Some(Reply::Entry(entry)) = reply else {
             return None;
         };
+        if let Some(scope) = at.scope() {
+            scope.note_read(key, entry.as_ref().map_or(0, Bytes::len));
+        }
+        let entry = entry?;
         let content = match self.open(key, &entry) {
             Ok(content) => content,
             Err(bad) => return self.bad(key, bad),
@@ -287,7 +298,7 @@ impl Policy {
     }
 
     /// An entry that cannot be read is a miss, and noted.
-    fn bad<T>(&self, key: &[u8], bad: BadEntry) -> Option<T> {
+    pub(crate) fn bad<T>(&self, key: &[u8], bad: BadEntry) -> Option<T> {
         self.counters.bad_entries.add(1);
         log::warn!(
             "the entry of {:?} is {bad}; it counts as a miss",
@@ -311,7 +322,9 @@ impl Policy {
         trip.push(Op::Get {
             name: self.keyspace.name(key),
         });
+        let ahead = self.ahead(at.scope(), &[key], &mut trip);
         Step::Ask(trip, move |mut replies: Replies| {
+            self.arrive(at.scope(), ahead, &mut replies);
             self.read(at, ticket, key, replies.pop(), decode)
         })
     }
@@ -344,7 +357,9 @@ impl Policy {
                 name: self.keyspace.name(key),
             });
         }
-        Step::Ask(trip, move |replies: Replies| {
+        let ahead = self.ahead(at.scope(), keys, &mut trip);
+        Step::Ask(trip, move |mut replies: Replies| {
+            self.arrive(at.scope(), ahead, &mut replies);
             let reads = replies.into_iter().skip(writes);
             for ((index, key, ticket), reply) in missing.into_iter().zip(reads) {
                 if let Some(value) = values.get_mut(index) {
@@ -567,6 +582,8 @@ impl Policy {
         let mut trip: Trip = leaving
             .map(|(key, write)| self.leave(&key, write))
             .collect();
+        // Not counted, since nobody who clears wrote them.
+        trip.extend(self.drop_records());
         let prefix = self.keyspace.prefix().clone();
         trip.push(Op::Clear { prefix });
         Step::Ask(trip, move |mut replies: Replies| {

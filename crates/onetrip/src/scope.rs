@@ -11,19 +11,24 @@
 //! - A write that has not left yet goes with the next operation on its key that travels, so that
 //!   the store never sees the two in the wrong order.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
 
 use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
 use crate::entry::{BadEntry, Content};
+use crate::learn::{Page, Visit};
 use crate::trip::Ttl;
 
 /// The most bytes of entries that wait in a scope to be written. Writes beyond go at once.
 pub const MAX_PENDING: usize = 64 << 20;
+
+/// The most keys that a visit remembers: of more, no page is made in one trip anyway.
+const MAX_READS: usize = 10_000;
 
 /// Scopes with fewer answers than this are not searched for old ones.
 const SWEEP_FROM: usize = 1024;
@@ -46,6 +51,17 @@ struct State {
     changes: u64,
     /// How many answers make it worth looking for old ones.
     sweep_at: usize,
+    /// The pages that it is made for, outermost first.
+    visits: Vec<OpenVisit>,
+}
+
+/// A visit that goes on.
+#[derive(Debug)]
+struct OpenVisit {
+    page: Arc<Page>,
+    /// Whether a trip has taken along what the page is likely to read.
+    departed: bool,
+    visit: Visit,
 }
 
 #[derive(Debug)]
@@ -101,6 +117,7 @@ impl Scope {
                 pending: 0,
                 changes: 0,
                 sweep_at: SWEEP_FROM,
+                visits: Vec::new(),
             }),
         }
     }
@@ -122,7 +139,7 @@ impl Scope {
         key: &[u8],
         open: impl FnOnce(&Bytes) -> Result<Content, BadEntry>,
     ) -> Lookup {
-        let mut state = self.state();
+        let state = &mut *self.state();
         let Some(held) = state.held.get_mut(key) else {
             return Lookup::Unknown;
         };
@@ -130,10 +147,17 @@ impl Scope {
             return Lookup::Unknown;
         }
         match &held.answer {
-            Answer::Opened(content, memo) => return Lookup::Value(content.clone(), memo.clone()),
+            Answer::Opened(content, memo) => {
+                let answer = Lookup::Value(content.clone(), memo.clone());
+                let (bytes, own) = (content.payload.len(), held.pending.is_some());
+                state.note(key, bytes, own);
+                return answer;
+            }
             Answer::Sealed(entry) => match open(entry) {
                 Ok(content) => {
+                    let (bytes, own) = (content.payload.len(), held.pending.is_some());
                     held.answer = Answer::Opened(content.clone(), None);
+                    state.note(key, bytes, own);
                     return Lookup::Value(content, None);
                 }
                 Err(bad) => {
@@ -143,6 +167,7 @@ impl Scope {
             },
             Answer::Absent => {}
         }
+        state.note(key, 0, false);
         state.drop_key(key);
         Lookup::Absent
     }
@@ -162,6 +187,18 @@ impl Scope {
             })
             .collect();
         (wanted, Ticket(state.changes))
+    }
+
+    /// Proof of what is known now.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket(self.state().changes)
+    }
+
+    /// Whether a read of `key` needs no trip.
+    pub(crate) fn holds(&self, key: &[u8]) -> bool {
+        let held = self.state();
+        let held = held.held.get(key);
+        held.is_some_and(|held| held.pending.is_some() || self.clock.now() < held.good_until)
     }
 
     /// Begins an operation on `key` that travels: takes its waiting write along.
@@ -343,7 +380,96 @@ impl Scope {
     }
 }
 
+/// Visits: what the pages read that the scope is made for.
+impl Scope {
+    /// Begins a visit to `page`, which ends with the scope if not before.
+    pub(crate) fn begin_visit(&self, page: Arc<Page>) {
+        self.state().visits.push(OpenVisit {
+            page,
+            departed: false,
+            visit: Visit::default(),
+        });
+    }
+
+    /// Whether it is made for a page.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_visited(&self) -> bool {
+        !self.state().visits.is_empty()
+    }
+
+    /// Ends the visit to `page` that began last.
+    pub(crate) fn end_visit(&self, page: &Arc<Page>) -> Option<Visit> {
+        let visits = &mut self.state().visits;
+        let at = visits
+            .iter()
+            .rposition(|open| Arc::ptr_eq(&open.page, page))?;
+        Some(visits.remove(at).visit)
+    }
+
+    /// Ends all visits.
+    pub(crate) fn end_visits(&self) -> Vec<(Arc<Page>, Visit)> {
+        let visits = std::mem::take(&mut self.state().visits);
+        visits
+            .into_iter()
+            .map(|open| (open.page, open.visit))
+            .collect()
+    }
+
+    /// Begins a trip that reads. The pages whose first one it is.
+    pub(crate) fn depart_visits(&self) -> SmallVec<[Arc<Page>; 1]> {
+        let visits = &mut self.state().visits;
+        let departing = visits.iter_mut().filter_map(|open| {
+            open.visit.trips += 1;
+            let first = !std::mem::replace(&mut open.departed, true);
+            first.then(|| Arc::clone(&open.page))
+        });
+        departing.collect()
+    }
+
+    /// Lets the next trip take along what `page` is likely to read: nothing was known of it before.
+    pub(crate) fn depart_again(&self, page: &Arc<Page>) {
+        let visits = &mut self.state().visits;
+        for open in visits
+            .iter_mut()
+            .filter(|open| Arc::ptr_eq(&open.page, page))
+        {
+            open.departed = false;
+        }
+    }
+
+    /// Notes a key that was read from the store.
+    pub(crate) fn note_read(&self, key: &[u8], bytes: usize) {
+        self.state().note(key, bytes, false);
+    }
+
+    /// Notes a key that was asked for since `page` is likely to read it.
+    pub(crate) fn note_ahead(&self, page: &Arc<Page>, key: &[u8], bytes: usize) {
+        let visits = &mut self.state().visits;
+        for open in visits
+            .iter_mut()
+            .filter(|open| Arc::ptr_eq(&open.page, page))
+        {
+            open.visit.ahead.insert(key.into(), length(bytes));
+        }
+    }
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
 impl State {
+    /// Notes a key that was read. What the page itself wrote needed no store, unless it was read
+    /// from there before.
+    fn note(&mut self, key: &[u8], bytes: usize, own: bool) {
+        for open in &mut self.visits {
+            let read = &mut open.visit.read;
+            if !own && read.len() < MAX_READS && !read.contains_key(key) {
+                read.insert(key.into(), length(bytes));
+            }
+        }
+    }
+
     /// Empties the scope, and gives what has to leave.
     fn take_all(&mut self, now: Moment) -> Vec<(Box<[u8]>, Leaving)> {
         self.pending = 0;

@@ -24,7 +24,11 @@
 //! # }).unwrap();
 //! ```
 
+#[cfg_attr(feature = "axum", path = "tower/axum/enabled.rs")]
+#[cfg_attr(not(feature = "axum"), path = "tower/axum/disabled.rs")]
+mod axum;
 mod body;
+mod naming;
 mod page;
 mod service;
 

@@ -158,7 +158,11 @@ pub type Replies = SmallVec<[Reply; 1]>;
 
 /// Operations that travel together.
 #[derive(Clone, Debug, Default)]
-pub struct Trip(SmallVec<[Op; 1]>);
+pub struct Trip {
+    ops: SmallVec<[Op; 1]>,
+    /// How many of them, the last ones, only came along: their failure is not the trip's.
+    along: usize,
+}
 
 impl Trip {
     /// A trip without operations.
@@ -167,40 +171,52 @@ impl Trip {
         Self::default()
     }
 
-    /// Takes one more operation along.
+    /// Adds one more operation.
     pub fn push(&mut self, op: Op) {
-        self.0.push(op);
+        self.ops.push(op);
+    }
+
+    /// Adds one that comes along, behind all others: whoever makes the trip does not ask for it,
+    /// and hears of no failure of it.
+    pub(crate) fn push_along(&mut self, op: Op) {
+        self.ops.push(op);
+        self.along += 1;
+    }
+
+    /// How many operations the trip is made for.
+    pub(crate) fn own(&self) -> usize {
+        self.ops.len() - self.along
     }
 
     /// The operations, in the order in which they are answered.
     #[must_use]
     pub fn ops(&self) -> &[Op] {
-        &self.0
+        &self.ops
     }
 
     /// How many operations travel.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.ops.len()
     }
 
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.ops.is_empty()
     }
 
     /// Whether doing all of it twice leaves the same entries as doing it once. A delete may answer
     /// the second time that there was nothing, which is true by then.
     #[cfg(any(feature = "kyoto", feature = "memcached"))]
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.0.iter().all(Op::is_repeatable)
+        self.ops.iter().all(Op::is_repeatable)
     }
 
     /// The answer to a trip that failed as a whole: `error`, for each operation.
     #[must_use]
     pub fn failed(&self, error: &Error) -> Replies {
-        self.0
+        self.ops
             .iter()
             .map(|_| Reply::Failed(error.clone()))
             .collect()
@@ -209,18 +225,24 @@ impl Trip {
 
 impl From<Op> for Trip {
     fn from(op: Op) -> Self {
-        Self(smallvec::smallvec![op])
+        Self {
+            ops: smallvec::smallvec![op],
+            along: 0,
+        }
     }
 }
 
 impl Extend<Op> for Trip {
     fn extend<I: IntoIterator<Item = Op>>(&mut self, ops: I) {
-        self.0.extend(ops);
+        self.ops.extend(ops);
     }
 }
 
 impl FromIterator<Op> for Trip {
     fn from_iter<I: IntoIterator<Item = Op>>(ops: I) -> Self {
-        Self(ops.into_iter().collect())
+        Self {
+            ops: ops.into_iter().collect(),
+            along: 0,
+        }
     }
 }

@@ -1,4 +1,4 @@
-"""A scope for each request."""
+"""A scope for each request, named by the page that it is for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from onetrip.django.page import configured
 from onetrip.django.streams import AsyncStream, Stream
+from onetrip.django.visits import Naming, Visit, visit_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,10 +29,17 @@ class PageMiddleware:
     What a page reads twice is asked for once, and all that it writes leaves in one trip when it is
     done. Put it first in MIDDLEWARE, so that what other middleware reads and writes is of the page
     too. A streamed response is part of its page until its end.
+
+    From what its visits read each page learns, by its route and the arguments of its view, to ask
+    for all of it in its first trip.
     """
 
     sync_capable = True
     async_capable = True
+
+    #: What Django calls before the view: a coroutine function in an asynchronous stack, where it
+    #: would call others in a thread.
+    process_view: Callable[..., Any]
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         if not configured():
@@ -45,19 +53,35 @@ class PageMiddleware:
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
+        self._naming = Naming()
+        self.process_view = self._aname if self._is_async else self._name
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer a request within its scope."""
         return self._awaited(request) if self._is_async else self._answered(request)
 
+    def _name(self, request: HttpRequest, _view: object, args: Any, kwargs: Any) -> None:
+        self._naming.name(request, args, kwargs)
+
+    async def _aname(self, request: HttpRequest, _view: object, args: Any, kwargs: Any) -> None:
+        await self._naming.aname(request, args, kwargs)
+
+    def process_exception(self, request: HttpRequest, _error: Exception) -> None:
+        """Learn nothing from a view that raises, whatever answer others make of it."""
+        visit = visit_of(request)
+        if visit is not None:
+            visit.fail()
+
     def _answered(self, request: HttpRequest) -> HttpResponseBase:
         before = copy_context()
         with ExitStack() as scopes:
-            for cache in configured():
-                scopes.enter_context(cache.scope())
-            response: HttpResponseBase = self._get_response(request)
+            visit = Visit([scopes.enter_context(cache.scope()) for cache in configured()])
+            scopes.callback(visit.end)
+            with visit.by(request):
+                response: HttpResponseBase = self._get_response(request)
+            visit.note(response)
             if _is_made_while_sent(response):
-                _stream(response, before, scopes.pop_all().close)
+                _stream(response, before, visit, scopes.pop_all().close)
         return response
 
     async def _awaited(self, request: HttpRequest) -> HttpResponseBase:
@@ -66,19 +90,24 @@ class PageMiddleware:
             opened = [cache.scope() for cache in configured()]
             for scope in opened:
                 await scopes.enter_async_context(scope)
-            response: HttpResponseBase = await self._get_response(request)
+            visit = Visit(opened)
+            scopes.callback(visit.end)
+            with visit.by(request):
+                response: HttpResponseBase = await self._get_response(request)
+            visit.note(response)
             if not _is_made_while_sent(response):
                 return response
             kept = scopes.pop_all()
 
             def close() -> None:
+                visit.end()
                 for scope in reversed(opened):
                     scope.__exit__(None, None, None)
 
             if getattr(response, "is_async", False):
-                _stream(response, before, close, kept.aclose)
+                _stream(response, before, visit, close, kept.aclose)
             else:
-                _stream(response, before, close)
+                _stream(response, before, visit, close)
         return response
 
 
@@ -90,6 +119,7 @@ def _is_made_while_sent(response: HttpResponseBase) -> bool:
 def _stream(
     response: Any,
     before: Context,
+    visit: Visit,
     close: Callable[[], None],
     aclose: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -101,7 +131,7 @@ def _stream(
             variable.set(before.get(variable))
     content = response.streaming_content
     response.streaming_content = (
-        Stream(content, page, close)
+        Stream(content, page, visit.fail, close)
         if aclose is None
-        else AsyncStream(content, page, aclose, close)
+        else AsyncStream(content, page, visit.fail, aclose, close)
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import onetrip
 
-__all__ = ["backend", "cache_of", "configured", "fragment_key", "preload"]
+__all__ = ["backend", "by_alias", "cache_of", "configured", "fragment_key", "preload"]
 
 
 def backend(alias: str) -> Cache:
@@ -85,19 +85,24 @@ def preload(
 
 # The settings of which the caches were looked up last, and what was found. Settings that a test
 # overrides are another object.
-_known: tuple[Mapping[str, Any] | None, list[onetrip.Cache]] = (None, [])
+_known: tuple[Mapping[str, Any] | None, dict[str, onetrip.Cache]] = (None, {})
 
 
 def configured() -> list[onetrip.Cache]:
     """Return the caches of onetrip that CACHES names, each once."""
+    return list(by_alias().values())
+
+
+def by_alias() -> Mapping[str, onetrip.Cache]:
+    """Return the same by their aliases; one that several name has the first."""
     global _known  # noqa: PLW0603 - a memo: looking up is what each request would have to do
     settings, found = _known
     if settings is not caches.settings:
-        settings, found = caches.settings, []
+        settings, found = caches.settings, {}
         for alias, params in settings.items():
             if issubclass(import_string(params["BACKEND"]), Cache):
                 cache = backend(alias).onetrip
-                if cache not in found:
-                    found.append(cache)
+                if cache not in found.values():
+                    found[alias] = cache
         _known = settings, found
     return found

@@ -13,12 +13,13 @@ from debug_toolbar.panels import Panel
 from django.template import Context, Engine
 
 from onetrip.django import recorder
-from onetrip.django.page import configured
+from onetrip.django.page import by_alias, configured
+from onetrip.django.visits import route_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from onetrip import Trip, Watch
+    from onetrip import Route, Trip, Watch
     from onetrip.django.recorder import Call
 
 __all__ = ["OneTripPanel"]
@@ -28,6 +29,7 @@ _TEMPLATE = Path(__file__).with_name("panel.html")
 # More are counted and not listed.
 _SHOWN_CALLS = 500
 _SHOWN_KEYS = 20
+_SHOWN_ROUTES = 100
 
 
 class OneTripPanel(Panel):
@@ -75,8 +77,10 @@ class OneTripPanel(Panel):
         template = Engine().from_string(_TEMPLATE.read_text(encoding="utf-8"))
         return template.render(Context(self._told()))
 
-    def generate_stats(self, request: object, response: object) -> None:  # noqa: ARG002 - its signature
+    def generate_stats(self, request: Any, response: object) -> None:  # noqa: ARG002 - its signature
         """Keep what was seen."""
+        match = getattr(request, "resolver_match", None)
+        routes = list(_routes(None if match is None else route_of(match)))
         reads = [call for call in self._calls if call.reads]
         trips = [trip for watch in self._watches for trip in watch.records]
         self.record_stats(  # type: ignore[no-untyped-call] # theirs
@@ -92,6 +96,8 @@ class OneTripPanel(Panel):
                 "calls": [_shown_call(call) for call in self._calls[:_SHOWN_CALLS]],
                 "more_calls": max(0, len(self._calls) - _SHOWN_CALLS),
                 "together": list(together(self._calls)),
+                "routes": routes[:_SHOWN_ROUTES],
+                "more_routes": max(0, len(routes) - _SHOWN_ROUTES),
             }
         )
 
@@ -130,6 +136,32 @@ def together(calls: Iterable[Call]) -> Iterator[dict[str, Any]]:
                 arguments.append(f"using={alias!r}")
             code = "".join(f"    {argument},\n" for argument in arguments)
             yield {"alias": alias, "trips": trips[alias], "code": f"with preload(\n{code}):"}
+
+
+def _routes(current: str | None) -> Iterator[dict[str, Any]]:
+    """Yield what this process knows of each route whose visits read anything, by alias."""
+    for alias, cache in by_alias().items():
+        for route in cache.pages():
+            if route.reads:
+                yield _shown_route(alias, route, is_current=route.name == current)
+
+
+def _shown_route(alias: str, route: Route, *, is_current: bool) -> dict[str, Any]:
+    templates = [f"{template} {share:.0%}" for template, share in route.templates]
+    return {
+        "alias": alias,
+        "name": route.name,
+        "is_current": is_current,
+        "visits": route.visits,
+        # One by one, its keys would be a trip each.
+        "before": f"{route.reads / route.visits:.1f}",
+        "now": f"{route.trips / route.visits:.1f}",
+        "recall": f"{route.recall:.0%}",
+        "precision": f"{route.precision:.0%}",
+        "waste": f"{route.waste:.0%}",
+        "templates": templates[:_SHOWN_KEYS],
+        "more": max(0, len(templates) - _SHOWN_KEYS),
+    }
 
 
 def _shown_trip(trip: Trip) -> dict[str, Any]:

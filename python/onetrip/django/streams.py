@@ -25,12 +25,20 @@ class Stream:
     """An iterator whose every step is made in the context of its page.
 
     The server that iterates keeps its own context: it belongs to no page, and its thread will
-    serve others. `done` is called once, when nothing more is to come.
+    serve others. `done` is called once, when nothing more is to come, and `fail` before it if that
+    is so for an error. A reader who leaves is none.
     """
 
-    def __init__(self, content: Iterable[Any], context: Context, done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        content: Iterable[Any],
+        context: Context,
+        fail: Callable[[], None],
+        done: Callable[[], None],
+    ) -> None:
         self._content: Iterator[Any] = context.run(iter, content)
         self._context = context
+        self._fail = fail
         self._done: Callable[[], None] | None = done
 
     def __iter__(self) -> Self:
@@ -39,7 +47,9 @@ class Stream:
     def __next__(self) -> Any:
         try:
             return self._context.run(next, self._content)
-        except BaseException:
+        except BaseException as error:
+            if _is_error(error):
+                self._fail()
             self._end()
             raise
 
@@ -60,11 +70,13 @@ class AsyncStream:
         self,
         content: AsyncIterable[Any],
         context: Context,
+        fail: Callable[[], None],
         done: Callable[[], Awaitable[None]],
         give_up: Callable[[], None],
     ) -> None:
         self._content: AsyncIterator[Any] = context.run(aiter, content)
         self._context = context
+        self._fail = fail
         self._done: Callable[[], Awaitable[None]] | None = done
         self._give_up = give_up
 
@@ -74,7 +86,9 @@ class AsyncStream:
     async def __anext__(self) -> Any:
         try:
             return await within(self._context, self._content.__anext__)
-        except BaseException:
+        except BaseException as error:
+            if _is_error(error):
+                self._fail()
             done, self._done = self._done, None
             if done is not None:
                 await within(self._context, done)
@@ -85,6 +99,13 @@ class AsyncStream:
         done, self._done = self._done, None
         if done is not None:
             self._context.run(self._give_up)
+
+
+def _is_error(error: BaseException) -> bool:
+    """Whether content ended by it did not come to its end. A cancellation is a reader who left."""
+    return isinstance(error, Exception) and not isinstance(
+        error, (StopIteration, StopAsyncIteration)
+    )
 
 
 @types.coroutine

@@ -1,5 +1,8 @@
 //! The pages. Each says what it will read before it begins, and then reads it in one trip.
 //!
+//! With `?preload=learned` it does not say, and is known by its route: what earlier visits read comes
+//! in one trip, also on a page that nobody has visited.
+//!
 //! What a page computes leaves in one more, with the scope that `PageLayer` gives each request.
 
 use std::sync::Arc;
@@ -126,7 +129,7 @@ impl App {
         asked: Asked,
     ) -> Response {
         let cache = &self.notes.cache;
-        let preloading = asked.preload.as_deref() != Some("no");
+        let preloading = !matches!(asked.preload.as_deref(), Some("no" | "learned"));
         let asked =
             context! { request => context! { args => context! { preload => asked.preload } } };
         let values = context! { ..values, ..asked };

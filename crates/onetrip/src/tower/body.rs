@@ -93,7 +93,10 @@ impl<B: Body> Body for PageBody<B> {
                     if more {
                         return Poll::Ready(frame);
                     }
-                    if let Stage::Open(page) = std::mem::replace(this.stage, Stage::Closed) {
+                    if let Stage::Open(mut page) = std::mem::replace(this.stage, Stage::Closed) {
+                        if matches!(frame, Some(Err(_))) {
+                            page.discard();
+                        }
                         *this.stage = Stage::Closing(Box::pin(page.close()), frame);
                     }
                 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::cache::Cache;
 use crate::context::{Context, task};
+use crate::learn;
 use crate::scope::Scope;
+
+use super::naming::Named;
 
 /// A scope that one request opened, or found open around itself.
 ///
@@ -16,6 +19,8 @@ pub(super) struct Page {
     scope: Arc<Scope>,
     /// Whether it is this page's to close.
     opened: bool,
+    /// What it is named, and whether that is learned from.
+    visit: Option<(Arc<learn::Page>, bool)>,
 }
 
 impl Page {
@@ -29,6 +34,28 @@ impl Page {
             at,
             scope,
             opened,
+            visit: None,
+        }
+    }
+
+    /// Says which page it is, unless a layer around this one did.
+    pub(super) fn name(&mut self, named: Named) {
+        if !self.scope.is_visited() {
+            let policy = self.cache.policy();
+            let page = policy.begin_visit(&self.scope, named.page);
+            self.visit = Some((page, named.learns));
+        }
+    }
+
+    /// Learns nothing from it: it failed, or was not made to its end.
+    pub(super) fn discard(&mut self) {
+        self.end_visit(false);
+    }
+
+    fn end_visit(&mut self, whole: bool) {
+        if let Some((page, learns)) = self.visit.take() {
+            let policy = self.cache.policy();
+            policy.end_visit(&self.scope, &page, learns && whole);
         }
     }
 
@@ -53,7 +80,8 @@ impl Page {
     }
 
     /// Ends the page: what was written in it leaves.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(mut self) {
+        self.end_visit(true);
         if self.opened {
             let sent = self
                 .cache
@@ -75,6 +103,7 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
+        self.discard();
         if self.opened {
             // Whoever still holds the scope, such as a thread that the request began, shall not
             // write into what never leaves.

@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
-use http::Response;
+use http::request::Parts;
+use http::{Request, Response};
 use http_body::Body;
 
 use super::body::PageBody;
+use super::naming::Naming;
 use super::page::Page;
 use crate::cache::Cache;
+use crate::learn;
 
 /// Gives each request a scope: what it reads twice is asked for once, and what it writes leaves
 /// together.
@@ -23,18 +27,81 @@ use crate::cache::Cache;
 /// and a second layer for the same cache changes nothing. Tasks that the handler spawns have no
 /// scope.
 ///
+/// With the feature `axum`, the scope of a request that a route of axum took knows which page it
+/// is for: by that route and its path parameters. It learns what such pages read, and brings it in
+/// one trip the next time. Add the layer by `Router::layer`, which runs once the route is known.
+/// For another framework, [`name`](Self::name) says it.
+///
+/// Nothing is learned from methods other than GET and HEAD, from responses of status 400 and more,
+/// from errors, and from requests that were not made to their end. They are served as fast.
+///
 /// The failures of a trip at the end, under [`OnError::Raise`](crate::OnError::Raise), are logged:
 /// the response is made by then.
 #[derive(Clone, Debug)]
 pub struct PageLayer {
     cache: Cache,
+    naming: Naming,
 }
 
 impl PageLayer {
     /// A layer that opens scopes of `cache`.
     #[must_use]
     pub fn new(cache: Cache) -> Self {
-        Self { cache }
+        let naming = Naming::default();
+        Self { cache, naming }
+    }
+
+    /// Names pages by what `name` makes of a request's head, and not by the route of axum: the
+    /// route and its arguments, or `None` for what is no page.
+    ///
+    /// ```
+    /// use onetrip::{Cache, Page};
+    /// use onetrip::tower::PageLayer;
+    ///
+    /// let layer = PageLayer::new(Cache::open("memory://")?).name(|request| {
+    ///     let id = request.uri.path().strip_prefix("/notes/")?;
+    ///     Some(Page::new("note").arg("id", id))
+    /// });
+    /// # drop(layer);
+    /// # Ok::<(), onetrip::Error>(())
+    /// ```
+    #[must_use]
+    pub fn name(
+        mut self,
+        name: impl Fn(&Parts) -> Option<learn::Page> + Send + Sync + 'static,
+    ) -> Self {
+        self.naming.name = Arc::new(move |request| name(request));
+        self
+    }
+
+    /// Counts the query parameters of these names among the arguments of a page; none by default.
+    #[must_use]
+    pub fn query<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.naming.query = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Counts what `facets` makes of a request's head among the arguments of a page: what its keys
+    /// have in them and its URL has not, such as the user, the language or the tenant.
+    #[must_use]
+    pub fn facets<N: Into<String>, V: ToString, I: IntoIterator<Item = (N, V)>>(
+        mut self,
+        facets: impl Fn(&Parts) -> I + Send + Sync + 'static,
+    ) -> Self {
+        self.naming.facets = Some(Arc::new(move |request| {
+            let facets = facets(request).into_iter();
+            let facets = facets.map(|(name, value)| (name.into(), value.to_string()));
+            facets.collect()
+        }));
+        self
+    }
+
+    /// Learns nothing from the visits of clients that `is_bot` knows by a request's head; they are
+    /// served like others.
+    #[must_use]
+    pub fn bots(mut self, is_bot: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.naming.bots = Some(Arc::new(is_bot));
+        self
     }
 }
 
@@ -45,6 +112,7 @@ impl<S> tower_layer::Layer<S> for PageLayer {
         PageService {
             inner,
             cache: self.cache.clone(),
+            naming: self.naming.clone(),
         }
     }
 }
@@ -54,11 +122,12 @@ impl<S> tower_layer::Layer<S> for PageLayer {
 pub struct PageService<S> {
     inner: S,
     cache: Cache,
+    naming: Naming,
 }
 
-impl<S, Q, B> tower_service::Service<Q> for PageService<S>
+impl<S, R, B> tower_service::Service<Request<R>> for PageService<S>
 where
-    S: tower_service::Service<Q, Response = Response<B>>,
+    S: tower_service::Service<Request<R>, Response = Response<B>>,
     S::Future: Send + 'static,
     S::Error: Send,
     B: Body + Send,
@@ -71,13 +140,21 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Q) -> Self::Future {
-        let page = Page::open(self.cache.clone());
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let mut page = Page::open(self.cache.clone());
+        let (mut head, body) = request.into_parts();
+        if self.cache.policy().learns()
+            && let Some(named) = self.naming.page(&mut head)
+        {
+            page.name(named);
+        }
+        let request = Request::from_parts(head, body);
         let response = page.within_blocking(|| self.inner.call(request));
         PageFuture(Box::pin(async move {
             match page.within(response).await {
                 Ok(response) => Ok(finish(page, response).await),
                 Err(error) => {
+                    page.discard();
                     page.close().await;
                     Err(error)
                 }
@@ -86,9 +163,15 @@ where
     }
 }
 
+/// The statuses of errors, of the client and of the application, begin here.
+const ERRORS: u16 = 400;
+
 /// Ends the page, or hands it to the body where that is still to be made.
-async fn finish<B: Body>(page: Page, response: Response<B>) -> Response<PageBody<B>> {
+async fn finish<B: Body>(mut page: Page, response: Response<B>) -> Response<PageBody<B>> {
     let (head, body) = response.into_parts();
+    if head.status.as_u16() >= ERRORS {
+        page.discard();
+    }
     let body = if body.size_hint().exact().is_some() {
         page.close().await;
         PageBody::whole(body)

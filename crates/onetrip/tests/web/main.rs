@@ -4,5 +4,6 @@ mod cached;
 mod carry;
 mod fragments;
 mod markup;
+mod named;
 mod pages;
 mod support;

@@ -21,7 +21,7 @@ use onetrip::tower::PageLayer;
 use tokio::sync::{Barrier, Semaphore, mpsc};
 use tower::{Layer, Service, ServiceExt};
 
-use crate::support::{remote, words};
+use crate::support::{remote, unlearned, words};
 
 type Answer = Result<Response<Body>, Infallible>;
 
@@ -111,7 +111,7 @@ async fn stored(cache: &Cache, key: &str) -> Option<u32> {
 
 #[tokio::test]
 async fn a_request_takes_one_trip_in_and_one_out() {
-    let cache = remote();
+    let cache = unlearned();
     let handler = {
         let cache = cache.clone();
         async move || {

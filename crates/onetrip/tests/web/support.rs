@@ -3,11 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use onetrip::{Cache, Watch};
+use onetrip::{Cache, PageMode, Watch};
 
 /// A cache whose trips take their time, so that who must not wait is found out.
 pub(crate) fn remote() -> Cache {
     open("memory://?latency=100us")
+}
+
+/// The same, whose pages neither learn nor tell other workers.
+pub(crate) fn unlearned() -> Cache {
+    let cache = Cache::builder("memory://?latency=100us").pages(PageMode::Off);
+    cache
+        .build()
+        .unwrap_or_else(|error| unreachable!("these options can be had: {error}"))
 }
 
 /// A cache that answers at once.

@@ -1,0 +1,85 @@
+//! Which of the keys that may be used are worth asking for.
+
+/// The bounds of what is asked for before it is read.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Budget {
+    /// The most keys of one page: 512.
+    pub keys: usize,
+    /// The most bytes of entries of one page: 1 MiB.
+    pub bytes: usize,
+    /// The lowest chance that a key is used: 0.05.
+    pub floor: f32,
+    /// The largest share of bytes that may be expected to go unused: 0.08.
+    pub waste: f32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            keys: 512,
+            bytes: 1 << 20,
+            floor: 0.05,
+            waste: 0.08,
+        }
+    }
+}
+
+/// A key that may be used.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) key: Vec<u8>,
+    pub(super) chance: f32,
+    pub(super) bytes: u32,
+}
+
+impl Candidate {
+    fn waste(&self) -> f32 {
+        (1.0 - self.chance) * self.bytes as f32
+    }
+
+    fn use_per_byte(&self) -> f32 {
+        // An entry that is absent costs its name at least.
+        self.chance / (self.bytes as f32 + self.key.len() as f32)
+    }
+}
+
+impl Budget {
+    /// The keys to ask for: the surest first, while what goes unused stays small, and of those what
+    /// is used most for its bytes if they are too many.
+    pub(super) fn choose(&self, mut candidates: Vec<Candidate>) -> Vec<(Vec<u8>, u32)> {
+        candidates.retain(|candidate| candidate.chance >= self.floor);
+        candidates.sort_by(|one, other| {
+            let surest = other.chance.total_cmp(&one.chance);
+            surest
+                .then(one.bytes.cmp(&other.bytes))
+                .then_with(|| one.key.cmp(&other.key))
+        });
+        let (mut wasted, mut asked) = (0.0, 0.0);
+        candidates.retain(|candidate| {
+            let (more, bytes) = (candidate.waste(), candidate.bytes as f32);
+            let fits = wasted + more <= self.waste * (asked + bytes);
+            if fits {
+                wasted += more;
+                asked += bytes;
+            }
+            fits
+        });
+        let bytes: usize = candidates.iter().map(|one| one.bytes as usize).sum();
+        if candidates.len() > self.keys || bytes > self.bytes {
+            // A stable sort: what is worth the same stays in order.
+            candidates.sort_by(|one, other| other.use_per_byte().total_cmp(&one.use_per_byte()));
+            let mut left = self.bytes;
+            candidates.truncate(self.keys);
+            candidates.retain(|candidate| {
+                let fits = candidate.bytes as usize <= left;
+                left -= if fits { candidate.bytes as usize } else { 0 };
+                fits
+            });
+        }
+        candidates
+            .into_iter()
+            .map(|candidate| (candidate.key, candidate.bytes))
+            .collect()
+    }
+}

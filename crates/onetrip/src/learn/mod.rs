@@ -1,0 +1,233 @@
+//! What pages read, learned from their visits: pure, without input or output.
+//!
+//! A *page* is a route and its arguments. From the keys that its visits read, a route learns which
+//! are functions of the arguments (`template`), which are the same on every page, and of pages
+//! that were visited of late which others they read (`route`). How often a key is used decides
+//! (`usage`), and a [`Budget`] bounds what is asked for. Keys are learned, never values.
+//!
+//! # Memory
+//!
+//! A process remembers at most [`MAX_ROUTES`] routes, of each at most 1024 templates and 2048 keys
+//! of single pages. With a key of 40 bytes a template or key takes about 150 bytes: some 20 KiB for
+//! a route of thirty keys and fifty pages, and never more than 460 KiB.
+
+mod budget;
+mod index;
+mod page;
+mod recent;
+mod record;
+mod report;
+mod route;
+mod series;
+mod template;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use self::budget::Budget;
+use self::index::Index;
+pub use self::page::Page;
+use self::recent::Recent;
+use self::report::Totals;
+pub use self::report::{Report, Visit};
+use self::route::Route;
+use crate::clock::Moment;
+
+/// The most routes that are remembered; of more, those that were visited least recently go.
+pub const MAX_ROUTES: usize = 512;
+
+/// How often a worker exchanges what it knows of a route, if that is visited at all.
+const EXCHANGE: Duration = Duration::from_secs(60);
+
+/// What was learned of all pages.
+#[derive(Debug, Default)]
+pub struct Learner {
+    budget: Budget,
+    routes: Mutex<Routes>,
+    index: Mutex<Index>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    by_name: HashMap<Arc<str>, Entry>,
+    visits: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    known: Arc<Mutex<Known>>,
+    last: u64,
+}
+
+/// A route, what came of it, and when it was exchanged.
+#[derive(Debug, Default)]
+struct Known {
+    route: Route,
+    totals: Totals,
+    loaded: Option<Moment>,
+    saved: Option<Moment>,
+    /// Whether there were visits since it was saved.
+    changed: bool,
+}
+
+/// What to exchange with other workers on the next trip.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// Whether to ask for the record of the route.
+    pub load: bool,
+    /// The record to leave there.
+    pub save: Option<Vec<u8>>,
+    /// Whether to ask for the index of all routes that have a record.
+    pub load_index: bool,
+    /// The index to leave there.
+    pub save_index: Option<Vec<u8>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Learner {
+    /// One that has learned nothing yet.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            budget,
+            routes: Mutex::default(),
+            index: Mutex::default(),
+        }
+    }
+
+    fn with<T>(&self, page: &Page, look: impl FnOnce(&mut Known) -> T) -> T {
+        let known = {
+            let routes = &mut *lock(&self.routes);
+            routes.visits += 1;
+            let last = routes.visits;
+            match routes.by_name.get_mut(page.route()) {
+                Some(entry) => {
+                    entry.last = last;
+                    Arc::clone(&entry.known)
+                }
+                None => {
+                    if routes.by_name.len() >= MAX_ROUTES {
+                        let oldest = routes.by_name.iter().min_by_key(|(_, entry)| entry.last);
+                        if let Some(name) = oldest.map(|(name, _)| Arc::clone(name)) {
+                            routes.by_name.remove(&name);
+                        }
+                    }
+                    let known = Arc::<Mutex<Known>>::default();
+                    let entry = Entry {
+                        known: Arc::clone(&known),
+                        last,
+                    };
+                    routes.by_name.insert(page.route().into(), entry);
+                    known
+                }
+            }
+        };
+        look(&mut lock(&known))
+    }
+
+    /// The keys that a visit to `page` is likely to read, with the bytes that their entries had.
+    #[must_use]
+    pub fn predict(&self, page: &Page) -> Vec<(Vec<u8>, u32)> {
+        self.with(page, |known| known.route.predict(page, &self.budget))
+    }
+
+    /// Learns from a visit to `page`.
+    pub fn learn(&self, page: &Page, visit: &Visit) {
+        self.with(page, |known| {
+            known.totals.note(visit);
+            known.changed = true;
+            known.route.learn(page, &visit.read, &self.budget);
+        });
+    }
+
+    /// What the next trip of `page` is to take along for other workers, and to bring from them:
+    /// seldom anything. What is given to be saved counts as saved.
+    #[must_use]
+    pub fn exchange(&self, page: &Page, now: Moment) -> Exchange {
+        let is_due = |last: Option<Moment>| last.is_none_or(|last| now.since(last) >= EXCHANGE);
+        let mut exchange = self.with(page, |known| {
+            if is_due(known.loaded) {
+                known.loaded = Some(now);
+                return Exchange {
+                    load: true,
+                    ..Exchange::default()
+                };
+            }
+            let save = (known.changed && is_due(known.saved)).then(|| {
+                known.saved = Some(now);
+                known.changed = false;
+                record::write(&known.route, &known.totals.recent)
+            });
+            Exchange {
+                save,
+                ..Exchange::default()
+            }
+        });
+        if exchange.load {
+            exchange.load_index = lock(&self.index).load(now);
+        } else if exchange.save.is_some() {
+            exchange.save_index = lock(&self.index).save(page.route(), now);
+        }
+        exchange
+    }
+
+    /// Takes over what another worker has learned of the route of `page`.
+    pub fn merge(&self, page: &Page, record: &[u8]) {
+        self.with(page, |known| {
+            record::merge(&mut known.route, &mut known.totals.recent, record)
+        });
+    }
+
+    /// Takes the index of routes that the store has, if it has one.
+    pub fn merge_index(&self, index: Option<&[u8]>) {
+        lock(&self.index).listed(index);
+    }
+
+    /// The routes that are known to have a record in the store.
+    #[must_use]
+    pub fn shared(&self) -> Vec<Arc<str>> {
+        lock(&self.index).names().cloned().collect()
+    }
+
+    /// What is known of each route that was visited, those that are visited most first.
+    #[must_use]
+    pub fn report(&self) -> Vec<Report> {
+        let all: Vec<_> = lock(&self.routes)
+            .by_name
+            .iter()
+            .map(|(name, entry)| (Arc::clone(name), Arc::clone(&entry.known)))
+            .collect();
+        let mut reports: Vec<_> = all
+            .into_iter()
+            .map(|(name, known)| {
+                let known = lock(&known);
+                known.totals.report(name, &known.route)
+            })
+            .collect();
+        reports.retain(|report| report.visits > 0);
+        reports.sort_by_key(|report| std::cmp::Reverse(report.visits));
+        reports
+    }
+}
+
+/// The routes that an index lists; none if the bytes are none.
+#[must_use]
+pub fn read_index(index: &[u8]) -> Vec<Arc<str>> {
+    index::names(index)
+}
+
+/// What all workers know of `route`, of its visits of late, by its record; `None` if the bytes are
+/// none.
+#[must_use]
+pub fn read_record(route: Arc<str>, record: &[u8]) -> Option<Report> {
+    let (mut learned, mut recent) = (Route::default(), Recent::default());
+    record::merge(&mut learned, &mut recent, record)
+        .then(|| report::shared(route, &learned, &recent))
+}

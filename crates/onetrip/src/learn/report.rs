@@ -1,0 +1,149 @@
+//! What came of preloading what was learned.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::recent::Recent;
+use super::route::Route;
+
+/// What one visit to a page read.
+#[derive(Clone, Debug, Default)]
+pub struct Visit {
+    /// Keys that were read, with the bytes of their entries; none where there was no entry.
+    pub read: HashMap<Box<[u8]>, u32>,
+    /// Keys that were asked for ahead of being read, with the bytes of their entries.
+    pub ahead: HashMap<Box<[u8]>, u32>,
+    /// Trips that were made to read.
+    pub trips: u32,
+}
+
+/// What is known of one route, and what came of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Its name.
+    pub route: Arc<str>,
+    /// Visits that were learned from.
+    pub visits: u64,
+    /// Different keys that they read: the trips that they would have made one by one.
+    pub reads: u64,
+    /// Trips that they made to read.
+    pub trips: u64,
+    /// Keys that were preloaded.
+    pub preloaded: u64,
+    /// Those of them that were read.
+    pub used: u64,
+    /// Bytes of entries that were preloaded.
+    pub bytes: u64,
+    /// Those of them that were not read.
+    pub unused_bytes: u64,
+    /// Keys as functions of the page's arguments, with the share of visits that read them.
+    pub templates: Vec<(String, f32)>,
+}
+
+impl Report {
+    /// The share of keys read that was preloaded, from 0 to 1.
+    #[must_use]
+    pub fn recall(&self) -> f64 {
+        share(self.used, self.reads)
+    }
+
+    /// The share of keys preloaded that was read, from 0 to 1.
+    #[must_use]
+    pub fn precision(&self) -> f64 {
+        share(self.used, self.preloaded)
+    }
+
+    /// The share of bytes preloaded that was not read, from 0 to 1.
+    #[must_use]
+    pub fn waste(&self) -> f64 {
+        share(self.unused_bytes, self.bytes)
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// Sums over the visits to a route.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    visits: u64,
+    reads: u64,
+    trips: u64,
+    preloaded: u64,
+    used: u64,
+    bytes: u64,
+    unused_bytes: u64,
+    /// The same of late, of all workers.
+    pub(super) recent: Recent,
+}
+
+impl Totals {
+    pub(super) fn note(&mut self, visit: &Visit) {
+        let (mut used, mut bytes, mut unused_bytes) = (0, 0, 0);
+        for (key, size) in &visit.ahead {
+            bytes += u64::from(*size);
+            if visit.read.contains_key(key) {
+                used += 1;
+            } else {
+                unused_bytes += u64::from(*size);
+            }
+        }
+        let (reads, preloaded) = (visit.read.len() as u64, visit.ahead.len() as u64);
+        let trips = u64::from(visit.trips);
+        self.visits += 1;
+        self.reads += reads;
+        self.trips += trips;
+        self.preloaded += preloaded;
+        self.used += used;
+        self.bytes += bytes;
+        self.unused_bytes += unused_bytes;
+        let amounts = [reads, trips, preloaded, used, bytes, unused_bytes];
+        self.recent.note(amounts.map(|amount| amount as f32));
+    }
+
+    pub(super) fn report(&self, name: Arc<str>, route: &Route) -> Report {
+        Report {
+            route: name,
+            visits: self.visits,
+            reads: self.reads,
+            trips: self.trips,
+            preloaded: self.preloaded,
+            used: self.used,
+            bytes: self.bytes,
+            unused_bytes: self.unused_bytes,
+            templates: templates(route),
+        }
+    }
+}
+
+/// What all workers know of a route, by its record: the sums are over the visits of late.
+pub(super) fn shared(name: Arc<str>, route: &Route, recent: &Recent) -> Report {
+    let [reads, trips, preloaded, used, bytes, unused_bytes] = recent.sums();
+    Report {
+        route: name,
+        visits: recent.visits(),
+        reads,
+        trips,
+        preloaded,
+        used,
+        bytes,
+        unused_bytes,
+        templates: templates(route),
+    }
+}
+
+fn templates(route: &Route) -> Vec<(String, f32)> {
+    let mut templates: Vec<_> = route
+        .templates()
+        .map(|(template, usage)| (template.to_string(), usage.share))
+        .collect();
+    templates.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+    templates
+}

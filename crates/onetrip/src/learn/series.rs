@@ -1,0 +1,103 @@
+//! Lists whose numbers move on: the latest twenty of something, one more at each visit.
+
+use std::collections::HashMap;
+
+/// Fewer numbers than this are no list.
+const FEW: usize = 4;
+
+/// The most numbers that one step may add.
+const MOST: u64 = 64;
+
+/// Keys that differ in their last number alone: what stands before and behind it.
+type Family = (Box<[u8]>, Box<[u8]>);
+
+/// The lists of one page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Series(HashMap<Family, Window>);
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    low: u64,
+    high: u64,
+    /// How far the last visit moved it, if there were two.
+    step: Option<u64>,
+}
+
+impl Series {
+    /// Notes the keys that a visit used and that no template explains.
+    pub(super) fn note<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) {
+        let mut families: HashMap<Family, Vec<u64>> = HashMap::new();
+        for key in keys {
+            if let Some((before, number, behind)) = split(key) {
+                let family = (before.into(), behind.into());
+                families.entry(family).or_default().push(number);
+            }
+        }
+        self.0.retain(|family, _| families.contains_key(family));
+        for (family, numbers) in families {
+            match window(&numbers) {
+                None => drop(self.0.remove(&family)),
+                Some((low, high)) => {
+                    let step = self
+                        .0
+                        .get(&family)
+                        .and_then(|before| high.checked_sub(before.high))
+                        .filter(|step| *step <= MOST);
+                    self.0.insert(family, Window { low, high, step });
+                }
+            }
+        }
+    }
+
+    /// Calls `each` with the keys that the next step of a list adds.
+    pub(super) fn next(&self, mut each: impl FnMut(Vec<u8>)) {
+        for ((before, behind), window) in &self.0 {
+            for ahead in 1..=window.step.unwrap_or(0) {
+                let Some(number) = window.high.checked_add(ahead) else {
+                    return;
+                };
+                each([before, number.to_string().as_bytes(), behind].concat());
+            }
+        }
+    }
+
+    /// Whether the next step of a list leaves this key behind.
+    pub(super) fn leaves(&self, key: &[u8]) -> bool {
+        let Some((before, number, behind)) = split(key) else {
+            return false;
+        };
+        // A family that is no list is looked up in vain, which costs its two halves.
+        self.0
+            .get(&(before.into(), behind.into()))
+            .is_some_and(|window| number < window.low + window.step.unwrap_or(0))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The last whole number of a key, with what is before and behind it.
+fn split(key: &[u8]) -> Option<(&[u8], u64, &[u8])> {
+    let end = key.iter().rposition(u8::is_ascii_digit)? + 1;
+    let (head, behind) = key.split_at(end);
+    let start = head
+        .iter()
+        .rposition(|byte| !byte.is_ascii_digit())
+        .map_or(0, |at| at + 1);
+    let (before, digits) = head.split_at(start);
+    if before.last().is_some_and(u8::is_ascii_alphabetic)
+        || (digits.len() > 1 && digits.first() == Some(&b'0'))
+    {
+        return None;
+    }
+    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((before, number, behind))
+}
+
+/// Lowest and highest of numbers that are a list with few gaps.
+fn window(numbers: &[u64]) -> Option<(u64, u64)> {
+    let (low, high) = (*numbers.iter().min()?, *numbers.iter().max()?);
+    let room = usize::try_from(high - low).ok()?.checked_add(1)?;
+    (numbers.len() >= FEW && numbers.len() * 5 >= room * 4).then_some((low, high))
+}

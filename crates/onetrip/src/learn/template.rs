@@ -1,0 +1,99 @@
+//! Keys as functions of a page's arguments.
+
+use super::page::{Arg, Page};
+
+/// A key with arguments in the place of their values: `note_markup:{note_id}`.
+///
+/// Without any it is a constant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Template(Box<[Piece]>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Piece {
+    Text(Box<[u8]>),
+    Arg(Arg),
+}
+
+impl Template {
+    pub(super) fn new(pieces: impl Into<Box<[Piece]>>) -> Self {
+        Self(pieces.into())
+    }
+
+    pub(super) fn pieces(&self) -> &[Piece] {
+        &self.0
+    }
+
+    /// `key`, with every whole value of an argument of `page` replaced: the longest where several
+    /// begin, and never a part of a longer word or number.
+    pub(super) fn of(key: &[u8], page: &Page) -> Self {
+        let mut pieces = Vec::new();
+        let (mut text, mut at) = (0, 0);
+        while at < key.len() {
+            let starts = at == 0 || !(is_word(key, at - 1) && is_word(key, at));
+            let found = starts.then(|| longest(key, at, page)).flatten();
+            match found {
+                Some((name, len)) => {
+                    pieces.extend(piece(key, text, at));
+                    pieces.push(Piece::Arg(Arg::clone(name)));
+                    at += len;
+                    text = at;
+                }
+                None => at += 1,
+            }
+        }
+        pieces.extend(piece(key, text, key.len()));
+        Self::new(pieces)
+    }
+
+    /// The key on `page`, if that has all the arguments.
+    pub(super) fn key(&self, page: &Page) -> Option<Vec<u8>> {
+        let mut key = Vec::with_capacity(32);
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => key.extend_from_slice(text),
+                Piece::Arg(name) => key.extend_from_slice(page.value(name)?.as_bytes()),
+            }
+        }
+        Some(key)
+    }
+}
+
+fn piece(key: &[u8], from: usize, to: usize) -> Option<Piece> {
+    let text = key.get(from..to).filter(|text| !text.is_empty())?;
+    Some(Piece::Text(text.into()))
+}
+
+/// Whether a word or a number goes on at this byte. What is not ASCII counts as letters.
+fn is_word(key: &[u8], at: usize) -> bool {
+    key.get(at)
+        .is_some_and(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())
+}
+
+fn longest<'a>(key: &[u8], at: usize, page: &'a Page) -> Option<(&'a Arg, usize)> {
+    let rest = key.get(at..)?;
+    page.shared_args()
+        .iter()
+        .filter(|(_, value)| {
+            let value = value.as_bytes();
+            let end = at + value.len();
+            !value.is_empty()
+                && rest.starts_with(value)
+                && !(is_word(key, end - 1) && is_word(key, end))
+        })
+        // Of equal values the first name, so that a key gives the same template each time.
+        .rev()
+        .max_by_key(|(_, value)| value.len())
+        .map(|(name, value)| (name, value.len()))
+}
+
+impl std::fmt::Display for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => f.write_str(&crate::key::display(text))?,
+                Piece::Arg(name) => write!(f, "{{{name}}}")?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,378 @@
+//! Tests of the learner as a whole and of its parts.
+
+use proptest::prelude::*;
+
+use super::budget::Candidate;
+use super::series::Series;
+use super::template::Template;
+use super::*;
+
+fn page(args: &[(&str, &str)]) -> Page {
+    args.iter().fold(Page::new("route"), |page, (name, value)| {
+        page.arg(*name, *value)
+    })
+}
+
+fn template(key: &str, args: &[(&str, &str)]) -> String {
+    Template::of(key.as_bytes(), &page(args)).to_string()
+}
+
+#[test]
+fn a_template_has_arguments_for_whole_values() {
+    let five = [("id", "5")];
+    for (key, expected) in [
+        ("note_markup:5", "note_markup:{id}"),
+        ("note:5:tags", "note:{id}:tags"),
+        ("5", "{id}"),
+        ("5:5", "{id}:{id}"),
+        ("note_5", "note_{id}"),
+        ("note:55", "note:55"),
+        ("note:15:5", "note:15:{id}"),
+        ("note5", "note5"),
+        ("v5:note", "v5:note"),
+        ("5é", "5é"),
+        ("menu", "menu"),
+        ("", ""),
+    ] {
+        assert_eq!(template(key, &five), expected, "{key}");
+    }
+}
+
+#[test]
+fn a_template_takes_the_longest_value_and_then_the_first_name() {
+    let args = [("a", "x"), ("b", "x-y"), ("c", "x-y")];
+    assert_eq!(template("k:x-y:x", &args), "k:{b}:{a}");
+    assert_eq!(template("k:x-yz", &args), "k:{a}-yz");
+    assert_eq!(template("k:", &[("a", "")]), "k:");
+}
+
+#[test]
+fn the_order_of_arguments_is_none() {
+    let one = Page::new("r").arg("a", 1).arg("b", 2);
+    let other = Page::new("r").arg("b", 2).arg("a", 0).arg("a", 1);
+    assert_eq!(one, other);
+    assert_eq!(one.id(), other.id());
+    assert_ne!(one.id(), Page::new("r").arg("a", 12).id());
+    assert_ne!(
+        Page::new("r").arg("a", "1\u{0}").id(),
+        Page::new("r").arg("a", "1").id()
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_template_gives_the_key_that_it_was_made_of(
+        key in proptest::collection::vec(any::<u8>(), 0..30),
+        text in "[a-c5é:_-]{0,12}",
+        values in proptest::collection::vec("[a-c5é-]{0,3}", 0..4),
+    ) {
+        let page = values.iter().enumerate().fold(Page::new("r"), |page, (nth, value)| {
+            page.arg(nth.to_string(), value)
+        });
+        for key in [key.as_slice(), text.as_bytes()] {
+            prop_assert_eq!(Template::of(key, &page).key(&page), Some(key.to_vec()));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let learner = Learner::default();
+        let page = Page::new("r").arg("a", 1);
+        learner.merge(&page, &bytes);
+        learner.learn(&page, &visit(&[("a:1", 10)]));
+        let _ = learner.predict(&page);
+    }
+
+    #[test]
+    fn what_is_chosen_is_within_the_budget(
+        all in proptest::collection::vec((0.0..=1.0_f32, 0_u32..5_000), 0..200),
+        keys in 0_usize..100,
+        bytes in 0_usize..100_000,
+    ) {
+        let budget = Budget { keys, bytes, ..Budget::default() };
+        let candidates = all.iter().enumerate().map(|(nth, (chance, bytes))| Candidate {
+            key: nth.to_string().into_bytes(),
+            chance: *chance,
+            bytes: *bytes,
+        });
+        let chosen = budget.choose(candidates.collect());
+        prop_assert!(chosen.len() <= keys);
+        prop_assert!(chosen.iter().map(|(_, bytes)| *bytes as usize).sum::<usize>() <= bytes);
+    }
+}
+
+#[test]
+fn the_budget_cuts_what_is_used_least_for_its_bytes() {
+    let candidate = |key: &str, chance, bytes| Candidate {
+        key: key.into(),
+        chance,
+        bytes,
+    };
+    let all = vec![
+        candidate("large", 1.0, 10_000),
+        candidate("small", 1.0, 100),
+        candidate("other", 1.0, 200),
+        candidate("never", 0.01, 1),
+    ];
+    let choose = |keys, bytes| {
+        let budget = Budget {
+            keys,
+            bytes,
+            ..Budget::default()
+        };
+        let chosen = budget.choose(all.clone()).into_iter();
+        let mut chosen: Vec<_> = chosen
+            .map(|(key, _)| String::from_utf8(key).unwrap())
+            .collect();
+        chosen.sort();
+        chosen.join(" ")
+    };
+    assert_eq!(choose(512, 1 << 20), "large other small");
+    assert_eq!(choose(2, 1 << 20), "other small");
+    assert_eq!(choose(512, 1_000), "other small");
+    assert_eq!(choose(512, 150), "small");
+}
+
+#[test]
+fn what_is_seldom_used_is_left_out_where_it_would_be_mostly_waste() {
+    let candidate = |key: &str, chance, bytes| Candidate {
+        key: key.into(),
+        chance,
+        bytes,
+    };
+    let seldom = candidate("seldom", 0.1, 1_000);
+    let budget = Budget::default();
+    let alone = budget.choose(vec![seldom.clone(), candidate("sure", 1.0, 1_000)]);
+    assert_eq!(alone.len(), 1);
+    let among_many = budget.choose(vec![seldom, candidate("sure", 1.0, 20_000)]);
+    assert_eq!(among_many.len(), 2);
+}
+
+#[test]
+fn a_series_moves_on_as_it_did() {
+    let list = |from: u64| (from..from + 10).map(|number| format!("item:{number}:x"));
+    let mut series = Series::default();
+    let mut next = |from: u64| {
+        let keys: Vec<String> = list(from).chain(["menu".into(), "v2".into()]).collect();
+        series.note(keys.iter().map(String::as_bytes));
+        let mut next = Vec::new();
+        series.next(|key| next.push(String::from_utf8(key).unwrap()));
+        (next, series.leaves(format!("item:{from}:x").as_bytes()))
+    };
+    assert_eq!(next(100), (vec![], false));
+    assert_eq!(next(101), (vec!["item:111:x".into()], true));
+    assert_eq!(next(101), (vec![], false));
+    assert_eq!(
+        next(103),
+        (vec!["item:113:x".into(), "item:114:x".into()], true)
+    );
+    assert_eq!(next(50), (vec![], false));
+}
+
+fn visit(read: &[(&str, u32)]) -> Visit {
+    let read = read
+        .iter()
+        .map(|(key, bytes)| (key.as_bytes().into(), *bytes));
+    Visit {
+        read: read.collect(),
+        ..Visit::default()
+    }
+}
+
+fn predicted(learner: &Learner, page: &Page) -> Vec<String> {
+    let keys = learner.predict(page).into_iter();
+    let mut keys: Vec<_> = keys
+        .map(|(key, _)| String::from_utf8(key).unwrap())
+        .collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn a_coincidence_is_not_believed() {
+    let learner = Learner::default();
+    for id in 1..20 {
+        let page = Page::new("r").arg("id", id);
+        learner.learn(
+            &page,
+            &visit(&[
+                (&format!("note:{id}"), 10),
+                (&format!("author:{}", 900 + id), 10),
+            ]),
+        );
+    }
+    assert_eq!(
+        predicted(&learner, &Page::new("r").arg("id", 50)),
+        ["note:50"]
+    );
+}
+
+#[test]
+fn what_is_read_no_more_is_forgotten() {
+    let learner = Learner::default();
+    let page = Page::new("r");
+    for _ in 0..10 {
+        learner.learn(&page, &visit(&[("a", 10), ("b", 10)]));
+    }
+    assert_eq!(predicted(&learner, &page), ["a", "b"]);
+    for _ in 0..10 {
+        learner.learn(&page, &visit(&[("a", 10)]));
+    }
+    assert_eq!(predicted(&learner, &page), ["a"]);
+}
+
+#[test]
+fn one_odd_visit_changes_little() {
+    let learner = Learner::default();
+    let page = |id: u32| Page::new("r").arg("id", id);
+    for id in 0..20 {
+        learner.learn(&page(id), &visit(&[(&format!("a:{id}"), 10), ("b", 10)]));
+    }
+    learner.learn(&page(20), &visit(&[("odd", 10)]));
+    assert_eq!(predicted(&learner, &page(21)), ["a:21", "b"]);
+}
+
+#[test]
+fn a_record_tells_another_worker_all_that_is_known() {
+    let (one, other) = (Learner::default(), Learner::default());
+    let page = |id: u32| Page::new("r").arg("id", id);
+    for id in 0..5 {
+        learn_page(&one, &page(id), id);
+    }
+    let moment = crate::clock::Clock::manual().now();
+    assert!(one.exchange(&page(1), moment).load);
+    let record = one.exchange(&page(1), moment).save.unwrap();
+    assert!(one.exchange(&page(1), moment).save.is_none());
+    assert!(predicted(&other, &page(9)).is_empty());
+    other.merge(&page(9), &record);
+    assert_eq!(predicted(&other, &page(9)), ["a:9", "b"]);
+    assert_eq!(predicted(&other, &page(3)), ["a:3", "b", "besides:77"]);
+    // Hearing it again changes nothing.
+    other.merge(&page(9), &record);
+    assert_eq!(predicted(&other, &page(9)), ["a:9", "b"]);
+}
+
+/// A visit that read `reads` keys in `trips`, of which the first `ahead` came ahead.
+fn counted(reads: usize, trips: u32, ahead: usize) -> Visit {
+    let keys: Vec<String> = (0..reads.max(ahead)).map(|nth| format!("k{nth}")).collect();
+    let bytes: Vec<_> = keys.iter().map(|key| (key.as_str(), 10)).collect();
+    let first = |count| visit(bytes.get(..count).unwrap_or_default()).read;
+    Visit {
+        read: first(reads),
+        ahead: first(ahead),
+        trips,
+    }
+}
+
+#[test]
+fn a_record_tells_what_came_of_visits_of_late() {
+    let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
+    let learner = Learner::default();
+    assert!(learner.exchange(&page, clock.now()).load_index);
+    learner.learn(&page, &counted(4, 4, 0));
+    assert!(learner.exchange(&page, clock.now()).save.is_some());
+    for _ in 0..3 {
+        learner.learn(&page, &counted(4, 1, 5));
+    }
+    clock.advance(EXCHANGE);
+    assert!(learner.exchange(&page, clock.now()).load);
+    let record = learner.exchange(&page, clock.now()).save.unwrap();
+    let told = read_record("r".into(), &record).unwrap();
+    assert_eq!((told.visits, told.reads, told.trips), (4, 16, 7));
+    assert_eq!((told.preloaded, told.used), (15, 12));
+    assert_eq!((told.bytes, told.unused_bytes), (150, 30));
+    assert_eq!(told.templates.len(), 4);
+    assert!(read_record("r".into(), b"junk").is_none());
+    // Hearing its own again changes nothing of what it tells.
+    learner.merge(&page, &record);
+    let heard = learner.with(&page, |known| known.totals.recent.sums());
+    assert_eq!(heard, [16, 7, 15, 12, 150, 30]);
+}
+
+#[test]
+fn an_index_loses_no_route_of_another_worker() {
+    let clock = crate::clock::Clock::manual();
+    // What the store has, and what a worker does on two trips of a page.
+    let mut store: Option<Vec<u8>> = None;
+    let mut visit_page = |learner: &Learner, name: &str| {
+        let page = Page::new(name);
+        for _ in 0..2 {
+            let exchange = learner.exchange(&page, clock.now());
+            if exchange.load_index {
+                learner.merge_index(store.as_deref());
+            }
+            store = exchange.save_index.or(store.take());
+            learner.learn(&page, &visit(&[("a", 1)]));
+        }
+        store.as_deref().map(read_index).unwrap_or_default()
+    };
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| Arc::from(*name))
+            .collect::<Vec<_>>()
+    };
+    let (one, other) = (Learner::default(), Learner::default());
+    assert_eq!(visit_page(&one, "b"), names(&["b"]));
+    assert_eq!(visit_page(&other, "a"), names(&["a", "b"]));
+    // The first does not know of the second's yet, and overwrites it; a minute later it is back.
+    assert_eq!(visit_page(&one, "c"), names(&["b", "c"]));
+    clock.advance(EXCHANGE);
+    assert_eq!(visit_page(&other, "a"), names(&["a", "b", "c"]));
+    clock.advance(EXCHANGE);
+    assert_eq!(visit_page(&one, "b"), names(&["a", "b", "c"]));
+    assert!(read_index(b"junk").is_empty());
+}
+
+#[test]
+fn an_index_is_bounded_and_keeps_its_own() {
+    let now = crate::clock::Clock::manual().now();
+    let theirs: Vec<String> = (0..2 * MAX_ROUTES).map(|nth| format!("x{nth}")).collect();
+    let mut index = Index::default();
+    let listed = rmp_serde::to_vec(&(1_u8, &theirs)).unwrap();
+    index.listed(Some(&listed));
+    let written = read_index(&index.save("own", now).unwrap());
+    assert_eq!(written.len(), MAX_ROUTES);
+    assert!(written.contains(&"own".into()));
+    for nth in 0..2 * MAX_ROUTES {
+        index.save(&format!("own{nth}"), now);
+    }
+    assert!(index.names().count() <= 2 * MAX_ROUTES);
+}
+
+fn learn_page(learner: &Learner, page: &Page, id: u32) {
+    let key = format!("a:{id}");
+    let mut read = vec![(key.as_str(), 10), ("b", 10)];
+    if id == 3 {
+        read.push(("besides:77", 10));
+    }
+    learner.learn(page, &visit(&read));
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let learner = Learner::default();
+    for number in 0..3_000_u32 {
+        let page = Page::new("r").arg("id", number);
+        let keys: Vec<String> = (0..20)
+            .map(|nth| {
+                format!(
+                    "k:{}",
+                    number.wrapping_mul(7919).wrapping_add(nth * 104_729)
+                )
+            })
+            .collect();
+        let read: Vec<_> = keys.iter().map(|key| (key.as_str(), 10)).collect();
+        learner.learn(&page, &visit(&read));
+    }
+    learner.with(&Page::new("r"), |known| {
+        assert!(known.route.templates.len() <= route::MAX_TEMPLATES);
+        let held: usize = known.route.pages.values().map(|page| page.keys.len()).sum();
+        assert!(held <= route::MAX_PAGE_KEYS);
+    });
+    for number in 0..MAX_ROUTES + 100 {
+        learner.learn(&Page::new(format!("route {number}")), &visit(&[("a", 1)]));
+    }
+    assert!(learner.report().len() <= MAX_ROUTES);
+    assert!(!predicted(&learner, &Page::new(format!("route {MAX_ROUTES}"))).is_empty());
+}

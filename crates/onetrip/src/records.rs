@@ -1,0 +1,156 @@
+//! What workers tell each other of pages, through the store: a record for each route, and an index
+//! of the routes that have one.
+//!
+//! They stand beside the keys of a cache and not among them, so that whoever counts, lists or clears
+//! those never sees them: under `blog@onetrip:` where the cache has the prefix `blog`. A cache
+//! without a prefix has the whole store, and its `clear` takes them away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::entry::{BadEntry, Kind, Name};
+use crate::key::Keyspace;
+use crate::learn::{self, Page, Report};
+use crate::policy::{Policy, Step};
+use crate::trip::{Op, Replies, Reply, Trip};
+
+/// How long a record outlives the last visit to its route.
+const TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The key of the index.
+const INDEX: &[u8] = b"pages";
+
+/// What a trip asked other workers for.
+pub(crate) enum Asked {
+    Record(Arc<Page>),
+    Index,
+}
+
+fn record_key(route: &str) -> Vec<u8> {
+    [b"page:", route.as_bytes()].concat()
+}
+
+impl Policy {
+    fn records(&self) -> Keyspace {
+        Keyspace::new(&format!("{}@onetrip", self.keyspace.text()))
+    }
+
+    /// Lets a trip of `page` ask for what other workers know, and adds what it is to tell them.
+    pub(crate) fn exchange(
+        &self,
+        page: &Arc<Page>,
+        trip: &mut Trip,
+        asked: &mut impl Extend<Asked>,
+        told: &mut impl Extend<Op>,
+    ) {
+        let exchange = self.learner().exchange(page, self.clock.now());
+        let key = record_key(page.route());
+        if exchange.load {
+            trip.push_along(self.ask(&key));
+            asked.extend([Asked::Record(Arc::clone(page))]);
+        }
+        if exchange.load_index {
+            trip.push_along(self.ask(INDEX));
+            asked.extend([Asked::Index]);
+        }
+        told.extend(exchange.save.map(|record| self.tell(&key, &record)));
+        told.extend(exchange.save_index.map(|index| self.tell(INDEX, &index)));
+    }
+
+    fn ask(&self, key: &[u8]) -> Op {
+        let name = self.records().name(key);
+        Op::Get { name }
+    }
+
+    fn tell(&self, key: &[u8], bytes: &[u8]) -> Op {
+        let records = self.records();
+        let mut draft = self.sealer.draft();
+        draft.extend_from_slice(bytes);
+        let prefix = records.prefix();
+        let entry = self.sealer.seal(Name { prefix, key }, Kind::Bytes, draft);
+        let (name, ttl) = (records.name(key), Some(TTL));
+        Op::Set { name, entry, ttl }
+    }
+
+    fn told(&self, key: &[u8], entry: &Bytes) -> Result<Bytes, BadEntry> {
+        let records = self.records();
+        let prefix = records.prefix();
+        let content = self.sealer.open(Name { prefix, key }, entry)?;
+        Ok(content.payload)
+    }
+
+    /// Takes what another worker told. The page that was not known before, and may be now.
+    pub(crate) fn hear<'a>(&self, asked: &'a Asked, reply: Reply) -> Option<&'a Arc<Page>> {
+        let Reply::Entry(entry) = reply else {
+            return None;
+        };
+        // What cannot be read is left alone, and written anew in time.
+        let told = |key: &[u8]| self.told(key, entry.as_ref()?).ok();
+        match asked {
+            Asked::Record(page) => {
+                let record = told(&record_key(page.route()))?;
+                let knew = !self.learner().predict(page).is_empty();
+                self.learner().merge(page, &record);
+                (!knew).then_some(page)
+            }
+            Asked::Index => {
+                self.learner().merge_index(told(INDEX).as_deref());
+                None
+            }
+        }
+    }
+
+    /// What removes the records that are among the keys of this cache, as far as they are known: of
+    /// a cache that has the whole store.
+    pub(crate) fn drop_records(&self) -> impl Iterator<Item = Op> {
+        let routes = if self.keyspace.prefix().is_empty() {
+            self.learner().shared()
+        } else {
+            Vec::new()
+        };
+        let index = (!routes.is_empty()).then(|| INDEX.to_vec());
+        let keys = routes.into_iter().map(|route| record_key(&route));
+        let records = self.records();
+        let names = keys.chain(index).map(move |key| records.name(&key));
+        names.map(|name| Op::Delete { name })
+    }
+
+    /// The routes that workers have records of in the store, by name.
+    pub fn shared_routes(&self) -> Step<Vec<Arc<str>>, impl FnOnce(Replies) -> Vec<Arc<str>>> {
+        Step::Ask(self.ask(INDEX).into(), |mut replies: Replies| {
+            let index = self.recorded(INDEX, replies.pop());
+            index.as_deref().map(learn::read_index).unwrap_or_default()
+        })
+    }
+
+    /// What workers shared of `routes`, in their order; nothing of those of which they did not.
+    pub fn shared_pages<'a>(
+        &'a self,
+        routes: &'a [Arc<str>],
+    ) -> Step<Vec<Report>, impl FnOnce(Replies) -> Vec<Report> + 'a> {
+        if routes.is_empty() {
+            return Step::Done(Vec::new());
+        }
+        let keys = routes.iter().map(|route| record_key(route));
+        let trip: Trip = keys.map(|key| self.ask(&key)).collect();
+        Step::Ask(trip, move |replies: Replies| {
+            let shared = routes.iter().zip(replies).filter_map(|(route, reply)| {
+                let record = self.recorded(&record_key(route), Some(reply))?;
+                learn::read_record(Arc::clone(route), &record)
+            });
+            shared.collect()
+        })
+    }
+
+    fn recorded(&self, key: &[u8], reply: Option<Reply>) -> Option<Bytes> {
+        let Some(Reply::Entry(Some(entry))) = reply else {
+            return None;
+        };
+        match self.told(key, &entry) {
+            Ok(bytes) => Some(bytes),
+            Err(bad) => self.bad(key, bad),
+        }
+    }
+}

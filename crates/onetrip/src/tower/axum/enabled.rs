@@ -1,0 +1,24 @@
+//! Routes of axum.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
+use http::request::Parts;
+
+use crate::learn::Page;
+
+/// The route that took a request, and its path parameters.
+pub(crate) fn page(request: &mut Parts) -> Option<Page> {
+    let route = request.extensions.get::<MatchedPath>()?;
+    let page = Page::new(route.as_str());
+    let parameters = pin!(RawPathParams::from_request_parts(request, &()));
+    // They are there already: it waits for nothing.
+    let Poll::Ready(parameters) = parameters.poll(&mut Context::from_waker(Waker::noop())) else {
+        return Some(page);
+    };
+    // A route without any has none to give, which is no error here.
+    let parameters = parameters.ok();
+    let parameters = parameters.iter().flatten();
+    Some(parameters.fold(page, |page, (name, value)| page.arg(name, value)))
+}

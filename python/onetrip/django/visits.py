@@ -1,0 +1,217 @@
+"""Which page a request is for, and whether its visit is learned from.
+
+A page is the name of a route with what its view is called with, and what settings add to that:
+
+ONETRIP_PAGE_QUERY = ["page"]  # parameters of the query that a page depends on
+ONETRIP_PAGE_FACETS = "notes.pages.facets"  # what else it depends on: request -> dict
+ONETRIP_PAGE_BOTS = "bot|spider"  # user agents that nothing is learned from
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+    from django.urls import ResolverMatch
+
+    from onetrip import Scope
+
+__all__ = ["Naming", "Visit", "route_of", "visit_of"]
+
+# From here on a response tells of an error.
+_ERRORS = 400
+
+# Values whose text is theirs in every process, and costs nothing. That of a QuerySet, which a
+# URLconf may hand to its view, is a question to the database.
+_PLAIN = (str, int, float, Decimal, UUID, date, type(None))
+
+
+# The path of a function.
+_DOTTED = re.compile(r"\w+(\.\w+)+")
+
+
+class Visit:
+    """A visit to a page, in all scopes of its request."""
+
+    def __init__(self, scopes: Sequence[Scope]) -> None:
+        self._scopes = scopes
+        self._is_named = False
+        #: Whether others will be like it: it did not fail, and no bot made it.
+        self.learns = True
+
+    def name(self, route: str, args: Mapping[str, Any]) -> None:
+        """Say which page it is to. Only the first time counts: two middlewares are one page."""
+        if not self._is_named:
+            self._is_named = True
+            for scope in self._scopes:
+                scope.visit(route, **args)
+
+    def fail(self) -> None:
+        """Learn nothing from it."""
+        self.learns = False
+
+    def note(self, response: HttpResponseBase) -> None:
+        """Look at what came of it."""
+        if response.status_code >= _ERRORS:
+            self.fail()
+
+    def end(self) -> None:
+        """End it before its scopes close. Until then it has what was learned from others."""
+        if not self.learns:
+            for scope in self._scopes:
+                scope.discard()
+
+    @contextmanager
+    def by(self, request: Any) -> Iterator[None]:
+        """Be the visit of a request, unless that has one: a page within is the same page."""
+        if visit_of(request) is not None:
+            yield
+            return
+        request.onetrip_visit = self
+        try:
+            yield
+        finally:
+            # A request that is made again is another visit.
+            del request.onetrip_visit
+
+
+def visit_of(request: Any) -> Visit | None:
+    """Return the visit that a request is, if a middleware is around it."""
+    found: Visit | None = getattr(request, "onetrip_visit", None)
+    return found
+
+
+def route_of(match: ResolverMatch) -> str:
+    """Return the name of a route: that of its URL pattern, or the pattern where it has none."""
+    return match.view_name if match.url_name else f"/{match.route}"
+
+
+class Naming:
+    """What settings say of pages. Raises ImproperlyConfigured if they make no sense."""
+
+    def __init__(self) -> None:
+        self._query = _query(getattr(settings, "ONETRIP_PAGE_QUERY", ()))
+        self._facets = _function("ONETRIP_PAGE_FACETS")
+        self._awaits_facets = iscoroutinefunction(self._facets)
+        self._is_bot = _bots()
+
+    def name(self, request: HttpRequest, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Name the page of a request whose view is about to be called."""
+        visit = self._wanted(request)
+        if visit is not None:
+            facets = self._facets
+            if facets and self._awaits_facets:
+                facets = async_to_sync(facets)
+            told = facets(request) if facets else {}
+            self._tell(visit, request, args, kwargs, told)
+
+    async def aname(
+        self, request: HttpRequest, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Name it in an asynchronous stack, where facets may have to be awaited."""
+        visit = self._wanted(request)
+        if visit is not None:
+            told: Any = self._facets(request) if self._facets else {}
+            if isawaitable(told):
+                told = await told
+            self._tell(visit, request, args, kwargs, told)
+
+    def _wanted(self, request: HttpRequest) -> Visit | None:
+        """Return the visit of a request that is one to a page: what changes something is none."""
+        return visit_of(request) if request.method in ("GET", "HEAD") else None
+
+    def _tell(
+        self,
+        visit: Visit,
+        request: HttpRequest,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        facets: object,
+    ) -> None:
+        match = request.resolver_match
+        if match is None:
+            return
+        if not isinstance(facets, Mapping):
+            msg = (
+                "ONETRIP_PAGE_FACETS is to return a dict of what pages depend on, "
+                f'as in {{"user": request.user.pk}}, and returned {facets!r}'
+            )
+            raise ImproperlyConfigured(msg)
+        if self._is_bot is not None and self._is_bot(request):
+            visit.fail()
+        named = {str(name): value for name, value in facets.items()}
+        for parameter in self._query:
+            if parameter in request.GET:
+                named[parameter] = ",".join(request.GET.getlist(parameter))
+        named.update(_arguments(match, args, kwargs))
+        visit.name(route_of(match), named)
+
+
+def _arguments(
+    match: ResolverMatch, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """Yield what a view is called with: what its URL tells, and plain values of the URLconf."""
+    captured = match.captured_kwargs or {}  # type: ignore[attr-defined] # of Django 4.1 and newer
+    for number, value in enumerate(args):
+        yield str(number), value
+    for name, value in kwargs.items():
+        if name in captured or isinstance(value, _PLAIN):
+            yield name, value
+
+
+def _query(given: object) -> tuple[str, ...]:
+    if not isinstance(given, (list, tuple)) or not all(isinstance(name, str) for name in given):
+        msg = (
+            "ONETRIP_PAGE_QUERY is a list of the query's parameters that pages depend on, "
+            f'as in ["page"], not {given!r}'
+        )
+        raise ImproperlyConfigured(msg)
+    return tuple(given)
+
+
+def _function(setting: str) -> Callable[[HttpRequest], Any] | None:
+    given = getattr(settings, setting, None)
+    if given is None:
+        return None
+    if isinstance(given, str):
+        try:
+            given = import_string(given)
+        except ImportError as error:
+            msg = f"{setting} names a function that cannot be imported: {error}"
+            raise ImproperlyConfigured(msg) from error
+    if not callable(given):
+        msg = f"{setting} is a function of a request, or its dotted path, not {given!r}"
+        raise ImproperlyConfigured(msg)
+    function: Callable[[HttpRequest], Any] = given
+    return function
+
+
+def _bots() -> Callable[[HttpRequest], Any] | None:
+    given = getattr(settings, "ONETRIP_PAGE_BOTS", None)
+    # Text is a pattern, as under the other frameworks, unless it is the dotted path of a function.
+    if isinstance(given, str) and not _DOTTED.fullmatch(given):
+        try:
+            given = re.compile(given, re.IGNORECASE)
+        except re.error as error:
+            msg = f"ONETRIP_PAGE_BOTS={given!r} is not a regular expression: {error}"
+            raise ImproperlyConfigured(msg) from error
+    if not isinstance(given, re.Pattern):
+        return _function("ONETRIP_PAGE_BOTS")
+    pattern: re.Pattern[str] = given
+    return lambda request: pattern.search(request.headers.get("User-Agent", ""))

@@ -1,0 +1,144 @@
+"""Pages that name themselves, by a scope's middleware alone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache import cache
+from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import include, path, re_path
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import AsyncIterator, Iterator
+
+    from django.http import HttpRequest
+
+#: Two requests meet here, if a test says so.
+meeting: list[threading.Barrier] = []
+
+
+def keys(note_id: object) -> list[str]:
+    return ["title", f"note:{note_id}", f"comments:{note_id}"]
+
+
+def note(request: HttpRequest, note_id: int) -> HttpResponse:
+    found = []
+    for key in keys(note_id):
+        found.append(cache.get(key, "none"))
+        for barrier in meeting:
+            barrier.wait(60)
+    return HttpResponse(" ".join(found))
+
+
+async def anote(request: HttpRequest, note_id: int) -> HttpResponse:
+    return HttpResponse(" ".join([await cache.aget(key, "none") for key in keys(note_id)]))
+
+
+def stream(request: HttpRequest, note_id: int) -> StreamingHttpResponse:
+    def lines() -> Iterator[str]:
+        for key in keys(note_id):
+            yield cache.get(key, "none")
+            if "fail" in request.GET:
+                raise LookupError("of the stream")
+
+    return StreamingHttpResponse(lines())
+
+
+async def astream(request: HttpRequest, note_id: int) -> StreamingHttpResponse:
+    async def lines() -> AsyncIterator[str]:
+        for key in keys(note_id):
+            yield await cache.aget(key, "none")
+            if "fail" in request.GET:
+                raise LookupError("of the stream")
+
+    return StreamingHttpResponse(lines())
+
+
+async def waiting(request: HttpRequest) -> StreamingHttpResponse:
+    async def lines() -> AsyncIterator[str]:
+        yield await cache.aget("title")
+        await asyncio.Event().wait()
+
+    return StreamingHttpResponse(lines())
+
+
+def status(request: HttpRequest, code: int) -> HttpResponse:
+    cache.get("title")
+    return HttpResponse(status=code)
+
+
+def raises(request: HttpRequest) -> HttpResponse:
+    cache.get("title")
+    raise LookupError("of the view")
+
+
+async def araises(request: HttpRequest) -> HttpResponse:
+    await cache.aget("title")
+    raise LookupError("of the view")
+
+
+def listed(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    """A list, whose page depends on the query, and parts on who asks."""
+    cache.get("title")
+    cache.get(f"list:{request.GET.get('page', '1')}")
+    cache.get(f"greeting:{request.headers.get('X-User', 'nobody')}")
+    for key in (*args, *kwargs.values()):
+        if isinstance(key, str):
+            cache.get(f"argument:{key}")
+    return HttpResponse()
+
+
+class Asked:
+    """What a URLconf may hand to its view: its text is a question to a database."""
+
+    def __str__(self) -> str:
+        raise AssertionError("nobody wants to know")
+
+
+def facets(request: HttpRequest) -> dict[str, object]:
+    return {"user": request.headers.get("X-User", "nobody")}
+
+
+async def afacets(request: HttpRequest) -> dict[str, object]:
+    return facets(request)
+
+
+def twice(request: HttpRequest) -> dict[str, object]:
+    return {"note_id": "facet", "by": "facet"}
+
+
+async def _session() -> dict[str, object]:
+    return {"user": await cache.aget("session")}
+
+
+def of_session(request: HttpRequest) -> object:
+    """Asks the cache: something to await in an asynchronous stack alone."""
+    return _session() if hasattr(request, "scope") else {"user": cache.get("session")}
+
+
+def no_facets(request: HttpRequest) -> list[str]:
+    return ["user"]
+
+
+def is_bot(request: HttpRequest) -> bool:
+    return "X-Bot" in request.headers
+
+
+inner = ([path("<int:note_id>/", note, name="note")], "inner")
+
+urlpatterns = [
+    path("note/<int:note_id>/", note, name="note"),
+    path("anote/<int:note_id>/", anote, name="anote"),
+    path("stream/<int:note_id>/", stream, name="stream"),
+    path("astream/<int:note_id>/", astream, name="astream"),
+    path("waiting/", waiting, name="waiting"),
+    path("inner/", include(inner, namespace="one")),
+    path("unnamed/<int:note_id>/", note),
+    path("status/<int:code>/", status, name="status"),
+    path("raises/", raises, name="raises"),
+    path("araises/", araises, name="araises"),
+    path("list/", listed, {"sort": "new", "queryset": Asked()}, name="list"),
+    re_path(r"^positions/([a-z]+)/([a-z]+)/$", listed, name="positions"),
+]

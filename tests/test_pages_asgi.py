@@ -1,0 +1,472 @@
+"""Pages that learn under FastAPI, Starlette and other ASGI applications."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, HTTPException, WebSocket
+from fastapi.responses import Response, StreamingResponse
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Host, Mount, Route, Router
+from starlette.staticfiles import StaticFiles
+
+from onetrip import Cache, ConfigurationError
+from onetrip.asgi import PageMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from tests.servers import RedisServer
+
+KEYS = ("note_markup:{}", "note:{}:tags", "menu")
+
+
+@pytest.fixture
+def cache(redis_url: str) -> Iterator[Cache]:
+    cache = Cache(redis_url)
+    cache.set("menu", "menu")
+    for number in range(20):
+        cache.set_many({key.format(number): number for key in KEYS[:2]})
+    yield cache
+    cache.close()
+
+
+async def read_note(cache: Cache, number: object) -> str:
+    return " ".join([str(await cache.aget(key.format(number))) for key in KEYS])
+
+
+def make_app(cache: Cache, **options: Any) -> FastAPI:
+    """An application with one view, which reads three keys for a note."""
+    app = FastAPI()
+    app.add_middleware(PageMiddleware, cache=cache, **options)
+
+    @app.get("/notes/{note_id}")
+    @app.head("/notes/{note_id}")
+    @app.post("/notes/{note_id}")
+    async def note(note_id: int) -> str:
+        return await read_note(cache, note_id)
+
+    return app
+
+
+def client_of(app: Any) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://notes")
+
+
+def visit(app: Any, *paths: str, method: str = "GET", **options: Any) -> None:
+    """Visit pages one after another."""
+
+    async def visit_all() -> None:
+        async with client_of(app) as client:
+            for path in paths:
+                await client.request(method, path, **options)
+
+    asyncio.run(visit_all())
+
+
+def names(cache: Cache) -> dict[str, int]:
+    """The routes that were learned, and from how many visits."""
+    return {route.name: route.visits for route in cache.pages()}
+
+
+def templates(cache: Cache) -> set[str]:
+    return {template for route in cache.pages() for template, _ in route.templates}
+
+
+class TestTrips:
+    def test_the_second_visit_and_pages_never_seen_are_one_trip(
+        self, cache: Cache, redis_server: RedisServer
+    ) -> None:
+        app = make_app(cache)
+
+        async def visits() -> list[int]:
+            trips = []
+            async with client_of(app) as client:
+                await cache.aget("a connection")
+                for number in (5, 5, 6, *range(7, 20)):
+                    redis_server.reset_stats()
+                    response = await client.get(f"/notes/{number}")
+                    assert response.json() == f"{number} {number} menu"
+                    trips.append(redis_server.reads())
+                redis_server.reset_stats()
+                await client.head("/notes/7")
+                trips.append(redis_server.reads())
+            await cache.aclose()
+            return trips
+
+        assert asyncio.run(visits())[:2] == [3, 1]
+        assert names(cache) == {"/notes/{note_id}": 17}
+        assert templates(cache) == {"note_markup:{note_id}", "note:{note_id}:tags", "menu"}
+        trips = asyncio.run(visits())
+        assert trips == [1] * 17
+
+    def test_endpoints_in_threads(self, cache: Cache, redis_server: RedisServer) -> None:
+        app = FastAPI()
+        app.add_middleware(PageMiddleware, cache=cache)
+
+        @app.get("/notes/{note_id}")
+        def note(note_id: int) -> str:
+            return " ".join(str(cache.get(key.format(note_id))) for key in KEYS)
+
+        visit(app, "/notes/5", "/notes/6")
+        cache.get("a connection")
+        redis_server.reset_stats()
+        visit(app, "/notes/7")
+        assert redis_server.commandstats()["mget"] == 1
+
+    def test_requests_at_once_learn_apart(self, cache: Cache) -> None:
+        app = FastAPI()
+        app.add_middleware(PageMiddleware, cache=cache)
+        waiting: list[asyncio.Event] = []
+
+        async def both() -> None:
+            """Wait until the other is here as well."""
+            here = asyncio.Event()
+            waiting.append(here)
+            if len(waiting) == 2:
+                for event in waiting:
+                    event.set()
+                waiting.clear()
+            await asyncio.wait_for(here.wait(), 30)
+
+        @app.get("/tags/{note_id}")
+        async def tags(note_id: int) -> None:
+            await both()
+            await cache.aget(f"note:{note_id}:tags")
+            await both()
+            await cache.aget("tags")
+
+        @app.get("/markup/{note_id}")
+        async def markup(note_id: int) -> None:
+            await both()
+            await cache.aget(f"note_markup:{note_id}")
+            await both()
+            await cache.aget("styles")
+
+        async def visits() -> None:
+            async with client_of(app) as client:
+                for number in range(5):
+                    await asyncio.gather(
+                        client.get(f"/tags/{number}"), client.get(f"/markup/{number}")
+                    )
+
+        asyncio.run(visits())
+        learned = {route.name: dict(route.templates).keys() for route in cache.pages()}
+        assert learned == {
+            "/tags/{note_id}": {"note:{note_id}:tags", "tags"},
+            "/markup/{note_id}": {"note_markup:{note_id}", "styles"},
+        }
+
+
+class TestNames:
+    def test_routers_that_are_included(self, cache: Cache) -> None:
+        app, outer, inner = FastAPI(), APIRouter(), APIRouter(prefix="/v1")
+        app.add_middleware(PageMiddleware, cache=cache)
+
+        @inner.get("/items/{item}")
+        async def show(shop: str, item: int) -> None:
+            await cache.aget(f"item:{shop}:{item}")
+
+        outer.include_router(inner)
+        outer.mount("/old", Starlette(routes=[Route("/{item:int}", self.endpoint(cache))]))
+        app.include_router(outer, prefix="/shops/{shop}")
+        visit(app, "/shops/a/v1/items/5", "/shops/b/v1/items/6", "/shops/a/old/5")
+        assert names(cache) == {"/shops/{shop}/v1/items/{item}": 2, "/shops/{shop}/old/{item}": 1}
+        assert "item:{shop}:{item}" in templates(cache)
+
+    def endpoint(self, cache: Cache) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            await cache.aget("-".join(map(str, request.path_params.values())))
+            return PlainTextResponse("page")
+
+        return endpoint
+
+    def starlette(self, cache: Cache, **options: Any) -> Starlette:
+        end = self.endpoint(cache)
+        notes = Starlette(routes=[Route("/", end), Route("/{note_id:int}", end)])
+        return Starlette(
+            routes=[
+                Route("/only", end, methods=["POST"]),
+                Route("/{page}", end),
+                Mount("/static", StaticFiles(directory=".")),
+                Mount("/tenants/{tenant}", routes=[Mount("/notes", notes)]),
+                Host("{sub}.notes", app=Router([Route("/host/{n}", end)])),
+            ],
+            **options,
+        )
+
+    PATHS = (
+        "/home",
+        "/only",
+        "/static/README.md",
+        "/tenants/a/notes/",
+        "/tenants/a/notes/5",
+        "/tenants/a/notes/nothing",
+        "http://sub.notes/host/5",
+        "/host/5",
+    )
+    NAMES: ClassVar = {
+        "/{page}": 2,
+        "/tenants/{tenant}/notes/": 1,
+        "/tenants/{tenant}/notes/{note_id}": 1,
+        "{sub}.notes/host/{n}": 1,
+    }
+
+    def test_starlette(self, cache: Cache) -> None:
+        app = self.starlette(cache, middleware=[Middleware(PageMiddleware, cache=cache)])
+        visit(app, *self.PATHS)
+        assert names(cache) == self.NAMES
+
+    def test_around_an_application_and_below_a_root_path(self, cache: Cache) -> None:
+        app = PageMiddleware(self.starlette(cache), cache)
+
+        async def below(scope: Any, receive: Any, send: Any) -> None:
+            scope = {**scope, "root_path": "/app", "path": "/app" + scope["path"]}
+            await app(scope, receive, send)
+
+        visit(below, *self.PATHS)
+        assert names(cache) == self.NAMES
+
+    def test_an_application_that_is_mounted_names_its_own(self, cache: Cache) -> None:
+        one = PageMiddleware(self.starlette(cache), cache)
+
+        inner = self.starlette(cache)
+
+        async def hidden(scope: Any, receive: Any, send: Any) -> None:
+            await inner(scope, receive, send)
+
+        # Behind another middleware the outer application would be asked, which has run already.
+        two = PageMiddleware(hidden, cache)
+        three = make_app(cache)
+        mounts = [Mount("/one", one), Mount("/two", two), Mount("/three", three)]
+        app = FastAPI(routes=[*mounts, Route("/{other}", self.endpoint(cache))])
+        visit(app, "/one/home", "/two/home", "/three/notes/5")
+        assert names(cache) == {"/{page}": 1, "/notes/{note_id}": 1}
+
+    def test_one_cache_in_two_middlewares(self, cache: Cache) -> None:
+        app = make_app(cache)
+        app.add_middleware(PageMiddleware, cache=cache)
+        visit(app, "/notes/5", "/notes/6")
+        assert names(cache) == {"/notes/{note_id}": 2}
+        assert [(route.reads, route.trips) for route in cache.pages()] == [(6, 4)]
+
+    def test_query_and_facets(self, cache: Cache) -> None:
+        app = FastAPI()
+        app.add_middleware(
+            PageMiddleware,
+            cache=cache,
+            query=["page", "absent"],
+            facets=lambda scope: {"user": dict(scope["headers"])[b"x-user"].decode()},
+        )
+
+        @app.get("/list")
+        async def listing(request: Request, page: str) -> None:
+            await cache.aget(f"list:{page}")
+            await cache.aget(f"basket:{request.headers['x-user']}")
+
+        for page, user in (("3", "ada"), ("4 Ü", "grace"), ("7", "mary")):
+            params = {"page": page, "session": f"{page}00"}
+            visit(app, "/list", params=params, headers={"X-User": user})
+        assert {"list:{page}", "basket:{user}"} <= templates(cache)
+        assert not any("session" in template for template in templates(cache))
+        (route,) = cache.pages()
+        assert (route.visits, route.trips) == (3, 4)
+
+    def test_names_of_an_applications_own(self, cache: Cache) -> None:
+        async def app(scope: Any, _receive: Any, send: Any) -> None:
+            await read_note(cache, scope["path"][1:])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"page"})
+
+        visit(PageMiddleware(app, cache), "/5")
+        assert names(cache) == {}
+
+        def name(scope: Any) -> Any:
+            return None if scope["path"] == "/" else ("note", {"n": scope["path"][1:]})
+
+        named = PageMiddleware(app, cache, name=name)
+        visit(named, "/5", "/6", "/", "/7")
+        (route,) = cache.pages()
+        assert (route.name, route.visits, route.trips) == ("note", 3, 5)
+
+
+class TestWhatIsNotLearned:
+    def test_unsafe_methods_and_unknown_paths(self, cache: Cache) -> None:
+        app = make_app(cache)
+        visit(app, "/notes/5", method="POST")
+        visit(app, "/notes/5", method="OPTIONS")
+        visit(app, "/nowhere", "/notes/5/")
+        assert names(cache) == {}
+
+    def test_websockets(self, cache: Cache) -> None:
+        app = make_app(cache)
+
+        @app.websocket("/live/{note_id}")
+        async def live(socket: WebSocket, note_id: int) -> None:
+            await socket.accept()
+            await read_note(cache, note_id)
+            await socket.close()
+
+        async def connect() -> list[Any]:
+            sent: list[Any] = []
+
+            async def receive() -> Any:
+                return {"type": "websocket.connect"}
+
+            async def send(message: Any) -> None:
+                sent.append(message["type"])
+
+            scope = {"type": "websocket", "path": "/live/5", "headers": [], "query_string": b""}
+            await app(scope, receive, send)
+            return sent
+
+        assert asyncio.run(connect()) == ["websocket.accept", "websocket.close"]
+        assert names(cache) == {}
+
+    def test_errors(self, cache: Cache) -> None:
+        app = make_app(cache)
+
+        @app.get("/denied/{note_id}")
+        async def denied(note_id: int) -> None:
+            await read_note(cache, note_id)
+            raise HTTPException(403)
+
+        @app.get("/gone/{note_id}")
+        async def gone(note_id: int) -> Response:
+            return Response(await read_note(cache, note_id), 410)
+
+        @app.get("/broken/{note_id}")
+        async def broken(note_id: int) -> None:
+            await read_note(cache, note_id)
+            raise LookupError("no page")
+
+        visit(app, "/denied/5", "/gone/5", "/broken/5", "/notes/text")
+        assert names(cache) == {}
+        visit(app, "/notes/5")
+        assert names(cache) == {"/notes/{note_id}": 1}
+
+    def test_requests_that_are_cancelled(self, cache: Cache) -> None:
+        app = make_app(cache)
+
+        @app.get("/slow/{note_id}")
+        async def slow(note_id: int) -> None:
+            await read_note(cache, note_id)
+            waiting.set()
+            await asyncio.Event().wait()
+
+        async def cancel() -> None:
+            async with client_of(app) as client:
+                request = asyncio.ensure_future(client.get("/slow/5"))
+                await asyncio.wait_for(waiting.wait(), 30)
+                request.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await request
+
+        waiting = asyncio.Event()
+        asyncio.run(cancel())
+        assert names(cache) == {}
+
+    @pytest.mark.parametrize("spec", ["2.3", "2.4"])
+    def test_streams_that_are_cut_short(self, cache: Cache, spec: str) -> None:
+        app = make_app(cache)
+
+        @app.get("/stream/{note_id}")
+        async def stream(note_id: int) -> StreamingResponse:
+            async def parts() -> AsyncIterator[str]:
+                for key in KEYS:
+                    yield str(await cache.aget(key.format(note_id)))
+
+            return StreamingResponse(parts())
+
+        async def read(*, leaves: bool) -> bytes:
+            """Read a stream; a client that leaves does so after its first part."""
+            left = asyncio.Event()
+            body = []
+
+            async def receive() -> Any:
+                await left.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: Any) -> None:
+                body.append(message.get("body", b""))
+                if leaves and body[-1]:
+                    left.set()
+                    if spec == "2.4":
+                        raise OSError("the client left")
+                    await asyncio.Event().wait()
+
+            scope = {
+                "type": "http",
+                "asgi": {"spec_version": spec},
+                "method": "GET",
+                "path": "/stream/5",
+                "headers": [],
+                "query_string": b"",
+            }
+            # Starlette tells by an exception that the client left.
+            with suppress(ClientDisconnect) if leaves else nullcontext():
+                await app(scope, receive, send)
+            return b"".join(body)
+
+        assert asyncio.run(read(leaves=True)) == b"5"
+        assert names(cache) == {}
+        assert asyncio.run(read(leaves=False)) == b"55menu"
+        assert names(cache) == {"/stream/{note_id}": 1}
+
+    @pytest.mark.parametrize(
+        "bots", ["BOT|spider", lambda scope: (b"user-agent", b"Spider/1") in scope["headers"]]
+    )
+    def test_bots_are_served_as_fast(self, cache: Cache, bots: Any) -> None:
+        app, bot = make_app(cache, bots=bots), {"User-Agent": "Spider/1"}
+        visit(app, "/notes/4", "/notes/4", headers=bot)
+        assert names(cache) == {}
+        visit(app, "/notes/5", "/notes/6")
+        with cache.watch() as seen:
+            visit(app, "/notes/7", headers=bot)
+        assert seen.trips == 1
+        assert names(cache) == {"/notes/{note_id}": 2}
+
+    def test_background_tasks(self, cache: Cache) -> None:
+        app = Starlette(middleware=[Middleware(PageMiddleware, cache=cache)])
+
+        async def later() -> None:
+            await cache.aget("later")
+
+        async def page(_request: Request) -> Response:
+            await cache.aget("menu")
+            return PlainTextResponse("page", background=BackgroundTask(later))
+
+        app.add_route("/", page)
+        visit(app, "/", "/")
+        assert names(cache) == {"/": 2}
+        assert templates(cache) == {"menu"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"query": "page"}, "query='page' has to list query parameters"),
+        ({"facets": {"a": 1}}, "facets={'a': 1} is not a function"),
+        ({"name": "home"}, "name='home' is not a function"),
+        ({"bots": "("}, "bots='\\(' is not a regular expression"),
+    ],
+)
+def test_options_that_cannot_work(cache: Cache, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        PageMiddleware(FastAPI(), cache, **options)
+
+
+def test_it_needs_no_starlette() -> None:
+    program = "import sys, onetrip.asgi; sys.exit('starlette' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

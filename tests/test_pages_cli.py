@@ -1,0 +1,148 @@
+"""`onetrip pages` shows what workers shared through the store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from onetrip import Cache
+from onetrip.__main__ import main
+from tests.conftest import PREFIX
+
+if TYPE_CHECKING:
+    from tests.conftest import OpenCache, Raw
+
+
+def visit(cache: Cache, number: int, *extra: str) -> None:
+    with cache.page("note_detail", note_id=number):
+        for key in ("menu", f"note:{number}", *extra):
+            cache.get(key)
+
+
+class Run(Protocol):
+    """The fixture `run`."""
+
+    def __call__(self, *arguments: str) -> list[str]:
+        """Run the command on each store in turn; the lines that it prints."""
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], store_url: str) -> Run:
+    def run(*arguments: str) -> list[str]:
+        assert main(["pages", store_url, "--prefix", PREFIX, *arguments]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+# As the second visit tells it, which knows of the first: that brought nothing yet.
+HEAD = "note_detail: 2.0 trips before, 2.0 now; recall 0%, precision 0%, waste 0%"
+NOTE = [HEAD, "  100%  menu", "  100%  note:{note_id}"]
+UNKNOWN = "list: nothing is shared of it"
+
+
+def test_shows_what_workers_learned(cache: Cache, run: Run) -> None:
+    for number in range(3):
+        visit(cache, number)
+    assert run("note_detail") == NOTE
+
+
+def test_shows_each_route_once(cache: Cache, run: Run) -> None:
+    for number in range(3):
+        visit(cache, number)
+    assert run("list", "note_detail", "list") == [UNKNOWN, *NOTE]
+
+
+def test_shows_all_routes_without_their_names(open_cache: OpenCache, run: Run) -> None:
+    assert run() == ["nothing is shared under this prefix"]
+    # Each of two workers tells of what it saw, and neither loses what the other told.
+    for route in ("tags", "home"):
+        worker = open_cache()
+        for number in range(3):
+            visit(worker, number)
+            with worker.page(route):
+                worker.get("menu")
+    heads = [line.partition(":")[0] for line in run() if not line.startswith(" ")]
+    assert heads == ["home", "note_detail", "tags"]
+    assert {route.name for route in open_cache().shared_pages()} == set(heads)
+
+
+def test_shows_what_becomes_of_it(open_cache: OpenCache, run: Run) -> None:
+    open_cache().set_many({"menu": "m", **{f"note:{number}": "n" for number in range(9)}})
+    for first in (0, 3, 6):
+        worker = open_cache()
+        for number in range(first, first + 3):
+            visit(worker, number)
+    [head] = [line for line in run() if line.startswith("note_detail")]
+    # Each worker tells of its first visit, which the first record of another made the faster.
+    assert head.startswith("note_detail: 2.0 trips before, ")
+    assert head.endswith("waste 0%")
+
+
+def test_shows_shares(open_cache: OpenCache, run: Run) -> None:
+    # A worker takes the record along at its first visit, and leaves its own at its second.
+    for number, extra in ((1, ["often"]), (3, [])):
+        worker = open_cache()
+        visit(worker, number, *extra)
+        visit(worker, number + 1, *extra)
+    [share] = [line for line in run("note_detail") if line.endswith("  often")]
+    assert 0 < int(share.split("%")[0]) < 100
+
+
+def test_leaves_the_store_as_it_is(cache: Cache, run: Run, raw: Raw) -> None:
+    for number in range(3):
+        visit(cache, number)
+    names = [f"{PREFIX}@onetrip:page:note_detail", f"{PREFIX}@onetrip:pages"]
+    before = [raw[name] for name in names]
+    for _ in range(2):
+        assert run("note_detail", "list") == [*NOTE, UNKNOWN]
+    assert [raw[name] for name in names] == before
+    with pytest.raises(KeyError):
+        raw[f"{PREFIX}@onetrip:page:list"]
+
+
+def test_wants_the_secret(
+    open_cache: OpenCache,
+    run: Run,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cache = open_cache(secret="of the site", serializer="pickle")
+    for number in range(3):
+        visit(cache, number)
+    for wrong in ("", "of another"):
+        monkeypatch.setenv("ONETRIP_SECRET", wrong)
+        for names in ([], ["note_detail"]):
+            assert main(["pages", store_url, "--prefix", PREFIX, *names]) == 1
+            out, error = capsys.readouterr()
+            assert out == ""
+            assert "is ONETRIP_SECRET that of the cache?" in error
+    monkeypatch.setenv("ONETRIP_SECRET", "of the site")
+    assert run("note_detail") == NOTE
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("redis://127.0.0.1:1/0", "onetrip: "), ("nonsense://", "onetrip: ")],
+)
+def test_says_what_is_wrong(capsys: pytest.CaptureFixture[str], url: str, told: str) -> None:
+    assert main(["pages", url, "note_detail"]) == 1
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith(told)
+    assert len(error.splitlines()) == 1
+
+
+def test_is_a_program(disk_url: str) -> None:
+    cache = Cache(disk_url)
+    for number in range(3):
+        visit(cache, number)
+    command = [sys.executable, "-m", "onetrip", "pages", disk_url, "note_detail"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, env={**os.environ})
+    assert done.stdout.splitlines() == NOTE
+    assert done.stderr == ""
