@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyClass, PyClassInitializer};
 
@@ -453,11 +454,9 @@ fn not_a_key(what: &Bound<'_, PyAny>) -> Result<crate::error::Raised> {
 type Partial<'py> = (Bound<'py, Cached>, Bound<'py, PyTuple>, Bound<'py, PyDict>);
 
 fn partial<'py>(what: &Bound<'py, PyAny>) -> PyResult<Option<Partial<'py>>> {
+    static PARTIAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = what.py();
-    if !what.is_instance(
-        &py.import(intern!(py, "functools"))?
-            .getattr(intern!(py, "partial"))?,
-    )? {
+    if !what.is_instance(PARTIAL.import(py, "functools", "partial")?)? {
         return Ok(None);
     }
     let function = what.getattr(intern!(py, "func"))?;

@@ -16,6 +16,7 @@ use rmp::decode::{RmpRead, read_marker};
 
 use crate::error::is_ordinary;
 use crate::extension;
+use crate::names::Names;
 
 /// Reads values for Python.
 pub(crate) struct Decoder<'py> {
@@ -64,6 +65,7 @@ impl<'py> Decode for Decoder<'py> {
                 let mut reader = Reader {
                     py: self.py,
                     rest: payload,
+                    names: Names::default(),
                 };
                 match reader.value(0) {
                     Ok(_) if !reader.rest.is_empty() => return Err(BadEntry::Undecodable),
@@ -164,6 +166,7 @@ impl<E: rmp::decode::RmpReadErr> From<rmp::decode::ValueReadError<E>> for Bad {
 struct Reader<'a, 'py> {
     py: Python<'py>,
     rest: &'a [u8],
+    names: Names<'a, 'py>,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
@@ -290,12 +293,24 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn dict(&mut self, count: u32, depth: usize) -> Result<Bound<'py, PyAny>, Bad> {
         let dict = PyDict::new(self.py);
+        self.names.enter_dict();
         for _ in 0..count {
-            let key = self.value(depth + 1)?;
+            let key = self.key(depth + 1)?;
             let value = self.value(depth + 1)?;
             dict.set_item(key, value)?;
         }
         Ok(dict.into_any())
+    }
+
+    /// A key of a dict: a string, most of the time.
+    fn key(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Bad> {
+        let Some(Marker::FixStr(length)) = self.rest.first().map(|byte| Marker::from_u8(*byte))
+        else {
+            return self.value(depth);
+        };
+        self.take(1)?;
+        let name = self.take(length.into())?;
+        Ok(self.names.get(self.py, name)?.into_any())
     }
 
     fn extension(&mut self, length: u32, depth: usize) -> Result<Bound<'py, PyAny>, Bad> {
@@ -303,6 +318,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         let mut held = Reader {
             py: self.py,
             rest: self.take(length)?,
+            names: Names::default(),
         };
         let value = match tag {
             tag::TUPLE => PyTuple::new(self.py, held.array(depth + 1)?)?.into_any(),

@@ -34,8 +34,20 @@ pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
     ))
 }
 
-/// The text of a part of a key, as `str` gives it.
-pub(crate) fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
+/// Appends the text of a part of a key, as `str` gives it.
+pub(crate) fn append(part: &Bound<'_, PyAny>, key: &mut Vec<u8>) -> Result<()> {
+    // The usual ones without a string in between.
+    if part.is_exact_instance_of::<PyInt>()
+        && let Ok(number) = part.extract::<i64>()
+    {
+        key.extend_from_slice(number.to_string().as_bytes());
+    } else {
+        key.extend_from_slice(&bytes(stable_text(part)?.as_any())?);
+    }
+    Ok(())
+}
+
+fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
     match part.cast_exact::<PyString>() {
         Ok(text) => Ok(text.clone()),
         Err(_) => Ok(stable(part)?.str()?),

@@ -16,6 +16,7 @@ mod fork;
 mod greenlet;
 mod key;
 mod loops;
+mod names;
 mod options;
 mod recipe;
 mod recipe_aio;

@@ -128,8 +128,10 @@ impl Recipe {
         match &self.namer {
             Namer::KeyFn(name, key_fn) => {
                 let part = key_fn.bind(py).call1(call.pair())?;
-                let mut bytes = name.clone().into_bytes();
-                bytes.extend_from_slice(&key::bytes(key::stable_text(&part)?.as_any())?);
+                // With room for most numbers and identifiers.
+                let mut bytes = Vec::with_capacity(name.len() + 40);
+                bytes.extend_from_slice(name.as_bytes());
+                key::append(&part, &mut bytes)?;
                 Ok(bytes)
             }
             Namer::Whole(whole) => {

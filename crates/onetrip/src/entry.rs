@@ -276,7 +276,8 @@ impl Sealer {
         Bytes::from(draft)
     }
 
-    /// Opens what was stored as `name`.
+    /// Opens what was stored as `name`. Whether the payload is what its kind says, UTF-8 for
+    /// one, is left to whoever decodes it.
     ///
     /// # Errors
     ///
@@ -335,9 +336,6 @@ impl Sealer {
                 Bytes::from(plain)
             }
         };
-        if kind == Kind::Str && std::str::from_utf8(&payload).is_err() {
-            return Err(BadEntry::Undecodable);
-        }
         Ok(Content { kind, payload })
     }
 }

@@ -1,6 +1,6 @@
 //! How the keys of a cache are named in its store.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 /// The part of a store that belongs to one cache: every key is named `prefix:key` in it.
@@ -34,6 +34,17 @@ impl Keyspace {
     #[must_use]
     pub fn prefix(&self) -> &Bytes {
         &self.prefix
+    }
+
+    /// The names of `keys`, in one piece of memory.
+    pub(crate) fn names(&self, keys: &[&[u8]]) -> impl Iterator<Item = Bytes> {
+        let lengths = keys.iter().map(|key| self.prefix.len() + key.len());
+        let mut all = BytesMut::with_capacity(lengths.sum());
+        keys.iter().map(move |key| {
+            all.extend_from_slice(&self.prefix);
+            all.extend_from_slice(key);
+            all.split().freeze()
+        })
     }
 
     /// The name of `key` in the store.

@@ -145,12 +145,8 @@ impl Policy {
         if wanted.is_empty() || self.disabled {
             return Step::Done(());
         }
-        let mut trip: Trip = wanted
-            .iter()
-            .map(|key| Op::Get {
-                name: self.keyspace.name(key),
-            })
-            .collect();
+        let names = self.keyspace.names(&wanted);
+        let mut trip: Trip = names.map(|name| Op::Get { name }).collect();
         let ahead = self.ahead(Some(scope), &wanted, &mut trip);
         Step::Ask(trip, move |mut replies: Replies| {
             self.arrive(Some(scope), ahead, &mut replies);

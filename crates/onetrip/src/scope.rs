@@ -274,7 +274,7 @@ impl Scope {
         if !state.open || state.changes != ticket.0 {
             return;
         }
-        state.held.reserve(answers.size_hint().0);
+        state.held.reserve(answers.size_hint().1.unwrap_or(0));
         for (key, entry) in answers {
             let answer = entry.map_or(Answer::Absent, Answer::Sealed);
             let held = Held {
