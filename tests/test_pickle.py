@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import pickle
 import zlib
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -272,6 +273,26 @@ class TestAPicklingCache:
         assert cache["a"] == 1
 
 
+    def test_what_is_data_is_not_pickled(self, open_cache: OpenCache, raw: Raw) -> None:
+        cache = open_cache(serializer="pickle", secret=SECRET)
+        for value in ({"a": [1, (2.5, None)]}, None, {3}, Decimal("1.5")):
+            cache.set("a", value)
+            assert raw[NAME] == signed(raw[NAME][36:], content=2)
+            assert open_cache(secret=SECRET)["a"] == value
+        cache.set("a", [{"a": Point(1)}])
+        assert raw[NAME] == signed(raw[NAME][36:], content=3)
+
+    def test_data_that_would_grow_without_end_is_pickled(self, open_cache: OpenCache) -> None:
+        # Each holds the one before twice: pickle writes it once.
+        value: list[Any] = []
+        for _ in range(60):
+            value = [value, value]
+        cache = open_cache(serializer="pickle", secret=SECRET)
+        cache.set("a", value)
+        copy = cache["a"]
+        assert copy[0] is copy[1]
+
+
 class TestSecrets:
     @pytest.mark.parametrize("serializer", ["native", "pickle"])
     def test_are_replaced_without_a_gap(
@@ -280,12 +301,14 @@ class TestSecrets:
         before = open_cache(serializer=serializer, secret=OTHER)
         between = open_cache(serializer=serializer, secret=[SECRET, OTHER])
         after = open_cache(serializer=serializer, secret=SECRET)
-        before.set("a", [1])
-        assert between["a"] == [1]
+        # What is pickled, where that is asked for, is what native does not hold.
+        one, two = (Point(1), Point(2)) if serializer == "pickle" else ([1], [2])
+        before.set("a", one)
+        assert between["a"] == one
         assert "a" not in after
         # The first signs.
-        between.set("a", [2])
-        assert after["a"] == [2]
+        between.set("a", two)
+        assert after["a"] == two
         assert "a" not in before
         kind = 3 if serializer == "pickle" else 2
         assert raw[NAME] == signed(raw[NAME][36:], SECRET, content=kind)

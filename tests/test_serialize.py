@@ -356,8 +356,8 @@ class TestVectors:
 
     @pytest.mark.parametrize(
         "vector",
-        # Compressors are free to find a shorter form.
-        [vector for vector in GOOD if vector["compression"] is None],
+        # Compressors are free to find a shorter form, and what native holds is not pickled.
+        [v for v in GOOD if v["compression"] is None and v["kind"] != "pickle"],
         ids=lambda vector: vector["title"],
     )
     def test_good_ones_are_what_is_written(

@@ -18,6 +18,8 @@ use crate::extension::{self, Inner};
 pub(crate) enum Form {
     /// As it is.
     Faithful,
+    /// The same, of what is no larger than [`MAX_BRIEF`].
+    Brief,
     /// Equal values alike, in every process: sets and maps in the order of their bytes.
     Stable,
 }
@@ -44,10 +46,22 @@ pub(crate) fn encode(
         return Ok(Kind::Integer);
     }
     if serializer == Serializer::Pickle {
-        return pickle(value, out);
+        return pickle_unless_native(value, out);
     }
     append(value, out, Form::Faithful)?;
     Ok(Kind::Native)
+}
+
+fn pickle_unless_native(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<Kind> {
+    let start = out.len();
+    match append(value, out, Form::Brief).map_err(PyErr::from) {
+        Ok(()) => Ok(Kind::Native),
+        Err(error) if is_ordinary(value.py(), &error) => {
+            out.truncate(start);
+            pickle(value, out)
+        }
+        Err(interruption) => Err(interruption.into()),
+    }
 }
 
 fn pickle(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<Kind> {
@@ -75,6 +89,13 @@ fn pickle(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<Kind> {
     Ok(Kind::Pickle)
 }
 
+/// The most bytes that a value takes: what Redis stores. Containers that hold the same ones again
+/// and again, which are written out each time, would take any amount.
+const MAX_NATIVE: usize = 512 << 20;
+
+/// The most that is tried before a value is pickled, which writes such containers once.
+const MAX_BRIEF: usize = 4 << 20;
+
 /// Appends `value` in MessagePack with extension types.
 pub(crate) fn append(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, form: Form) -> Result<()> {
     write(value, out, form, 0)
@@ -89,6 +110,20 @@ macro_rules! put {
 
 fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, form: Form, depth: usize) -> Result<()> {
     check_depth(depth)?;
+    let most = if form == Form::Brief {
+        MAX_BRIEF
+    } else {
+        MAX_NATIVE
+    };
+    if out.len() > most {
+        return Err(raise(
+            "SerializationError",
+            format!(
+                "a value takes more than {} MiB; cache less at once",
+                most >> 20
+            ),
+        ));
+    }
     if let Ok(text) = value.cast_exact::<PyString>() {
         return write_str(text, out);
     }
@@ -192,7 +227,7 @@ fn write_int(number: &Bound<'_, PyInt>, out: &mut Vec<u8>, depth: usize) -> Resu
 
 fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, form: Form, depth: usize) -> Result<()> {
     put!(rmp::encode::write_map_len(out, length(dict.len())?));
-    if form == Form::Faithful {
+    if form != Form::Stable {
         for (key, value) in dict {
             write(&key, out, form, depth + 1)?;
             write(&value, out, form, depth + 1)?;
