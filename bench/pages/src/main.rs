@@ -11,8 +11,16 @@ use replay::{Outcome, exact, last_visit, learned, none};
 
 fn main() {
     println!(
-        "{:<34} {:<10} {:>6} {:>7} {:>9} {:>7} {:>9} {:>9}",
-        "workload", "preload", "trips", "recall", "precision", "unused", "µs/visit", "ns/read"
+        "{:<34} {:<10} {:>6} {:>7} {:>9} {:>7} {:>9} {:>9} {:>8}",
+        "workload",
+        "preload",
+        "trips",
+        "recall",
+        "precision",
+        "unused",
+        "µs/visit",
+        "ns/read",
+        "KiB"
     );
     for workload in workloads::all() {
         for (name, outcome) in [
@@ -28,12 +36,13 @@ fn main() {
 
 fn row(workload: &str, name: &str, outcome: &Outcome) {
     println!(
-        "{workload:<34} {name:<10} {:>6.3} {:>6.1}% {:>8.1}% {:>6.1}% {:>9.1} {:>9.0}",
+        "{workload:<34} {name:<10} {:>6.3} {:>6.1}% {:>8.1}% {:>6.1}% {:>9.1} {:>9.0} {:>8}",
         outcome.trips(),
         100.0 * outcome.recall(),
         100.0 * outcome.precision(),
         100.0 * outcome.unused(),
         outcome.micros_per_visit(),
         outcome.nanos_per_read(),
+        outcome.memory / 1024,
     );
 }

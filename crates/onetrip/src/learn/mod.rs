@@ -13,6 +13,7 @@
 
 mod budget;
 mod index;
+mod memory;
 mod page;
 mod recent;
 mod record;
@@ -39,6 +40,9 @@ use crate::clock::Moment;
 
 /// The most routes that are remembered; of more, those that were visited least recently go.
 pub const MAX_ROUTES: usize = 512;
+
+/// The most bytes of a key that is learned: a longer one would hold more than it saves.
+const MAX_KEY: usize = 512;
 
 /// How often a worker exchanges what it knows of a route, if that is visited at all.
 const EXCHANGE: Duration = Duration::from_secs(60);
@@ -194,6 +198,20 @@ impl Learner {
     #[must_use]
     pub fn shared(&self) -> Vec<Arc<str>> {
         lock(&self.index).names().cloned().collect()
+    }
+
+    /// How many bytes hold what was learned, about.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let routes: Vec<_> = lock(&self.routes)
+            .by_name
+            .iter()
+            .map(|(name, entry)| (name.len(), Arc::clone(&entry.known)))
+            .collect();
+        let bytes = |(name, known): (usize, Arc<Mutex<Known>>)| {
+            name + size_of::<(Entry, Known)>() + lock(&known).route.memory()
+        };
+        routes.into_iter().map(bytes).sum()
     }
 
     /// What is known of each route that was visited, those that are visited most first.

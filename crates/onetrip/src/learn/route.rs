@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::MAX_KEY;
 use super::budget::{Budget, Candidate};
 use super::page::Page;
 use super::series::Series;
@@ -138,8 +139,9 @@ impl Route {
         let (id, has_args) = (page.id(), page.args().len() > 0);
         self.visits += 1;
         self.seen.add(id);
+        let read_keys = || read.iter().filter(|(key, _)| key.len() <= MAX_KEY);
         let mut unexplained: HashMap<&[u8], u32> =
-            read.iter().map(|(key, bytes)| (&**key, *bytes)).collect();
+            read_keys().map(|(key, bytes)| (&**key, *bytes)).collect();
         let mut known = HashSet::new();
         for (template, learned) in &mut self.templates {
             let Some(key) = template.key(page) else {
@@ -154,7 +156,7 @@ impl Route {
                 known.insert(key);
             }
         }
-        for (key, bytes) in read {
+        for (key, bytes) in read_keys() {
             if !known.contains(&**key) {
                 let template = Template::of(key, page);
                 let new = || Known::new(*bytes, id);
