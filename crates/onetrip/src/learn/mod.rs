@@ -8,8 +8,9 @@
 //! # Memory
 //!
 //! A process remembers at most [`MAX_ROUTES`] routes, of each at most 1024 templates and 2048 keys
-//! of single pages. With a key of 40 bytes a template or key takes about 150 bytes: some 20 KiB for
-//! a route of thirty keys and fifty pages, and never more than 460 KiB.
+//! of single pages, and no key longer than 512 bytes. That is some 2 KiB for a route that templates
+//! explain, 50 KiB for one with fifty pages that read other keys besides, and never more than 3 MiB.
+//! [`Learner::memory`] counts it.
 
 mod budget;
 mod index;
