@@ -357,7 +357,7 @@ fn what_is_remembered_of_a_route_is_bounded_in_bytes() {
     for number in 0..300_u32 {
         let page = Page::new("r").arg("id", number);
         let keys: Vec<String> = (0..100)
-            .map(|nth| format!("{number}:{nth}:{}", "x".repeat(400 + 4 * nth)))
+            .map(|nth| format!("{:x}:{}", number * 7919 + 1_000_003, "x".repeat(400 + nth)))
             .collect();
         let read: Vec<_> = keys.iter().map(|key| (key.as_str(), 10)).collect();
         learner.learn(&page, &visit(&read));
