@@ -90,7 +90,7 @@ def test_trips_without_a_list_of_keys(client: FlaskClient, assert_trips: AssertT
     for note_id in [*visited, *unvisited]:
         with assert_trips(1) as seen:
             client.get(f"/notes/{note_id}?preload=learned")
-        asked = {key for _, key in seen.records[0].ops if not key.startswith("notes:onetrip:")}
+        asked = {key for _, key in seen.records[0].ops if not key.startswith("notes@onetrip:")}
         assert asked == {f"notes:{key}" for key in BY_ID[note_id].cache_keys()}
     # The list of all notes is learned as well.
     client.get("/?preload=learned")

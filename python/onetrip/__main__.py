@@ -67,11 +67,10 @@ def _pages(url: str, prefix: str, routes: Sequence[str]) -> int:
 def _lines(route: Route) -> list[str]:
     """Return what is told of a route: its visits of late, and its keys."""
     visits = max(route.visits, 1)
-    return [
-        f"{route.name}: {_mean(route.reads, visits)} trips before, {_mean(route.trips, visits)} "
-        f"now; recall {route.recall:.0%}, precision {route.precision:.0%}, waste {route.waste:.0%}",
-        *(f"{share:>6.0%}  {template}" for template, share in route.templates),
-    ]
+    trips = f"{_mean(route.reads, visits)} trips before, {_mean(route.trips, visits)} now"
+    came = f"recall {route.recall:.0%}, precision {route.precision:.0%}, waste {route.waste:.0%}"
+    keys = [f"{share:>6.0%}  {template}" for template, share in route.templates]
+    return [f"{route.name}: {trips}; {came}", *keys]
 
 
 def _mean(total: int, visits: int) -> str:

@@ -18,6 +18,8 @@ pub struct Outcome {
     bytes_asked: usize,
     bytes_unused: usize,
     took: Duration,
+    /// Bytes that hold what was learned, at the end.
+    pub memory: usize,
 }
 
 impl Outcome {
@@ -131,7 +133,7 @@ pub fn last_visit(workload: &Workload) -> Outcome {
 
 pub fn learned(workload: &Workload) -> Outcome {
     let mut learner = Learner::new(Budget::default());
-    replay(
+    let mut outcome = replay(
         workload,
         &mut learner,
         |learner, page, _| {
@@ -153,5 +155,7 @@ pub fn learned(workload: &Workload) -> Outcome {
                 },
             );
         },
-    )
+    );
+    outcome.memory = learner.memory();
+    outcome
 }

@@ -103,7 +103,6 @@ impl Error {
     }
 
     /// The same, known to be in the log.
-    #[cfg(feature = "_remote")]
     pub(crate) fn logged(self) -> Self {
         Self {
             logged: true,

@@ -8,11 +8,13 @@
 //! # Memory
 //!
 //! A process remembers at most [`MAX_ROUTES`] routes, of each at most 1024 templates and 2048 keys
-//! of single pages. With a key of 40 bytes a template or key takes about 150 bytes: some 20 KiB for
-//! a route of thirty keys and fifty pages, and never more than 460 KiB.
+//! of single pages, and no key longer than 512 bytes. That is some 2 KiB for a route that templates
+//! explain, 50 KiB for one with fifty pages that read other keys besides, and never more than 3 MiB.
+//! [`Learner::memory`] counts it.
 
 mod budget;
 mod index;
+mod memory;
 mod page;
 mod recent;
 mod record;
@@ -39,6 +41,9 @@ use crate::clock::Moment;
 
 /// The most routes that are remembered; of more, those that were visited least recently go.
 pub const MAX_ROUTES: usize = 512;
+
+/// The most bytes of a key that is learned: a longer one would hold more than it saves.
+const MAX_KEY: usize = 512;
 
 /// How often a worker exchanges what it knows of a route, if that is visited at all.
 const EXCHANGE: Duration = Duration::from_secs(60);
@@ -194,6 +199,20 @@ impl Learner {
     #[must_use]
     pub fn shared(&self) -> Vec<Arc<str>> {
         lock(&self.index).names().cloned().collect()
+    }
+
+    /// How many bytes hold what was learned, about.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let routes: Vec<_> = lock(&self.routes)
+            .by_name
+            .iter()
+            .map(|(name, entry)| (name.len(), Arc::clone(&entry.known)))
+            .collect();
+        let bytes = |(name, known): (usize, Arc<Mutex<Known>>)| {
+            name + size_of::<(Entry, Known)>() + lock(&known).route.memory()
+        };
+        routes.into_iter().map(bytes).sum()
     }
 
     /// What is known of each route that was visited, those that are visited most first.

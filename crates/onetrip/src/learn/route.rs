@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::MAX_KEY;
 use super::budget::{Budget, Candidate};
 use super::page::Page;
 use super::series::Series;
@@ -40,6 +41,8 @@ pub(super) struct Route {
     habits: Habits,
     page_habits: Habits,
     pub(super) visits: u64,
+    /// What its pages count for.
+    held: usize,
 }
 
 /// What is known of a template.
@@ -138,8 +141,9 @@ impl Route {
         let (id, has_args) = (page.id(), page.args().len() > 0);
         self.visits += 1;
         self.seen.add(id);
+        let read_keys = || read.iter().filter(|(key, _)| key.len() <= MAX_KEY);
         let mut unexplained: HashMap<&[u8], u32> =
-            read.iter().map(|(key, bytes)| (&**key, *bytes)).collect();
+            read_keys().map(|(key, bytes)| (&**key, *bytes)).collect();
         let mut known = HashSet::new();
         for (template, learned) in &mut self.templates {
             let Some(key) = template.key(page) else {
@@ -154,7 +158,7 @@ impl Route {
                 known.insert(key);
             }
         }
-        for (key, bytes) in read {
+        for (key, bytes) in read_keys() {
             if !known.contains(&**key) {
                 let template = Template::of(key, page);
                 let new = || Known::new(*bytes, id);
@@ -162,11 +166,18 @@ impl Route {
             }
         }
         self.forget_templates();
-        if has_args {
+        // A page that the templates explain needs no memory of its own.
+        if has_args && !(unexplained.is_empty() && !self.pages.contains_key(&id)) {
+            let before = self.pages.get(&id).map_or(0, Held::cost);
             let held = self.pages.entry(id).or_default();
             held.last = self.visits;
             held.learn(&unexplained, &mut self.page_habits, budget);
-            self.forget_pages(Some(id));
+            self.held = (self.held + held.cost()).saturating_sub(before);
+            if held.keys.is_empty() {
+                self.held = self.held.saturating_sub(held.cost());
+                self.pages.remove(&id);
+            }
+            self.forget_pages();
         }
     }
 
@@ -178,7 +189,8 @@ impl Route {
     /// Drops what is beyond the bounds.
     pub(super) fn bound(&mut self) {
         self.forget_templates();
-        self.forget_pages(None);
+        self.held = self.pages.values().map(Held::cost).sum();
+        self.forget_pages();
     }
 
     fn forget_templates(&mut self) {
@@ -203,15 +215,27 @@ impl Route {
         }
     }
 
-    fn forget_pages(&mut self, current: Option<u64>) {
-        let mut held: usize = self.pages.values().map(Held::cost).sum();
-        while held > MAX_PAGE_KEYS && self.pages.len() > 1 {
-            let others = self.pages.iter().filter(|(id, _)| Some(**id) != current);
-            let oldest = others.min_by_key(|(_, page)| page.last).map(|(id, _)| *id);
-            let Some(page) = oldest.and_then(|id| self.pages.remove(&id)) else {
+    /// Forgets the pages that were visited longest ago, a quarter at once, so that it is done
+    /// seldom.
+    fn forget_pages(&mut self) {
+        if self.held <= MAX_PAGE_KEYS {
+            return;
+        }
+        let mut oldest: Vec<_> = self
+            .pages
+            .iter()
+            .map(|(id, page)| (page.last, *id))
+            .collect();
+        oldest.sort_unstable();
+        // The last of them is this very page.
+        oldest.pop();
+        for (_, id) in oldest {
+            if self.held <= MAX_PAGE_KEYS / 4 * 3 {
                 return;
-            };
-            held -= page.cost();
+            }
+            if let Some(page) = self.pages.remove(&id) {
+                self.held = self.held.saturating_sub(page.cost());
+            }
         }
     }
 

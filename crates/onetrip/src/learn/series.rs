@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::memory::slots;
+
 /// Fewer numbers than this are no list.
 const FEW: usize = 4;
 
@@ -70,6 +72,15 @@ impl Series {
         self.0
             .get(&(before.into(), behind.into()))
             .is_some_and(|window| number < window.low + window.step.unwrap_or(0))
+    }
+
+    /// Its bytes, as it was allocated.
+    pub(super) fn memory(&self) -> usize {
+        let families = self
+            .0
+            .keys()
+            .map(|(before, behind)| before.len() + behind.len() + 32);
+        slots::<Family, Window>(self.0.capacity()) + families.sum::<usize>()
     }
 
     pub(super) fn is_empty(&self) -> bool {

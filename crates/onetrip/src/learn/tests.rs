@@ -350,6 +350,32 @@ fn learn_page(learner: &Learner, page: &Page, id: u32) {
 }
 
 #[test]
+fn what_is_remembered_of_a_route_is_bounded_in_bytes() {
+    // All that the worst application can do: keys that are as long as they may be, and longer,
+    // which are new at each visit to a new page.
+    let learner = Learner::default();
+    for number in 0..300_u32 {
+        let page = Page::new("r").arg("id", number);
+        let keys: Vec<String> = (0..100)
+            .map(|nth| format!("{:x}:{}", number * 7919 + 1_000_003, "x".repeat(400 + nth)))
+            .collect();
+        let read: Vec<_> = keys.iter().map(|key| (key.as_str(), 10)).collect();
+        learner.learn(&page, &visit(&read));
+    }
+    let bytes = learner.memory();
+    assert!(bytes <= 3 << 20, "{bytes} bytes");
+    assert!(bytes > 100 * MAX_KEY, "{bytes} bytes, which counts little");
+}
+
+#[test]
+fn a_key_that_is_too_long_is_not_learned() {
+    let (learner, page) = (Learner::default(), Page::new("r"));
+    let long = "x".repeat(MAX_KEY + 1);
+    learner.learn(&page, &visit(&[("a", 10), (&long, 10), (&long[1..], 10)]));
+    assert_eq!(predicted(&learner, &page), ["a", &long[1..]]);
+}
+
+#[test]
 fn what_is_remembered_is_bounded() {
     let learner = Learner::default();
     for number in 0..3_000_u32 {
