@@ -87,11 +87,3 @@ pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
 pub(crate) fn is_ordinary(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyException>(py)
 }
-
-/// Sends the core's warnings to Python's `logging`, under `onetrip`.
-pub(crate) fn log_to_python(py: Python<'_>) -> PyResult<()> {
-    let logger = pyo3_log::Logger::new(py, pyo3_log::Caching::Loggers)?;
-    // A second interpreter in this process finds the first one's logger in place.
-    let _ = logger.filter(log::LevelFilter::Warn).install();
-    Ok(())
-}

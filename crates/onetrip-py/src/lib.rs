@@ -15,6 +15,7 @@ mod extension;
 mod fork;
 mod greenlet;
 mod key;
+mod logging;
 mod loops;
 mod names;
 mod options;
@@ -52,7 +53,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        super::fork::prepare(module.py())?;
-        super::error::log_to_python(module.py())
+        super::logging::install();
+        super::fork::prepare(module.py())
     }
 }
