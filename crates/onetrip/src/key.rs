@@ -60,6 +60,31 @@ impl Keyspace {
     }
 }
 
+/// What the prefix of a cache is followed by in the names of its records: what workers tell each
+/// other of pages, which is not among its keys.
+const RECORDS: &str = "@onetrip";
+
+impl Keyspace {
+    /// The part of the store beside this one that holds the records of its cache.
+    pub(crate) fn records(&self) -> Self {
+        Self::new(&format!("{}{RECORDS}", self.text()))
+    }
+}
+
+/// Whether a name may be that of a record. A server may permit a user the keys of a cache and
+/// refuse its records, so no command asks for both.
+#[cfg(feature = "redis")]
+pub(crate) fn is_record(name: &[u8]) -> bool {
+    // Followed by the colon of its prefix. Few names have an @ at all.
+    let Some(at) = name.iter().position(|byte| *byte == b'@') else {
+        return false;
+    };
+    let rest = name.get(at..).unwrap_or_default();
+    let mark = RECORDS.as_bytes();
+    rest.windows(mark.len() + 1)
+        .any(|window| window.strip_prefix(mark) == Some(b":"))
+}
+
 /// A key as a person reads it: UTF-8 where it is, escapes where it is not, cut at 100 characters.
 #[must_use]
 pub(crate) fn display(key: &[u8]) -> String {
@@ -82,4 +107,19 @@ pub fn digest(form: &[u8]) -> String {
         .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(all(test, feature = "redis"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_told_from_keys() {
+        for prefix in ["", "blog", "a@b"] {
+            let keys = Keyspace::new(prefix);
+            assert!(is_record(&keys.records().name(b"page:home")), "{prefix}");
+            assert!(!is_record(&keys.name(b"user:me@onetrip.example")), "{prefix}");
+            assert!(!is_record(&keys.name(b"")), "{prefix}");
+        }
+    }
 }

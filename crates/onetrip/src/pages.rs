@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::error::ErrorKind;
 use crate::learn::{Learner, Page, Report};
 use crate::policy::Policy;
 use crate::records::Asked;
@@ -164,11 +165,23 @@ impl Policy {
             .iter()
             .map(|(key, entry)| (key.as_slice(), entry.clone()));
         scope.keep_all(ahead.ticket, answers);
-        for (asked, reply) in ahead.records.iter().zip(brought) {
+        for (asked, reply) in ahead.records.iter().zip(brought.by_ref()) {
+            self.heed(&reply, true);
             if let Some(page) = self.hear(asked, reply) {
                 // Another worker knows this page: what is still missing comes in one trip.
                 scope.depart_again(page);
             }
+        }
+        brought.for_each(|reply| self.heed(&reply, false));
+    }
+
+    /// Leaves the records alone for a while if the store does not permit them to be read, or to be
+    /// written.
+    fn heed(&self, reply: &Reply, load: bool) {
+        if let Reply::Failed(error) = reply
+            && error.kind() == ErrorKind::Refused
+        {
+            self.learner().refused(load, self.clock.now());
         }
     }
 }

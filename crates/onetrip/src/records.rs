@@ -34,7 +34,7 @@ fn record_key(route: &str) -> Vec<u8> {
 
 impl Policy {
     fn records(&self) -> Keyspace {
-        Keyspace::new(&format!("{}@onetrip", self.keyspace.text()))
+        self.keyspace.records()
     }
 
     /// Lets a trip of `page` ask for what other workers know, and adds what it is to tell them.

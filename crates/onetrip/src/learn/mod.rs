@@ -48,12 +48,23 @@ const MAX_KEY: usize = 512;
 /// How often a worker exchanges what it knows of a route, if that is visited at all.
 const EXCHANGE: Duration = Duration::from_secs(60);
 
+/// How long nothing is exchanged with a store that refused it.
+const REST: Duration = Duration::from_secs(30 * 60);
+
 /// What was learned of all pages.
 #[derive(Debug, Default)]
 pub struct Learner {
     budget: Budget,
     routes: Mutex<Routes>,
     index: Mutex<Index>,
+    refused: Mutex<Refused>,
+}
+
+/// When a store refused to give, or to take, what workers tell each other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refused {
+    load: Option<Moment>,
+    save: Option<Moment>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +86,8 @@ struct Known {
     totals: Totals,
     loaded: Option<Moment>,
     saved: Option<Moment>,
+    /// Whether it was saved on a trip of its own since it was loaded.
+    told: bool,
     /// Whether there were visits since it was saved.
     changed: bool,
 }
@@ -92,6 +105,31 @@ pub struct Exchange {
     pub save_index: Option<Vec<u8>>,
 }
 
+impl Known {
+    /// Mostly what others know is heard first, and the next trip tells them what is known then. A
+    /// route that is visited less often than it is exchanged does both at once: it has no next trip
+    /// before it is to hear again.
+    fn exchange(&mut self, now: Moment, may_save: bool) -> Exchange {
+        let is_due = |last: Option<Moment>| last.is_none_or(|last| now.since(last) >= EXCHANGE);
+        let load = is_due(self.loaded);
+        let waits = load && (self.loaded.is_none() || std::mem::take(&mut self.told));
+        if load {
+            self.loaded = Some(now);
+        }
+        let save = may_save && self.changed && is_due(self.saved) && !waits;
+        self.told |= save && !load;
+        Exchange {
+            load,
+            save: save.then(|| {
+                self.saved = Some(now);
+                self.changed = false;
+                record::write(&self.route, &self.totals.recent)
+            }),
+            ..Exchange::default()
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -104,6 +142,7 @@ impl Learner {
             budget,
             routes: Mutex::default(),
             index: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -156,31 +195,32 @@ impl Learner {
     /// seldom anything. What is given to be saved counts as saved.
     #[must_use]
     pub fn exchange(&self, page: &Page, now: Moment) -> Exchange {
-        let is_due = |last: Option<Moment>| last.is_none_or(|last| now.since(last) >= EXCHANGE);
-        let mut exchange = self.with(page, |known| {
-            if is_due(known.loaded) {
-                known.loaded = Some(now);
-                return Exchange {
-                    load: true,
-                    ..Exchange::default()
-                };
-            }
-            let save = (known.changed && is_due(known.saved)).then(|| {
-                known.saved = Some(now);
-                known.changed = false;
-                record::write(&known.route, &known.totals.recent)
-            });
-            Exchange {
-                save,
-                ..Exchange::default()
-            }
-        });
+        let rests = |refused: Option<Moment>| refused.is_some_and(|last| now.since(last) < REST);
+        let refused = *lock(&self.refused);
+        if rests(refused.load) {
+            return Exchange::default();
+        }
+        let may_save = !rests(refused.save);
+        let mut exchange = self.with(page, |known| known.exchange(now, may_save));
         if exchange.load {
             exchange.load_index = lock(&self.index).load(now);
-        } else if exchange.save.is_some() {
+        }
+        if exchange.save.is_some() {
             exchange.save_index = lock(&self.index).save(page.route(), now);
         }
         exchange
+    }
+
+    /// Notes that the store refused to give records, or to take them, so that it is left alone for
+    /// a while.
+    pub(crate) fn refused(&self, load: bool, now: Moment) {
+        let refused = &mut *lock(&self.refused);
+        let which = if load {
+            &mut refused.load
+        } else {
+            &mut refused.save
+        };
+        *which = Some(now);
     }
 
     /// Takes over what another worker has learned of the route of `page`.

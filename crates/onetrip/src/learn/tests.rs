@@ -290,6 +290,55 @@ fn a_record_tells_what_came_of_visits_of_late() {
 }
 
 #[test]
+fn a_route_that_is_seldom_visited_is_told_all_the_same() {
+    let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
+    let learner = Learner::default();
+    let mut saved = 0;
+    for _ in 0..6 {
+        let exchange = learner.exchange(&page, clock.now());
+        assert!(exchange.load);
+        saved += usize::from(exchange.save.is_some());
+        learner.learn(&page, &visit(&[("a", 1)]));
+        clock.advance(EXCHANGE);
+    }
+    assert!(saved >= 4, "{saved} of 6");
+}
+
+#[test]
+fn what_is_visited_often_hears_before_it_tells() {
+    let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
+    let learner = Learner::default();
+    for _ in 0..3 {
+        let first = learner.exchange(&page, clock.now());
+        assert!(first.load && first.save.is_none());
+        learner.learn(&page, &visit(&[("a", 1)]));
+        learner.learn(&page, &visit(&[("a", 1)]));
+        let second = learner.exchange(&page, clock.now());
+        assert!(!second.load && second.save.is_some());
+        clock.advance(EXCHANGE);
+    }
+}
+
+#[test]
+fn a_store_that_refuses_is_left_alone_for_a_while() {
+    let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
+    let learner = Learner::default();
+    let ask = || {
+        learner.learn(&page, &visit(&[("a", 1)]));
+        learner.learn(&page, &visit(&[("a", 1)]));
+        let exchange = learner.exchange(&page, clock.now());
+        clock.advance(EXCHANGE);
+        (exchange.load, exchange.save.is_some())
+    };
+    learner.refused(true, clock.now());
+    assert_eq!((ask(), ask()), ((false, false), (false, false)));
+    clock.advance(REST);
+    assert_eq!((ask(), ask()), ((true, false), (true, true)));
+    learner.refused(false, clock.now());
+    assert_eq!((ask(), ask()), ((true, false), (true, false)));
+}
+
+#[test]
 fn an_index_loses_no_route_of_another_worker() {
     let clock = crate::clock::Clock::manual();
     // What the store has, and what a worker does on two trips of a page.

@@ -8,6 +8,7 @@ use redis::{Pipeline, RedisError, ServerErrorKind as Server, Value};
 
 use crate::entry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::is_record;
 use crate::store::not_a_number;
 use crate::trip::{Op, Replies, Reply, Ttl};
 
@@ -56,6 +57,8 @@ pub(super) fn commands(batch: Batch<'_>) -> (Pipeline, Vec<Shape>) {
         let reads = rest
             .iter()
             .take_while(|op| matches!(op, Op::Get { .. }))
+            // One name that is refused fails an MGET whole, and records only come along.
+            .take_while(|other| is_record(other.name()) == is_record(op.name()))
             .count();
         if reads > 1 && batch.asking.is_none() {
             let (names, after) = rest.split_at(reads);
