@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, WebSocket
 from fastapi.responses import Response, StreamingResponse
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
@@ -437,7 +438,8 @@ class TestWhatIsNotLearned:
         assert seen.trips == 1
         assert names(cache) == {"/notes/{note_id}": 2}
 
-    def test_background_tasks(self, cache: Cache) -> None:
+    @pytest.mark.parametrize("streams", [False, True])
+    def test_background_tasks(self, cache: Cache, streams: bool) -> None:  # noqa: FBT001 - a case
         app = Starlette(middleware=[Middleware(PageMiddleware, cache=cache)])
 
         async def later() -> None:
@@ -445,12 +447,45 @@ class TestWhatIsNotLearned:
 
         async def page(_request: Request) -> Response:
             await cache.aget("menu")
-            return PlainTextResponse("page", background=BackgroundTask(later))
+            background = BackgroundTask(later)
+            if streams:
+                # Sent by a task of its own where the server cannot tell that the client left.
+                return StreamingResponse(parts(), background=background)
+            return PlainTextResponse("page", background=background)
+
+        async def parts() -> AsyncIterator[str]:
+            yield str(await cache.aget("part"))
 
         app.add_route("/", page)
         visit(app, "/", "/")
         assert names(cache) == {"/": 2}
-        assert templates(cache) == {"menu"}
+        assert templates(cache) == ({"menu", "part"} if streams else {"menu"})
+
+    def test_arguments_that_are_no_plain_values(self, cache: Cache) -> None:
+        class Made:
+            def __str__(self) -> str:
+                msg = "lazy load outside of a session"
+                raise RuntimeError(msg)
+
+        class MadeConvertor(StringConvertor):
+            def convert(self, value: str) -> Any:
+                del value
+                return Made()
+
+        async def page(request: Request) -> Response:
+            assert isinstance(request.path_params["made"], Made)
+            return PlainTextResponse(str(await cache.aget("menu")))
+
+        register_url_convertor("made", MadeConvertor())
+        app = Starlette(routes=[Route("/made/{made:made}", page)])
+        app.add_middleware(PageMiddleware, cache=cache)
+
+        async def ask() -> int:
+            async with client_of(app) as client:
+                return (await client.get("/made/5")).status_code
+
+        assert asyncio.run(ask()) == 200
+        assert names(cache) == {"/made/{made}": 1}
 
 
 @pytest.mark.parametrize(

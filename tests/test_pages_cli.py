@@ -39,8 +39,8 @@ def run(capsys: pytest.CaptureFixture[str], store_url: str) -> Run:
     return run
 
 
-# As the second visit tells it, which knows of the first: that brought nothing yet.
-HEAD = "note_detail: 2.0 trips before, 2.0 now; recall 0%, precision 0%, waste 0%"
+# As the third visit tells it, which knows of two: what came ahead of the second was "menu".
+HEAD = "note_detail: 2.0 trips before, 1.5 now; recall 50%, precision 100%, waste 0%"
 NOTE = [HEAD, "  100%  menu", "  100%  note:{note_id}"]
 UNKNOWN = "list: nothing is shared of it"
 
@@ -78,17 +78,17 @@ def test_shows_what_becomes_of_it(open_cache: OpenCache, run: Run) -> None:
         for number in range(first, first + 3):
             visit(worker, number)
     [head] = [line for line in run() if line.startswith("note_detail")]
-    # Each worker tells of its first visit, which the first record of another made the faster.
+    # Each worker tells of its first visits, which the first record of another made the faster.
     assert head.startswith("note_detail: 2.0 trips before, ")
     assert head.endswith("waste 0%")
 
 
 def test_shows_shares(open_cache: OpenCache, run: Run) -> None:
-    # A worker takes the record along at its first visit, and leaves its own at its second.
-    for number, extra in ((1, ["often"]), (3, [])):
+    # A worker takes the record along at its first visit, and leaves its own at its third.
+    for first, extra in ((1, ["often"]), (4, [])):
         worker = open_cache()
-        visit(worker, number, *extra)
-        visit(worker, number + 1, *extra)
+        for number in range(first, first + 3):
+            visit(worker, number, *extra)
     [share] = [line for line in run("note_detail") if line.endswith("  often")]
     assert 0 < int(share.split("%")[0]) < 100
 
@@ -146,3 +146,20 @@ def test_is_a_program(disk_url: str) -> None:
     done = subprocess.run(command, capture_output=True, check=True, text=True, env={**os.environ})
     assert done.stdout.splitlines() == NOTE
     assert done.stderr == ""
+
+
+def test_shows_nothing_that_a_terminal_obeys(cache: Cache, run: Run) -> None:
+    for number in range(3):
+        with cache.page("a\x1b[31m\nb", **{"c\x1b\n": number}):
+            cache.get(f"d\x1b:{number}")
+    told = run()
+    assert [line for line in told if not line.isprintable()] == []
+    assert told[0].startswith("a\\x1b[31m\\nb: ")
+    assert len(told) == 2
+
+
+def test_shows_those_of_raw_caches(open_cache: OpenCache, run: Run) -> None:
+    cache = open_cache(serializer="raw")
+    for number in range(3):
+        visit(cache, number)
+    assert run("note_detail")[1:] == NOTE[1:]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, g, request
+from werkzeug.routing import BaseConverter
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from onetrip import Cache, ConfigurationError
@@ -67,6 +68,44 @@ class Visits:
 def names(cache: Cache) -> dict[str, int]:
     """The routes that were learned, and from how many visits."""
     return {route.name: route.visits for route in cache.pages()}
+
+
+class Note:
+    """What a converter makes of a URL; its text is a question to the database, which is gone."""
+
+    def __init__(self, number: str) -> None:
+        self.number = number
+
+    def __str__(self) -> str:
+        msg = "lazy load outside of a session"
+        raise RuntimeError(msg)
+
+
+class NoteConverter(BaseConverter):
+    def to_python(self, value: str) -> Note:
+        return Note(value)
+
+
+class TestNamesThatCannotBeMade:
+    """No page fails for its name."""
+
+    def test_arguments_that_are_no_plain_values_are_left_out(self, cache: Cache) -> None:
+        app = make_app(cache)
+        app.url_map.converters["a_note"] = NoteConverter
+
+        @app.get("/made/<a_note:note>/<int:part>")
+        def made(note: Note, part: int) -> str:
+            return f"{cache.get(f'note_markup:{note.number}')} {cache.get(f'part:{part}')}"
+
+        client = app.test_client()
+        assert [client.get(f"/made/5/{part}").text for part in range(2)] == ["5 None"] * 2
+        [route] = cache.pages()
+        assert dict(route.templates).keys() == {"note_markup:5", "part:{part}"}
+
+    def test_facets_without_a_text_are_left_out(self, cache: Cache) -> None:
+        app = make_app(cache, ONETRIP_PAGE_FACETS=lambda: {"note": Note("5"), "bad": "\ud800"})
+        assert app.test_client().get("/notes/5").status_code == 200
+        assert names(cache) == {"note": 1}
 
 
 class TestTrips:

@@ -58,3 +58,48 @@ class TestAStoreThatRefusesThem:
                 cache.get_many(["a", "b"])
         assert cache.stats().errors == refused
         assert cache.pages()[0].recall > 0
+
+
+class TestWhatStrangersWrote:
+    @pytest.mark.parametrize("size", [10, 300_000])
+    def test_it_counts_as_a_bad_entry_and_is_told_once(
+        self, redis_url: str, caplog: pytest.LogCaptureFixture, size: int
+    ) -> None:
+        stranger = Cache(redis_url, prefix="stranger@onetrip")
+        routes = ["one", "two", "three"]
+        stranger.set_many({f"page:{route}": b"x" * size for route in routes})
+        cache = Cache(redis_url, prefix="stranger", on_error="raise")
+        for route in routes:
+            with cache.page(route):
+                assert cache.get("a") is None
+        assert cache.stats().bad_entries == 3
+        told = [record for record in caplog.records if "counts as a miss" in record.message]
+        assert len(told) == 1
+
+    def test_what_would_expand_is_not_read(self, redis_url: str) -> None:
+        stranger = Cache(redis_url, prefix="zipped@onetrip", compression="zstd")
+        stranger.set("page:one", b"x" * 10_000_000)
+        cache = Cache(redis_url, prefix="zipped")
+        with cache.page("one"):
+            assert cache.get("a") is None
+        assert cache.stats().bad_entries == 1
+
+
+class TestNames:
+    def test_a_route_of_too_many_bytes_is_not_learned(self, redis_url: str) -> None:
+        cache = Cache(redis_url, prefix="names")
+        for route in ("r" * 200, "r" * 201):
+            for _ in range(2):
+                with cache.page(route):
+                    cache.get("a")
+        assert [route.name for route in cache.pages()] == ["r" * 200]
+
+    def test_what_is_visited_once_is_told_to_nobody(
+        self, redis_url: str, redis_server: RedisServer
+    ) -> None:
+        cache = Cache(redis_url, prefix="once")
+        for _ in range(2):
+            for route in ("one", "two"):
+                with cache.page(route):
+                    cache.get("a")
+        assert not redis_server.admin.keys("once@onetrip:*")

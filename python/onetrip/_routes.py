@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from onetrip._visit import plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
 
@@ -47,7 +49,7 @@ def _within(route: Any, scope: dict[str, Any], path: str) -> Page | None:
         return _find(within, scope, path + (getattr(route, "path", None) or route.host))
     path_format: str | None = getattr(route, "path_format", None)
     if path_format is not None:
-        return path + path_format, scope.get("path_params", {})
+        return path + path_format, plain(scope.get("path_params", {}))
     contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
     # A router that FastAPI includes gives its routes by this function alone. What it gives for a
     # route of another kind is that route again, which has no path.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
 
 from onetrip.errors import ConfigurationError
 
@@ -24,6 +27,10 @@ _VISIT = "onetrip.visit"
 
 # Requests that change nothing, so that others will read what these did.
 _SAFE = frozenset({"GET", "HEAD"})
+
+# Values whose text is theirs in every process, and costs nothing. That of an object which a route
+# makes of its URL may be a question to the database, or an error outside of its session.
+_PLAIN = (str, int, float, Decimal, UUID, date, time, type(None))
 
 
 class Visit:
@@ -53,7 +60,7 @@ class Visit:
         route, arguments = page
         while self._unnamed:
             cache, scope = self._unnamed.popitem()
-            scope.visit(route, **arguments)
+            tell(scope, route, arguments)
             self._named[cache] = scope
         self._learns = self._learns and learns
 
@@ -63,6 +70,13 @@ class Visit:
             scope.discard()
         self._unnamed |= self._named
         self._named.clear()
+
+    def end(self, scopes: Iterable[Scope]) -> None:
+        """End the visit, and let go of scopes that stay open."""
+        ending = list(scopes)
+        self.close(ending)
+        for scope in ending:
+            scope._end_visit()  # noqa: SLF001 - of this package
 
     def close(self, scopes: Iterable[Scope]) -> None:
         """Let go of scopes that are about to close."""
@@ -75,6 +89,27 @@ class Visit:
         if not self._unnamed and not self._named:
             # The request may be made again.
             self._learns = True
+
+
+def plain(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return those of a view's arguments that name a page: others are made for the view alone."""
+    return {name: value for name, value in arguments.items() if isinstance(value, _PLAIN)}
+
+
+def tell(scope: Scope, route: str, arguments: Mapping[str, object]) -> None:
+    """Tell a scope which page it is for. No page fails for that: what has no text is left out."""
+    texts = {}
+    for name, value in arguments.items():
+        try:
+            texts[_text(name)] = _text(value)
+        except Exception:  # noqa: BLE001, S112 - whatever the text of an application's object raises
+            continue
+    scope.visit(_text(route), **texts)
+
+
+def _text(value: object) -> str:
+    # What is no text in UTF-8 came from a path that was not.
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def is_safe(method: object) -> bool:

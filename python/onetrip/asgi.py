@@ -200,6 +200,10 @@ class _Page:
             # For the background tasks.
             await self._enter()
         else:
+            if _is_last(message) and self._visit is not None:
+                # What it reads from here on, in background tasks, is none of the page.
+                self._visit.end(self._scopes)
+                self._visit = None
             await self._send_head()
             await self._send_on(message)
 

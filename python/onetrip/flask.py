@@ -32,6 +32,7 @@ from onetrip._visit import (
     checked_query,
     is_bot,
     is_safe,
+    plain,
 )
 from onetrip.errors import ConfigurationError
 from onetrip.jinja import install
@@ -254,7 +255,7 @@ class _Naming:
         elif endpoint is None or endpoint.rpartition(".")[2] == "static":
             page = None
         else:
-            page = endpoint, arguments
+            page = endpoint, plain(arguments)
         if page is None:
             return None
         facets = self._facets() if self._facets is not None else {}

@@ -172,6 +172,11 @@ class TestNames:
         get("/list/?page=7")
         assert "argument:{sort}" in templates(site)["list"]
 
+    def test_of_what_a_converter_makes(self, site: onetrip.Cache, get: Get) -> None:
+        for _ in range(2):
+            get("/made/5/")
+        assert templates(site)["made"] == {"title", "list:1", "greeting:nobody"}
+
     def test_of_parameters_that_are_declared(self, site: onetrip.Cache, get: Get) -> None:
         with override_settings(ONETRIP_PAGE_QUERY=["page"]):
             for page in (11, 12, 13):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache import cache
 from django.http import HttpResponse, StreamingHttpResponse
-from django.urls import include, path, re_path
+from django.urls import include, path, re_path, register_converter
+from django.urls.converters import StringConverter
 
 if TYPE_CHECKING:
     import threading
@@ -97,6 +98,16 @@ class Asked:
         raise AssertionError("nobody wants to know")
 
 
+class AskedConverter(StringConverter):
+    """Makes such an object of what stands in a URL."""
+
+    def to_python(self, value: str) -> Any:
+        return Asked()
+
+
+register_converter(AskedConverter, "asked")
+
+
 def facets(request: HttpRequest) -> dict[str, object]:
     return {"user": request.headers.get("X-User", "nobody")}
 
@@ -140,5 +151,6 @@ urlpatterns = [
     path("raises/", raises, name="raises"),
     path("araises/", araises, name="araises"),
     path("list/", listed, {"sort": "new", "queryset": Asked()}, name="list"),
+    path("made/<asked:made>/", listed, name="made"),
     re_path(r"^positions/([a-z]+)/([a-z]+)/$", listed, name="positions"),
 ]

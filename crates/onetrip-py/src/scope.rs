@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onetrip::{Context, Page, Scope as Core};
+use onetrip::{Context, Page, Policy, Scope as Core};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -29,6 +29,14 @@ struct Entered {
     opened: bool,
     /// The visits that began here.
     visits: Vec<Arc<Page>>,
+}
+
+impl Entered {
+    fn end_visits(&mut self, policy: &Policy, learn: bool) {
+        for page in self.visits.drain(..) {
+            policy.end_visit(&self.scope, &page, learn);
+        }
+    }
 }
 
 impl Scope {
@@ -62,6 +70,12 @@ impl Scope {
         Ok((scope, opened, within))
     }
 
+    fn end_visits(&self, learn: bool) {
+        if let Some(entered) = self.entered().as_mut() {
+            entered.end_visits(self.cache.get().core.policy(), learn);
+        }
+    }
+
     /// Makes the scope that of the running code.
     fn enter(&self, py: Python<'_>, scope: Arc<Core>, opened: bool) -> Result<()> {
         let mut entered = self.entered();
@@ -88,14 +102,12 @@ impl Scope {
     /// Takes the scope from the running code. The scope that has to be closed, if it is not within
     /// another, and the context to do it in.
     /// What an exception ended is not what others will read, so nothing is learned from it.
-    fn leave(&self, py: Python<'_>, raising: bool) -> Result<Option<(Arc<Core>, Context)>> {
-        let Some(entered) = self.entered().take() else {
+    fn exit(&self, py: Python<'_>, raising: bool) -> Result<Option<(Arc<Core>, Context)>> {
+        let Some(mut entered) = self.entered().take() else {
             return Ok(None);
         };
         let policy = self.cache.get().core.policy();
-        for page in &entered.visits {
-            policy.end_visit(&entered.scope, page, !raising);
-        }
+        entered.end_visits(policy, !raising);
         let variable = &self.cache.get().variable;
         // Those who watch see what was written leave, in whatever order the two end.
         let at = Context::clone(&*variable.here(py)?);
@@ -156,7 +168,7 @@ impl Scope {
 
     #[pyo3(signature = (*exception))]
     fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> Result<()> {
-        let Some((scope, at)) = self.leave(py, is_raising(exception))? else {
+        let Some((scope, at)) = self.exit(py, is_raising(exception))? else {
             return Ok(());
         };
         let cache = self.cache.get();
@@ -182,7 +194,7 @@ impl Scope {
         let face = Face::of(slf.get().cache.bind(slf.py()));
         let (slf, raising) = (slf.clone().unbind(), is_raising(exception));
         Coroutine::new("__aexit__", async move {
-            let Some((scope, at)) = Python::attach(|py| slf.get().leave(py, raising))? else {
+            let Some((scope, at)) = Python::attach(|py| slf.get().exit(py, raising))? else {
                 return Ok(NOTHING);
             };
             let close = face.cache().core.policy().close(&scope);
@@ -206,20 +218,22 @@ impl Scope {
             ));
         };
         let policy = self.cache.get().core.policy();
+        // One page after the other: a scope that names many would else read for all of them.
+        entered.end_visits(policy, true);
         entered
             .visits
             .push(policy.begin_visit(&entered.scope, page));
         Ok(())
     }
 
+    /// End the visit and learn from it, while the scope stays open: what follows is not of the page.
+    fn _end_visit(&self) {
+        self.end_visits(true);
+    }
+
     /// Learn nothing from what this scope is made for: it failed, or was a request of its own kind.
     fn discard(&self) {
-        if let Some(entered) = self.entered().as_mut() {
-            let policy = self.cache.get().core.policy();
-            for page in entered.visits.drain(..) {
-                policy.end_visit(&entered.scope, &page, false);
-            }
-        }
+        self.end_visits(false);
     }
 
     fn __repr__(&self) -> String {

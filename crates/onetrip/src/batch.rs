@@ -1,6 +1,6 @@
 //! Trips of many callers that travel as one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use crate::background;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::scope::Scope;
 use crate::trip::{Op, Replies, Trip};
 
 /// Trips that are about to leave together, such as those of one turn of an event loop.
@@ -20,6 +21,14 @@ pub struct Batch {
     /// How many operations each caller has, in the order of the trip, and how many of them it asked
     /// for.
     parts: Vec<(usize, usize)>,
+    /// Where in the trip each operation of each caller is answered.
+    places: Vec<usize>,
+    /// Where entries are read that came along with the trip of a caller: they answer others too.
+    along: HashMap<Bytes, usize>,
+    /// Whether an operation answers several callers.
+    shares: bool,
+    /// The scopes whose reads travel.
+    scopes: Vec<Arc<Scope>>,
     footprint: Footprint,
 }
 
@@ -81,9 +90,39 @@ impl Batch {
                 self.at = self.at.with_watch(Arc::clone(watch));
             }
         }
+        if let Some(scope) = at.scope().filter(|_| trip.reads())
+            && !self.scopes.iter().any(|other| Arc::ptr_eq(other, scope))
+        {
+            self.scopes.push(Arc::clone(scope));
+        }
         self.parts.push((trip.len(), trip.own()));
-        trip.ops().iter().for_each(|op| self.footprint.add(op));
-        self.trip.extend(trip.ops().iter().cloned());
+        for (nth, op) in trip.ops().iter().enumerate() {
+            let place = self.place(op).unwrap_or_else(|| {
+                let place = self.trip.len();
+                if let Op::Get { name } = op
+                    && nth >= trip.own()
+                {
+                    self.along.insert(name.clone(), place);
+                }
+                self.footprint.add(op);
+                self.trip.push(op.clone());
+                place
+            });
+            self.places.push(place);
+        }
+    }
+
+    /// Where a read is answered already: one page's tasks ask in one turn for what its first read
+    /// brings ahead.
+    fn place(&mut self, op: &Op) -> Option<usize> {
+        let Op::Get { name } = op else {
+            return None;
+        };
+        let place = *self.along.get(name)?;
+        // A read that follows a write has to see it.
+        let as_it_was = !self.footprint.changes.contains(name);
+        self.shares |= as_it_was;
+        as_it_was.then_some(place)
     }
 
     /// What it reads and changes. Batches that meet another's must leave one after the other: those
@@ -95,8 +134,19 @@ impl Batch {
 
     /// The replies of each caller.
     fn split(&self, replies: Replies) -> Vec<(usize, Replies)> {
-        let mut replies = replies.into_iter();
         let parts = self.parts.iter();
+        if self.shares {
+            let mut places = self.places.iter();
+            let mut answers = |len| {
+                let places = places.by_ref().take(len);
+                places
+                    .filter_map(|place| replies.get(*place))
+                    .cloned()
+                    .collect()
+            };
+            return parts.map(|(len, own)| (*own, answers(*len))).collect();
+        }
+        let mut replies = replies.into_iter();
         parts
             .map(|(len, own)| (*own, replies.by_ref().take(*len).collect()))
             .collect()
@@ -146,6 +196,9 @@ impl Cache {
                 return delivery.make(answers);
             }
         };
+        for scope in &batch.scopes {
+            scope.count_trip();
+        }
         let cache = self.clone();
         runtime.spawn(async move {
             let replies = cache.carry(&batch.at, &batch.trip).await;

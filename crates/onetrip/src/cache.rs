@@ -154,6 +154,9 @@ impl Cache {
     /// What is wrong with the operations, and under [`OnError::Raise`](crate::OnError::Raise)
     /// failures of the store.
     pub async fn send(&self, at: &Context, trip: &Trip) -> Result<Replies> {
+        if let Some(scope) = at.scope().filter(|_| trip.reads()) {
+            scope.count_trip();
+        }
         self.judge(trip.own(), self.carry(at, trip).await?)
     }
 
@@ -217,6 +220,20 @@ impl Cache {
     }
 }
 
+/// A visit that ends when this is dropped, and is learned from if it was made to its end.
+struct Visiting<'a> {
+    policy: &'a Policy,
+    scope: &'a Scope,
+    page: Arc<Page>,
+    whole: bool,
+}
+
+impl Drop for Visiting<'_> {
+    fn drop(&mut self) {
+        self.policy.end_visit(self.scope, &self.page, self.whole);
+    }
+}
+
 /// Scopes and watches.
 impl Cache {
     /// Runs `page` in a scope that holds the entries of `keys`, read in one trip.
@@ -253,6 +270,9 @@ impl Cache {
     /// Runs `page` in a scope whose first read brings what visits to this page are likely to read,
     /// as they showed before; its own visit is learned from.
     ///
+    /// Nothing is learned if the returned future is dropped before it is done. What `work` returns
+    /// says nothing of the page: one that returns an error early is a visit that read little.
+    ///
     /// # Errors
     ///
     /// Those of [`preload`](Self::preload).
@@ -282,9 +302,14 @@ impl Cache {
             let Some(scope) = at.scope() else {
                 return work.await;
             };
-            let page = self.policy().begin_visit(scope, page);
+            let mut visit = Visiting {
+                policy: self.policy(),
+                scope,
+                page: self.policy().begin_visit(scope, page),
+                whole: false,
+            };
             let output = work.await;
-            self.policy().end_visit(scope, &page, true);
+            visit.whole = true;
             output
         })
     }

@@ -152,6 +152,11 @@ impl Signer {
     }
 }
 
+/// Whether the payload of an entry with a header would have to be expanded.
+pub(crate) fn is_compressed(entry: &[u8]) -> bool {
+    matches!(entry, [MAGIC, VERSION, content, ..] if content >> 4 != 0)
+}
+
 /// The name of an entry, in the two parts that its cache knows it by.
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a> {

@@ -118,7 +118,10 @@ mod tests {
         for prefix in ["", "blog", "a@b"] {
             let keys = Keyspace::new(prefix);
             assert!(is_record(&keys.records().name(b"page:home")), "{prefix}");
-            assert!(!is_record(&keys.name(b"user:me@onetrip.example")), "{prefix}");
+            assert!(
+                !is_record(&keys.name(b"user:me@onetrip.example")),
+                "{prefix}"
+            );
             assert!(!is_record(&keys.name(b"")), "{prefix}");
         }
     }

@@ -219,6 +219,9 @@ impl Builder {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             policy: Policy {
                 keyspace: Keyspace::new(&self.prefix),
+                // Whatever entries are, workers and the command line read records alike. Not
+                // compressed: what was written by anybody is not expanded.
+                record_sealer: Sealer::new(&self.secrets, None, 0),
                 sealer,
                 clock: self.clock,
                 counters: Counters::default(),

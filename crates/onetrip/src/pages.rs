@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashSet;
 use smallvec::SmallVec;
 
 use crate::error::ErrorKind;
-use crate::learn::{Learner, Page, Report};
+use crate::learn::{Learner, MAX_NAME, Page, Report};
 use crate::policy::Policy;
 use crate::records::Asked;
 use crate::scope::{Scope, Ticket};
@@ -50,7 +51,7 @@ impl Policy {
     /// [`end_visit`](Self::end_visit), or let the end of the scope end the visit.
     pub fn begin_visit(&self, scope: &Scope, page: Page) -> Arc<Page> {
         let page = Arc::new(page);
-        if self.learns() {
+        if self.learns() && page.route().len() <= MAX_NAME {
             scope.begin_visit(Arc::clone(&page));
         }
         page
@@ -108,8 +109,9 @@ impl Policy {
         };
         // In this order, so that what is brought is found by its place: keys, what other workers are
         // asked for, and last what they are told, which nobody waits for.
+        let own: HashSet<&[u8]> = own.iter().map(AsRef::as_ref).collect();
         for page in &departing {
-            self.take_along(scope, page, own, trip, &mut ahead);
+            self.take_along(scope, page, &own, trip, &mut ahead);
         }
         let mut told = SmallVec::<[Op; 2]>::new();
         for page in &departing {
@@ -119,16 +121,16 @@ impl Policy {
         Some(ahead)
     }
 
-    fn take_along<K: AsRef<[u8]>>(
+    fn take_along(
         &self,
         scope: &Scope,
         page: &Arc<Page>,
-        own: &[K],
+        own: &HashSet<&[u8]>,
         trip: &mut Trip,
         ahead: &mut Ahead,
     ) {
         for (key, bytes) in self.learner().predict(page) {
-            let asked = own.iter().any(|own| own.as_ref() == key);
+            let asked = own.contains(key.as_slice());
             if asked || self.page_mode == PageMode::Shadow {
                 scope.note_ahead(page, &key, bytes as usize);
             } else if !scope.holds(&key) {

@@ -56,6 +56,7 @@ pub enum Step<T, F: FnOnce(Replies) -> T> {
 pub struct Policy {
     pub(crate) keyspace: Keyspace,
     pub(crate) sealer: Sealer,
+    pub(crate) record_sealer: Sealer,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     pub(crate) timeout: Ttl,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::entry::{BadEntry, Kind, Name};
+use crate::entry::{self, BadEntry, Kind, Name};
 use crate::key::Keyspace;
 use crate::learn::{self, Page, Report};
 use crate::policy::{Policy, Step};
@@ -18,6 +18,9 @@ use crate::trip::{Op, Replies, Reply, Trip};
 
 /// How long a record outlives the last visit to its route.
 const TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The most bytes of an entry that is read as a record: four times what is written.
+const MAX_RECORD: usize = 256 << 10;
 
 /// The key of the index.
 const INDEX: &[u8] = b"pages";
@@ -66,10 +69,12 @@ impl Policy {
 
     fn tell(&self, key: &[u8], bytes: &[u8]) -> Op {
         let records = self.records();
-        let mut draft = self.sealer.draft();
+        let mut draft = self.record_sealer.draft();
         draft.extend_from_slice(bytes);
         let prefix = records.prefix();
-        let entry = self.sealer.seal(Name { prefix, key }, Kind::Bytes, draft);
+        let entry = self
+            .record_sealer
+            .seal(Name { prefix, key }, Kind::Bytes, draft);
         let (name, ttl) = (records.name(key), Some(TTL));
         Op::Set { name, entry, ttl }
     }
@@ -77,7 +82,10 @@ impl Policy {
     fn told(&self, key: &[u8], entry: &Bytes) -> Result<Bytes, BadEntry> {
         let records = self.records();
         let prefix = records.prefix();
-        let content = self.sealer.open(Name { prefix, key }, entry)?;
+        if entry.len() > MAX_RECORD || entry::is_compressed(entry) {
+            return Err(BadEntry::Inflated);
+        }
+        let content = self.record_sealer.open(Name { prefix, key }, entry)?;
         Ok(content.payload)
     }
 
@@ -86,13 +94,19 @@ impl Policy {
         let Reply::Entry(entry) = reply else {
             return None;
         };
-        // What cannot be read is left alone, and written anew in time.
-        let told = |key: &[u8]| self.told(key, entry.as_ref()?).ok();
+        // What cannot be read is noted, and written anew in time.
+        let told = |key: &[u8]| match self.told(key, entry.as_ref()?) {
+            Ok(bytes) => Some(bytes),
+            Err(bad) => self.bad_record(key, bad),
+        };
         match asked {
             Asked::Record(page) => {
-                let record = told(&record_key(page.route()))?;
+                let key = record_key(page.route());
+                let record = told(&key)?;
                 let knew = !self.learner().predict(page).is_empty();
-                self.learner().merge(page, &record);
+                if !self.learner().merge(page, &record) {
+                    return self.bad_record(&key, BadEntry::Undecodable);
+                }
                 (!knew).then_some(page)
             }
             Asked::Index => {
@@ -100,6 +114,15 @@ impl Policy {
                 None
             }
         }
+    }
+
+    /// A record that cannot be read is no record. It is told of once: it is asked for every minute.
+    fn bad_record<T>(&self, key: &[u8], bad: BadEntry) -> Option<T> {
+        if self.learner().is_first_bad() {
+            return self.bad(key, bad);
+        }
+        self.counters.bad_entries.add(1);
+        None
     }
 
     /// What removes the records that are among the keys of this cache, as far as they are known: of

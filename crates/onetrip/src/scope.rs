@@ -306,6 +306,7 @@ impl Scope {
             }
             match entry.filter(|_| undisturbed) {
                 Some((entry, ttl)) => {
+                    state.size(key, entry.len());
                     state.hold(
                         now,
                         key,
@@ -353,6 +354,7 @@ impl Scope {
         state.changes += 1;
         state.drop_key(key);
         state.pending += entry.len();
+        state.size(key, entry.len());
         let answer = Answer::Sealed(entry.clone());
         let pending = Pending {
             entry,
@@ -415,11 +417,17 @@ impl Scope {
             .collect()
     }
 
-    /// Begins a trip that reads. The pages whose first one it is.
+    /// Counts a trip that reads.
+    pub(crate) fn count_trip(&self) {
+        for open in &mut self.state().visits {
+            open.visit.trips += 1;
+        }
+    }
+
+    /// Begins a read that travels. The pages whose first one it is.
     pub(crate) fn depart_visits(&self) -> SmallVec<[Arc<Page>; 1]> {
         let visits = &mut self.state().visits;
         let departing = visits.iter_mut().filter_map(|open| {
-            open.visit.trips += 1;
             let first = !std::mem::replace(&mut open.departed, true);
             first.then(|| Arc::clone(&open.page))
         });
@@ -466,6 +474,17 @@ impl State {
             let read = &mut open.visit.read;
             if !own && read.len() < MAX_READS && !read.contains_key(key) {
                 read.insert(key.into(), length(bytes));
+            }
+        }
+    }
+
+    /// Notes how large an entry is that a page missed and then wrote: the next visit finds it.
+    fn size(&mut self, key: &[u8], bytes: usize) {
+        for open in &mut self.visits {
+            if let Some(read) = open.visit.read.get_mut(key)
+                && *read == 0
+            {
+                *read = length(bytes);
             }
         }
     }

@@ -188,6 +188,11 @@ impl Trip {
         self.ops.len() - self.along
     }
 
+    /// Whether it reads.
+    pub(crate) fn reads(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, Op::Get { .. }))
+    }
+
     /// The operations, in the order in which they are answered.
     #[must_use]
     pub fn ops(&self) -> &[Op] {

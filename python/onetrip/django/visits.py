@@ -12,16 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import contextmanager
-from datetime import date
-from decimal import Decimal
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
+
+from onetrip._visit import plain, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,11 +35,6 @@ __all__ = ["Naming", "Visit", "route_of", "visit_of"]
 
 # From here on a response tells of an error.
 _ERRORS = 400
-
-# Values whose text is theirs in every process, and costs nothing. That of a QuerySet, which a
-# URLconf may hand to its view, is a question to the database.
-_PLAIN = (str, int, float, Decimal, UUID, date, type(None))
-
 
 # The path of a function.
 _DOTTED = re.compile(r"\w+(\.\w+)+")
@@ -60,7 +54,7 @@ class Visit:
         if not self._is_named:
             self._is_named = True
             for scope in self._scopes:
-                scope.visit(route, **args)
+                tell(scope, route, args)
 
     def fail(self) -> None:
         """Learn nothing from it."""
@@ -159,20 +153,9 @@ class Naming:
         for parameter in self._query:
             if parameter in request.GET:
                 named[parameter] = ",".join(request.GET.getlist(parameter))
-        named.update(_arguments(match, args, kwargs))
+        named |= plain({str(number): value for number, value in enumerate(args)})
+        named |= plain(kwargs)
         visit.name(route_of(match), named)
-
-
-def _arguments(
-    match: ResolverMatch, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Iterator[tuple[str, Any]]:
-    """Yield what a view is called with: what its URL tells, and plain values of the URLconf."""
-    captured = match.captured_kwargs or {}  # type: ignore[attr-defined] # of Django 4.1 and newer
-    for number, value in enumerate(args):
-        yield str(number), value
-    for name, value in kwargs.items():
-        if name in captured or isinstance(value, _PLAIN):
-            yield name, value
 
 
 def _query(given: object) -> tuple[str, ...]:

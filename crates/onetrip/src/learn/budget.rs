@@ -25,6 +25,9 @@ impl Default for Budget {
     }
 }
 
+/// What asking for an entry that is absent costs beside its name, in bytes.
+const ABSENT: usize = 64;
+
 /// A key that may be used.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
@@ -34,13 +37,21 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
+    /// The bytes that it counts for. One that was absent costs its name and an answer, and is of
+    /// unknown size if it is there next time.
+    fn cost(&self) -> usize {
+        match self.bytes {
+            0 => self.key.len() + ABSENT,
+            bytes => bytes as usize,
+        }
+    }
+
     fn waste(&self) -> f32 {
-        (1.0 - self.chance) * self.bytes as f32
+        (1.0 - self.chance) * self.cost() as f32
     }
 
     fn use_per_byte(&self) -> f32 {
-        // An entry that is absent costs its name at least.
-        self.chance / (self.bytes as f32 + self.key.len() as f32)
+        self.chance / (self.cost() as f32 + self.key.len() as f32)
     }
 }
 
@@ -57,7 +68,7 @@ impl Budget {
         });
         let (mut wasted, mut asked) = (0.0, 0.0);
         candidates.retain(|candidate| {
-            let (more, bytes) = (candidate.waste(), candidate.bytes as f32);
+            let (more, bytes) = (candidate.waste(), candidate.cost() as f32);
             let fits = wasted + more <= self.waste * (asked + bytes);
             if fits {
                 wasted += more;
@@ -65,15 +76,15 @@ impl Budget {
             }
             fits
         });
-        let bytes: usize = candidates.iter().map(|one| one.bytes as usize).sum();
+        let bytes: usize = candidates.iter().map(Candidate::cost).sum();
         if candidates.len() > self.keys || bytes > self.bytes {
             // A stable sort: what is worth the same stays in order.
             candidates.sort_by(|one, other| other.use_per_byte().total_cmp(&one.use_per_byte()));
             let mut left = self.bytes;
             candidates.truncate(self.keys);
             candidates.retain(|candidate| {
-                let fits = candidate.bytes as usize <= left;
-                left -= if fits { candidate.bytes as usize } else { 0 };
+                let fits = candidate.cost() <= left;
+                left -= if fits { candidate.cost() } else { 0 };
                 fits
             });
         }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rmp_serde::{from_slice, to_vec};
 
-use super::{EXCHANGE, MAX_ROUTES};
+use super::form::List;
+use super::{EXCHANGE, MAX_NAME, MAX_ROUTES};
 use crate::clock::Moment;
 
 /// The version of this form. Others are not read.
@@ -71,8 +72,11 @@ impl Index {
 
 /// The routes that are listed in `bytes`; none if they are no index.
 pub(super) fn names(bytes: &[u8]) -> Vec<Arc<str>> {
-    match from_slice::<(u8, Vec<String>)>(bytes) {
-        Ok((VERSION, names)) => names.into_iter().take(MAX_ROUTES).map(Arc::from).collect(),
+    match from_slice::<(u8, List<&str, MAX_ROUTES>)>(bytes) {
+        Ok((VERSION, List(names))) => {
+            let names = names.into_iter().filter(|name| name.len() <= MAX_NAME);
+            names.map(Arc::from).collect()
+        }
         _ => Vec::new(),
     }
 }

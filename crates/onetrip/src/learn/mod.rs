@@ -13,6 +13,7 @@
 //! [`Learner::memory`] counts it.
 
 mod budget;
+mod form;
 mod index;
 mod memory;
 mod page;
@@ -21,12 +22,15 @@ mod record;
 mod report;
 mod route;
 mod series;
+#[cfg(test)]
+mod strangers;
 mod template;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +38,7 @@ pub use self::budget::Budget;
 use self::index::Index;
 pub use self::page::Page;
 use self::recent::Recent;
+use self::record::Heard;
 use self::report::Totals;
 pub use self::report::{Report, Visit};
 use self::route::Route;
@@ -44,6 +49,14 @@ pub const MAX_ROUTES: usize = 512;
 
 /// The most bytes of a key that is learned: a longer one would hold more than it saves.
 const MAX_KEY: usize = 512;
+
+/// The most bytes of the name of a route. Names are few and written by whoever programs; what is
+/// longer was made of what somebody asked for.
+pub(crate) const MAX_NAME: usize = 200;
+
+/// So many visits of this process make a route worth telling of: what is asked for once is often
+/// what nobody asks for again.
+const FEW: u64 = 2;
 
 /// How often a worker exchanges what it knows of a route, if that is visited at all.
 const EXCHANGE: Duration = Duration::from_secs(60);
@@ -58,6 +71,8 @@ pub struct Learner {
     routes: Mutex<Routes>,
     index: Mutex<Index>,
     refused: Mutex<Refused>,
+    /// Whether a record was told of that could not be read.
+    told_bad: AtomicBool,
 }
 
 /// When a store refused to give, or to take, what workers tell each other.
@@ -116,7 +131,8 @@ impl Known {
         if load {
             self.loaded = Some(now);
         }
-        let save = may_save && self.changed && is_due(self.saved) && !waits;
+        let is_known = self.route.visits >= FEW;
+        let save = may_save && self.changed && is_known && is_due(self.saved) && !waits;
         self.told |= save && !load;
         Exchange {
             load,
@@ -143,6 +159,7 @@ impl Learner {
             routes: Mutex::default(),
             index: Mutex::default(),
             refused: Mutex::default(),
+            told_bad: AtomicBool::new(false),
         }
     }
 
@@ -211,6 +228,11 @@ impl Learner {
         exchange
     }
 
+    /// Whether no record was seen before that cannot be read.
+    pub(crate) fn is_first_bad(&self) -> bool {
+        !self.told_bad.swap(true, Ordering::Relaxed)
+    }
+
     /// Notes that the store refused to give records, or to take them, so that it is left alone for
     /// a while.
     pub(crate) fn refused(&self, load: bool, now: Moment) {
@@ -223,11 +245,13 @@ impl Learner {
         *which = Some(now);
     }
 
-    /// Takes over what another worker has learned of the route of `page`.
-    pub fn merge(&self, page: &Page, record: &[u8]) {
-        self.with(page, |known| {
+    /// Takes over what another worker has learned of the route of `page`. Whether that is a record,
+    /// be it of another version.
+    pub fn merge(&self, page: &Page, record: &[u8]) -> bool {
+        let heard = self.with(page, |known| {
             record::merge(&mut known.route, &mut known.totals.recent, record)
         });
+        heard != Heard::Junk
     }
 
     /// Takes the index of routes that the store has, if it has one.
@@ -287,6 +311,6 @@ pub fn read_index(index: &[u8]) -> Vec<Arc<str>> {
 #[must_use]
 pub fn read_record(route: Arc<str>, record: &[u8]) -> Option<Report> {
     let (mut learned, mut recent) = (Route::default(), Recent::default());
-    record::merge(&mut learned, &mut recent, record)
-        .then(|| report::shared(route, &learned, &recent))
+    let heard = record::merge(&mut learned, &mut recent, record);
+    (heard == Heard::Record).then(|| report::shared(route, &learned, &recent))
 }

@@ -71,7 +71,7 @@ impl Series {
         // A family that is no list is looked up in vain, which costs its two halves.
         self.0
             .get(&(before.into(), behind.into()))
-            .is_some_and(|window| number < window.low + window.step.unwrap_or(0))
+            .is_some_and(|window| number < window.low.saturating_add(window.step.unwrap_or(0)))
     }
 
     /// Its bytes, as it was allocated.
@@ -110,5 +110,6 @@ fn split(key: &[u8]) -> Option<(&[u8], u64, &[u8])> {
 fn window(numbers: &[u64]) -> Option<(u64, u64)> {
     let (low, high) = (*numbers.iter().min()?, *numbers.iter().max()?);
     let room = usize::try_from(high - low).ok()?.checked_add(1)?;
-    (numbers.len() >= FEW && numbers.len() * 5 >= room * 4).then_some((low, high))
+    (numbers.len() >= FEW && numbers.len().saturating_mul(5) >= room.saturating_mul(4))
+        .then_some((low, high))
 }

@@ -91,7 +91,7 @@ impl std::fmt::Display for Template {
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => f.write_str(&crate::key::display(text))?,
-                Piece::Arg(name) => write!(f, "{{{name}}}")?,
+                Piece::Arg(name) => write!(f, "{{{}}}", crate::key::display(name.as_bytes()))?,
             }
         }
         Ok(())

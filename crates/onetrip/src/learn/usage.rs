@@ -1,7 +1,7 @@
 //! How often a key is used, of late.
 
 /// Visits that count: what was longer ago has faded.
-const WINDOW: u16 = 16;
+pub(super) const WINDOW: u16 = 16;
 
 /// The share of visits that use a key.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,11 @@ impl Usage {
             missed: false,
             bytes,
         }
+    }
+
+    /// Whether more than one visit used it.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.share * f32::from(self.visits) > 1.5
     }
 
     /// Notes one more visit: the size of the entry if it was used.

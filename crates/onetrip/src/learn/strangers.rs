@@ -1,0 +1,173 @@
+//! Records that somebody else wrote: whoever can write to a store can write one.
+
+use proptest::prelude::*;
+use rmp_serde::to_vec;
+
+use super::form::{Bin, List};
+use super::recent::Recent;
+use super::record::{Heard, MAX_WRITTEN, merge, write};
+use super::report::Visit;
+use super::route::Route;
+use super::{Learner, Page};
+
+type Template<'a> = (List<(bool, Bin<'a>), 4096>, bool, (f32, u16, u32));
+type Keys<'a> = List<(Bin<'a>, (f32, u16, u32)), 4096>;
+
+fn record(templates: Vec<Template<'_>>, pages: Vec<(u64, Keys<'_>)>) -> Vec<u8> {
+    to_vec(&(3_u8, (10_u16, [1.0_f32; 6]), templates, pages)).unwrap()
+}
+
+fn template(pieces: Vec<(bool, &[u8])>, usage: (f32, u16, u32)) -> Template<'_> {
+    let pieces = pieces.into_iter().map(|(arg, text)| (arg, Bin(text)));
+    (List(pieces.collect()), true, usage)
+}
+
+fn hear(record: &[u8]) -> (Heard, Route) {
+    let mut route = Route::default();
+    let heard = merge(&mut route, &mut Recent::default(), record);
+    (heard, route)
+}
+
+fn visit(keys: &[&str]) -> Visit {
+    let read = keys.iter().map(|key| (key.as_bytes().into(), 10));
+    Visit {
+        read: read.collect(),
+        ..Visit::default()
+    }
+}
+
+#[test]
+fn numbers_that_are_too_large_overflow_nothing() {
+    let (learner, page) = (Learner::default(), Page::new("r").arg("x", 1));
+    let own = template(vec![(false, b"a")], (1.0, u16::MAX, u32::MAX));
+    let held = Bin(b"list:18446744073709551615");
+    let keys = List(vec![(held, (f32::NAN, u16::MAX, u32::MAX))]);
+    assert!(learner.merge(&page, &record(vec![own], vec![(page.id(), keys)])));
+    let list = |from: u64| (0..6).map(move |nth| format!("list:{}", from - nth));
+    for step in 0..3 {
+        let keys: Vec<String> = list(u64::MAX - 2 + step).chain(["list:1".into()]).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).chain(["a"]).collect();
+        learner.learn(&page, &visit(&keys));
+        learner.learn(&page, &visit(&keys[..6]));
+        drop(learner.predict(&page));
+    }
+}
+
+#[test]
+fn what_a_record_says_of_visits_fades_as_any_other() {
+    let (learner, page) = (Learner::default(), Page::new("r"));
+    let lie = template(vec![(false, b"unused")], (1.0, u16::MAX, 10));
+    assert!(learner.merge(&page, &record(vec![lie], vec![])));
+    assert!(!learner.predict(&page).is_empty());
+    for _ in 0..80 {
+        learner.learn(&page, &visit(&["a"]));
+    }
+    let keys = learner.predict(&page).into_iter().map(|(key, _)| key);
+    assert_eq!(keys.collect::<Vec<_>>(), [b"a"]);
+}
+
+#[test]
+fn lists_that_are_too_long_are_not_read() {
+    let usage = (1.0, 5, 10);
+    let few = || template(vec![(false, b"a")], usage);
+    assert_eq!(
+        hear(&record((0..512).map(|_| few()).collect(), vec![])).0,
+        Heard::Record
+    );
+    assert_eq!(
+        hear(&record((0..513).map(|_| few()).collect(), vec![])).0,
+        Heard::Junk
+    );
+    let keys = |count| List((0..count).map(|_| (Bin(b"k"), usage)).collect());
+    assert_eq!(
+        hear(&record(vec![], vec![(1, keys(2048))])).0,
+        Heard::Record
+    );
+    assert_eq!(hear(&record(vec![], vec![(1, keys(2049))])).0, Heard::Junk);
+    let pages = |count| (0..count).map(|id| (id, keys(1))).collect();
+    assert_eq!(hear(&record(vec![], pages(16))).0, Heard::Record);
+    assert_eq!(hear(&record(vec![], pages(17))).0, Heard::Junk);
+    let pieces = template(vec![(true, b"x"); 1025], usage);
+    assert_eq!(hear(&record(vec![pieces], vec![])).0, Heard::Junk);
+}
+
+#[test]
+fn what_is_too_long_to_be_learned_is_not_believed() {
+    let (long, usage) = (vec![b'x'; 513], (1.0, 5, 10));
+    let (_, route) = hear(&record(
+        vec![
+            template(vec![(false, &long)], usage),
+            template(
+                vec![(false, &long[..300]), (true, b"x"), (false, &long[..300])],
+                usage,
+            ),
+            template(vec![(true, &long[..201])], usage),
+            template(vec![(true, b"\xff")], usage),
+            template(vec![(false, &long[1..]), (true, b"x")], usage),
+        ],
+        vec![(1, List(vec![(Bin(&long), usage), (Bin(&long[1..]), usage)]))],
+    ));
+    assert_eq!(route.templates.len(), 1);
+    assert_eq!(route.pages[&1].keys.len(), 1);
+}
+
+#[test]
+fn a_record_is_written_in_64_kib_with_what_is_used_most() {
+    let (learner, page) = (Learner::default(), Page::new("r"));
+    let keys: Vec<String> = (0..600)
+        .map(|nth| format!("{nth}:{}", "x".repeat(400)))
+        .collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for _ in 0..4 {
+        learner.learn(&page, &visit(&keys));
+        learner.learn(&page, &visit(&keys[..20]));
+    }
+    let bytes = learner.with(&page, |known| write(&known.route, &Recent::default()));
+    assert!(bytes.len() <= MAX_WRITTEN, "{} bytes", bytes.len());
+    assert!(bytes.len() > MAX_WRITTEN / 2, "{} bytes", bytes.len());
+    let (heard, route) = hear(&bytes);
+    assert_eq!(heard, Heard::Record);
+    let shares: Vec<f32> = route.templates().map(|(_, usage)| usage.share).collect();
+    assert!(shares.iter().filter(|share| **share > 0.9).count() >= 20);
+}
+
+#[test]
+fn what_one_visit_read_is_told_to_nobody() {
+    let (learner, page) = (Learner::default(), Page::new("home"));
+    learner.learn(&page, &visit(&["session:5", "menu"]));
+    learner.learn(&page, &visit(&["session:6", "menu"]));
+    let bytes = learner.with(&page, |known| write(&known.route, &Recent::default()));
+    let (_, route) = hear(&bytes);
+    let told: Vec<String> = route.templates.keys().map(ToString::to_string).collect();
+    assert_eq!(told, ["menu"]);
+}
+
+#[test]
+fn another_version_is_left_alone_and_junk_is_told_apart() {
+    let mut other = record(vec![], vec![]);
+    other[1] = 7;
+    assert_eq!(hear(&other).0, Heard::Other);
+    for junk in [
+        &b""[..],
+        b"12",
+        b"\xdd\xff\xff\xff\xff\x00",
+        b"\x94\x03\xc0",
+        b"text",
+    ] {
+        assert_eq!(hear(junk).0, Heard::Junk, "{junk:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>()) {
+        if head {
+            bytes.splice(0..0, [0x94, 3]);
+        }
+        let learner = Learner::default();
+        let page = Page::new("r").arg("id", 1);
+        learner.merge(&page, &bytes);
+        learner.learn(&page, &visit(&["a:1"]));
+        drop(learner.predict(&page));
+    }
+}
