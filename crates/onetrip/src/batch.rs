@@ -228,3 +228,67 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trip::Reply;
+
+    fn get(name: &'static str) -> Op {
+        let name = Bytes::from_static(name.as_bytes());
+        Op::Get { name }
+    }
+
+    fn delete(name: &'static str) -> Op {
+        let name = Bytes::from_static(name.as_bytes());
+        Op::Delete { name }
+    }
+
+    /// What each caller is answered by a store that tells each name, and how many operations left.
+    fn answers(trips: &[Trip]) -> (Vec<Vec<String>>, usize) {
+        let mut batch = Batch::default();
+        for trip in trips {
+            batch.join(&Context::default(), trip);
+        }
+        let ops = batch.trip.ops().iter().enumerate();
+        let replies = ops.map(|(at, op)| match op {
+            Op::Get { name } => {
+                Reply::Entry(Some([name, at.to_string().as_bytes()].concat().into()))
+            }
+            _ => Reply::Done,
+        });
+        let told = batch.split(replies.collect()).into_iter();
+        let told = told.map(|(_, replies)| replies.iter().map(show).collect());
+        (told.collect(), batch.trip.len())
+    }
+
+    fn show(reply: &Reply) -> String {
+        match reply {
+            Reply::Entry(Some(entry)) => String::from_utf8_lossy(entry).into_owned(),
+            _ => "done".to_owned(),
+        }
+    }
+
+    fn ahead() -> Trip {
+        let mut trip = Trip::from(get("a"));
+        trip.push_along(get("b"));
+        trip.push_along(get("c"));
+        trip
+    }
+
+    #[test]
+    fn what_came_along_answers_others() {
+        let many: Trip = [get("c"), get("d")].into_iter().collect();
+        let (told, sent) = answers(&[ahead(), get("b").into(), many, get("a").into()]);
+        assert_eq!(told[0], ["a0", "b1", "c2"]);
+        assert_eq!(told[1..], [vec!["b1"], vec!["c2", "d3"], vec!["a4"]]);
+        assert_eq!(sent, 5);
+    }
+
+    #[test]
+    fn a_read_that_follows_a_change_is_made_anew() {
+        let (told, sent) = answers(&[ahead(), delete("b").into(), get("b").into()]);
+        assert_eq!(told[1..], [vec!["done"], vec!["b4"]]);
+        assert_eq!(sent, 5);
+    }
+}

@@ -187,3 +187,35 @@ impl Policy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use crate::{Cache, Page};
+
+    fn poll_once(work: impl Future) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        pin!(work).as_mut().poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn a_page_that_is_dropped_within_a_scope_is_over_and_not_learned() {
+        let cache = Cache::open("memory://").unwrap();
+        let (cut, whole) = (Page::new("cut"), Page::new("whole"));
+        assert!(poll_once(cache.scope(async {
+            let read = async |key: &str| drop(cache.get::<String>(key).await);
+            assert!(!poll_once(cache.page(cut, async {
+                read("before").await;
+                std::future::pending::<()>().await;
+            })));
+            // What follows is none of it, whether its scope goes on or closes.
+            read("after").await;
+            cache.page(whole, read("other")).await.unwrap();
+        })));
+        let learned = cache.pages();
+        assert_eq!(learned.len(), 1);
+        assert_eq!((&*learned[0].route, learned[0].reads), ("whole", 1));
+    }
+}
