@@ -439,7 +439,7 @@ class TestWhatIsNotLearned:
         assert names(cache) == {"/notes/{note_id}": 2}
 
     @pytest.mark.parametrize("streams", [False, True])
-    def test_background_tasks(self, cache: Cache, streams: bool) -> None:  # noqa: FBT001 - a case
+    def test_background_tasks(self, cache: Cache, streams: bool) -> None:
         app = Starlette(middleware=[Middleware(PageMiddleware, cache=cache)])
 
         async def later() -> None:

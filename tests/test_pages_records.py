@@ -20,16 +20,16 @@ class TestAStoreThatRefusesThem:
 
     @pytest.fixture
     def cache(self, redis_server: RedisServer) -> Iterator[Cache]:
-        client = redis_server.admin
-        client.execute_command(
-            "ACL", "SETUSER", "app", "on", ">pw", "~blog:*", "+@all", "-@dangerous"
+        admin = redis_server.admin
+        admin.acl_setuser(
+            "app", enabled=True, passwords=["+pw"], keys=["blog:*"], categories=["+@all"]
         )
         url = redis_server.url.replace("redis://", "redis://app:pw@")
         cache = Cache(url, prefix="blog", on_error="raise")
         cache.set_many({"a": 1, "b": 2, "mine": 3})
         yield cache
         cache.delete_many(["a", "b", "mine"])
-        client.execute_command("ACL", "DELUSER", "app")
+        admin.acl_deluser("app")
 
     @staticmethod
     def visit(cache: Cache) -> tuple[object, object]:
@@ -45,7 +45,7 @@ class TestAStoreThatRefusesThem:
                 return await cache.aget("a")
 
         async def both() -> list[object]:
-            return await asyncio.gather(page(), cache.aget("mine"))
+            return list(await asyncio.gather(page(), cache.aget("mine")))
 
         assert asyncio.run(both()) == [1, 3]
 

@@ -1,4 +1,4 @@
-"""What belongs to a visit: one page of a scope after another, and what its tasks ask in one turn."""
+"""What belongs to a visit: one page of a scope after another, and what its tasks ask at once."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ def _pages(url: str, prefix: str, routes: Sequence[str]) -> int:
     if not routes and not shared:
         sys.stdout.write("nothing is shared under this prefix\n")
     for name in dict.fromkeys(routes or shared):
-        lines = _lines(shared[name]) if name in shared else [_shown(f"{name}: nothing is shared of it")]
-        sys.stdout.write("\n".join([*lines, ""]))
+        lines = _lines(shared[name]) if name in shared else [f"{name}: nothing is shared of it"]
+        sys.stdout.write("\n".join([*map(_shown, lines), ""]))
     return 0
 
 
@@ -70,7 +70,7 @@ def _lines(route: Route) -> list[str]:
     trips = f"{_mean(route.reads, visits)} trips before, {_mean(route.trips, visits)} now"
     came = f"recall {route.recall:.0%}, precision {route.precision:.0%}, waste {route.waste:.0%}"
     keys = [f"{share:>6.0%}  {template}" for template, share in route.templates]
-    return [_shown(line) for line in (f"{route.name}: {trips}; {came}", *keys)]
+    return [f"{route.name}: {trips}; {came}", *keys]
 
 
 def _shown(line: str) -> str:

@@ -102,7 +102,7 @@ class AskedConverter(StringConverter):
     """Makes such an object of what stands in a URL."""
 
     def to_python(self, value: str) -> Any:
-        return Asked()
+        return Asked() if value else None
 
 
 register_converter(AskedConverter, "asked")

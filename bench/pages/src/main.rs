@@ -13,6 +13,9 @@ mod workloads;
 use replay::{Outcome, exact, last_visit, learned, none};
 use workloads::Workload;
 
+/// A way of loading pages.
+type Replay = fn(&Workload) -> Outcome;
+
 fn main() {
     let only: Vec<String> = std::env::args().skip(1).collect();
     println!(
@@ -27,7 +30,7 @@ fn main() {
         "ns/read",
         "KiB"
     );
-    let ways: [(&str, fn(&Workload) -> Outcome); 4] = [
+    let ways: [(&str, Replay); 4] = [
         ("none", none),
         ("by hand", exact),
         ("last", last_visit),
