@@ -67,18 +67,15 @@ def machine(took: float) -> str:
     """What it was measured on, and with."""
     peers = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     today = datetime.now(timezone.utc).date()
-    lines = [
+    measured = (
         f"Measured on {today}, in {took / 60:.0f} minutes of {ROUNDS} rounds, on "
         f"{_processors()}, {_memory()}, {_system()}, Linux {platform.release()}, "
         f"{platform.python_implementation()} {platform.python_version()}, "
         f"{_said('rustc', '--version')}, {_said('redis-server', '--version')}, "
-        f"{_said('memcached', '--version')}.",
-        f"The load average was {os.getloadavg()[2]:.1f} over its last quarter of an hour; the "
-        f"idle spinners themselves make {os.cpu_count()}.",
-        "",
-        f"Peers: {peers}.",
-    ]
-    return "\n".join(lines)
+        f"{_said('memcached', '--version')}. The load average was {os.getloadavg()[2]:.1f} over "
+        f"its last quarter of an hour; the spinners themselves make {os.cpu_count()}."
+    )
+    return f"{measured}\n\nPeers: {peers}."
 
 
 def _said(*command: str) -> str:
@@ -86,7 +83,7 @@ def _said(*command: str) -> str:
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return f"no {command[0]}"
-    # "Redis server v=7.0.15 sha=… malloc=…"
+    # The program and its version; Redis goes on about how it was built.
     return " ".join(told.split()[:3])
 
 

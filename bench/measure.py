@@ -2,8 +2,8 @@
 
 Competitors take turns, in another order each round, so that what disturbs one disturbs all.
 Spinners of idle priority keep the processors awake: to wake a sleeping one costs more than a trip.
-What counts is the median of many rounds, and its ratio to that of another in the same run. Whoever
-answers wrongly ends the benchmark.
+What counts is the median of those rounds that other programs disturbed least, and its ratio to that
+of another in the same run. Whoever answers wrongly ends the benchmark.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from dataclasses import dataclass, field
 from timeit import Timer
 from typing import TYPE_CHECKING
 
+from bench import disturbance
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 # A look in about a minute, at figures that are a little less steady.
 QUICK = bool(os.environ.get("QUICK"))
-ROUNDS = 11 if QUICK else 75
+ROUNDS = 18 if QUICK else 90
+# Of each competitor those rounds count in which the least was waited for a processor.
+COUNTED = ROUNDS // 3
 # A round is long enough for the clock, and so short that most of them pass without another program
 # being let in between.
 ROUND_SECONDS = 0.002 if QUICK else 0.004
@@ -81,7 +85,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Result:
-    """Medians over all rounds, in seconds for the work done once."""
+    """In seconds, for the work done once: a round, or the median of some."""
 
     wall: float
     processor: float
@@ -140,12 +144,12 @@ class Report:
         aim: str,
         limit: float,
         section: Section,
-        one: str,
-        other: str,
+        pair: tuple[str, str],
         *,
         both: bool = False,
     ) -> None:
-        """Hold an aim against what was seen, unless the other could not be measured."""
+        """Hold an aim against the ratio of two, unless the second could not be measured."""
+        one, other = pair
         if other in section.results:
             seen = section.ratio(one, other)
             self.aims.append(Aim(work, aim, limit, seen, both=both))
@@ -222,7 +226,7 @@ def compare(works: Sequence[Work]) -> dict[str, Result]:
     for work in works:
         work.check()
     calls = {work.name: _calls_in_a_round(work) for work in works}
-    rounds: dict[str, list[Result]] = {work.name: [] for work in works}
+    rounds: dict[str, list[tuple[float, Result]]] = {work.name: [] for work in works}
     gc.collect()
     gc.disable()
     try:
@@ -231,12 +235,21 @@ def compare(works: Sequence[Work]) -> dict[str, Result]:
             for work in (*works[first:], *works[:first]):
                 # What the one before has driven out of the processor's caches is fetched again.
                 _round(work, 1)
-                rounds[work.name].append(_round(work, calls[work.name]))
+                before = disturbance.waited()
+                result = _round(work, calls[work.name])
+                waited = max(0, disturbance.waited() - before)
+                rounds[work.name].append((waited / result.wall, result))
     finally:
         gc.enable()
     for work in works:
         work.check()
-    return {name: median(results) for name, results in rounds.items()}
+    return {name: median(_quiet(results)) for name, results in rounds.items()}
+
+
+def _quiet(rounds: list[tuple[float, Result]]) -> list[Result]:
+    """The rounds that were disturbed least, of as many calls each."""
+    ordered = sorted(rounds, key=lambda one: one[0])
+    return [result for _, result in ordered[:COUNTED]]
 
 
 def median(results: Sequence[Result]) -> Result:

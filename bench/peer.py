@@ -10,6 +10,8 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bench.own import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -62,8 +64,7 @@ def django_caches(settings: dict[str, dict[str, Any]]) -> Any:
     conf = module("django.conf")
     if not conf.settings.configured:
         conf.settings.configure()
-    handler = module("django.core.cache").CacheHandler(settings)
-    return handler
+    return module("django.core.cache").CacheHandler(settings)
 
 
 def glide(name: str, port: int, database: int = 0) -> tuple[Any, Any]:
@@ -73,4 +74,7 @@ def glide(name: str, port: int, database: int = 0) -> tuple[Any, Any]:
     """
     package = module(name)
     addresses = [package.NodeAddress("127.0.0.1", port)]
-    return package.GlideClient, package.GlideClientConfiguration(addresses, database_id=database)
+    configuration = package.GlideClientConfiguration(
+        addresses, database_id=database, request_timeout=PATIENCE * 1000
+    )
+    return package.GlideClient, configuration

@@ -46,10 +46,8 @@ def svg(sections: Sequence[Section]) -> str:
         return LEFT + (math.log10(ratio) - low) * scale
 
     height = TOP + sum(GAP + ROW * len(group) for group in ratios) + 10
-    parts = [
-        f'<text class="title" x="10" y="22">Wall time, as a multiple of the first of each group '
-        "(logarithmic; shorter is faster)</text>"
-    ]
+    heading = "Wall time, as a multiple of the first of each group (logarithmic; shorter is faster)"
+    parts = [f'<text class="title" x="10" y="22">{heading}</text>']
     for power in range(low, high + 1):
         x = at(10**power)
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="48" x2="{x:.1f}" y2="{height - 8}"/>')
@@ -65,7 +63,9 @@ def svg(sections: Sequence[Section]) -> str:
             # A bar begins where the scale does, so that the first of a group is seen as well.
             kind = "own" if name.startswith("onetrip") else "bar"
             width = max(at(ratio) - LEFT, 2)
-            parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
+            parts.append(
+                f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
+            )
             parts.append(
                 f'<rect class="{kind}" x="{LEFT}" y="{y - 6}" width="{width:.1f}" height="13"/>'
             )

@@ -15,9 +15,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import document, kyoto, plot
-from bench.jobs import growth, kinds, local, one, other_servers, page, rust, scope, tasks, threads
-from bench.jobs import weight
+from bench import disturbance, document, kyoto, plot
+from bench.jobs import (
+    growth,
+    kinds,
+    local,
+    one,
+    other_servers,
+    page,
+    rust,
+    scope,
+    tasks,
+    threads,
+    weight,
+)
 from bench.measure import QUICK, Report, awake
 from tests.servers import RedisServer
 
@@ -63,7 +74,7 @@ def on_kyoto(report: Report) -> None:
 
 
 def on_memcached(report: Report) -> None:
-    with other_servers.QuietMemcached() as server:
+    with other_servers.QuietMemcached() as server, disturbance.of(server.pid):
         other_servers.on_memcached(report, server)
 
 
@@ -103,6 +114,7 @@ def main() -> None:
     with (
         awake(),
         RedisServer(*databases) as server,
+        disturbance.of(server.pid),
         tempfile.TemporaryDirectory(prefix="onetrip-bench-") as folder,
     ):
         known = parts(report, server, Path(folder))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import redis
 
-import onetrip
+from bench import own
 from bench.measure import QUICK, Aim, Report, Result, Section, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import onetrip
     from tests.servers import RedisServer
 
 PAGES = [1, 10, 100, 1_000, 10_000]
@@ -23,7 +25,7 @@ AT_ONCE = 10_000
 
 
 def keys_of_a_page(report: Report, server: RedisServer) -> None:
-    cache = onetrip.Cache(server.url, prefix="growth", trip_timeout=30)
+    cache = own.cache(server.url, prefix="growth")
     keys = [f"key:{number}" for number in range(PAGES[-1])]
     cache.set_many(dict.fromkeys(keys, TEXT))
 
@@ -46,9 +48,7 @@ def keys_of_a_page(report: Report, server: RedisServer) -> None:
 def _worst_step(section: Section) -> Result:
     """The most that one step adds to what the step before took."""
     names = list(section.results)
-    steps = [
-        section.ratio(after, before) for before, after in zip(names, names[1:], strict=False)
-    ]
+    steps = [section.ratio(after, before) for before, after in pairwise(names)]
     return max(steps, key=lambda step: step.wall)
 
 
@@ -61,7 +61,7 @@ def entries_stored(report: Report, server: RedisServer, folder: Path) -> None:
     for name, url in stores.items():
         section = report.compare(
             f"Growth: entries stored, {name} (time for one get, 100 B)",
-            [_among(onetrip.Cache(url(n), trip_timeout=30), c) for n, c in enumerate(STORED)],
+            [_among(own.cache(url(n)), c) for n, c in enumerate(STORED)],
             f"Gets of {READ} keys in turn, spread over all.",
         )
         few, many = f"{STORED[0]:,} entries", f"{STORED[-1]:,} entries"

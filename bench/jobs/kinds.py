@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-import onetrip
+from bench import own
 from bench.measure import Aim, Report, Result, Work
 from bench.peer import module, peer
 from bench.values import VALUES
@@ -15,6 +15,7 @@ from bench.values import VALUES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import onetrip
     from tests.servers import RedisServer
 
 PICKLE = "pickle in redis-py"
@@ -22,7 +23,7 @@ MSGPACK = "msgpack in redis-py"
 
 
 def run(report: Report, server: RedisServer) -> None:
-    cache = onetrip.Cache(server.url)
+    cache = own.cache(server.url)
     client = redis.Redis(port=server.port, db=1)
     worst: dict[str, tuple[str, Result]] = {}
     for name, value in VALUES.items():
@@ -37,9 +38,7 @@ def run(report: Report, server: RedisServer) -> None:
                     worst[peer_name] = (f"{name}, {word}", seen)
     for peer_name, (where, seen) in worst.items():
         work = "values of 10 B, 1.5 kB, 100 kB; str, nested dict, list of 100 dicts"
-        report.aims.append(
-            Aim(work, f"never slower than {peer_name} (slowest: {where})", 1, seen)
-        )
+        report.aims.append(Aim(work, f"never slower than {peer_name} (slowest: {where})", 1, seen))
 
 
 def _works(
@@ -54,8 +53,8 @@ def _works(
     ) -> tuple[Work, Work]:
         return pair(
             name,
-            lambda: client.set("value", dumps(value), ex=300),
-            lambda: loads(client.get("value")),
+            lambda: client.set(name, dumps(value), ex=300),
+            lambda: loads(client.get(name)),
         )
 
     def msgpack() -> tuple[Work, Work]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
-import onetrip
+from bench import own
 from bench.measure import Report, Statement, Work
 from bench.peer import django_caches, module, peer
 from bench.values import TEXT
@@ -39,7 +39,7 @@ def _by(name: str, cache: Any, get: str, put: str) -> Pair:
 
 def memory(report: Report) -> None:
     held = _mapping("a dict", {})
-    mine = _both(ONETRIP, onetrip.Cache("memory://"))
+    mine = _both(ONETRIP, own.cache("memory://"))
 
     def cachebox(kind: str, *options: object) -> Pair:
         cache = getattr(module("cachebox"), kind)(10_000, *options)
@@ -71,11 +71,11 @@ def memory(report: Report) -> None:
         if boxes:
             fastest = min(boxes, key=lambda name: section.results[name].wall)
             aim = "≤ 2 × cachebox, though the value is encoded"
-            report.aim(f"memory store, {word}", aim, 2, section, ONETRIP, fastest)
+            report.aim(f"memory store, {word}", aim, 2, section, (ONETRIP, fastest))
 
 
 def disk(report: Report, folder: Path) -> None:
-    mine = _both(ONETRIP, onetrip.Cache(f"disk://{folder}/onetrip"))
+    mine = _both(ONETRIP, own.cache(f"disk://{folder}/onetrip"))
 
     def diskcache() -> Pair:
         return _both("diskcache", module("diskcache").Cache(str(folder / "diskcache")))
@@ -105,7 +105,7 @@ def disk(report: Report, folder: Path) -> None:
             f"The disk store, {word}",
             [bare[number], mine[number], *(pair[number] for pair in peers)],
         )
-        report.aim(f"disk store, {word}", aim, limit, section, ONETRIP, "diskcache")
+        report.aim(f"disk store, {word}", aim, limit, section, (ONETRIP, "diskcache"))
 
 
 def _all(report: Report, makers: Sequence[tuple[str, Callable[[], Pair]]]) -> list[Pair]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-import onetrip
+from bench import own
 from bench.floor import floor
 from bench.measure import Report, Work
 from bench.peer import glide, module, peer
@@ -22,13 +22,13 @@ REDIS_PY = "redis-py with hiredis"
 
 
 def run(report: Report, server: RedisServer) -> None:
-    cache = onetrip.Cache(server.url)
+    cache = own.cache(server.url)
     cache.set("one", TEXT)
     plain = redis.Redis(port=server.port, decode_responses=True)
     plain.set("plain", TEXT)
 
     def of_onetrip(port: int) -> Callable[[], object]:
-        tapped = onetrip.Cache(f"redis://{HOST}:{port}/0")
+        tapped = own.cache(f"redis://{HOST}:{port}/0")
         return lambda: tapped.get("one")
 
     def of_glide() -> Work:
@@ -52,4 +52,4 @@ def run(report: Report, server: RedisServer) -> None:
         ],
     )
     aim = "≤ 1/2 of redis-py with hiredis, wall and processor"
-    report.aim("one get, Redis", aim, 1 / 2, section, "onetrip", REDIS_PY, both=True)
+    report.aim("one get, Redis", aim, 1 / 2, section, ("onetrip", REDIS_PY), both=True)

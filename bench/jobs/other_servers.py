@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onetrip
+from bench import own
 from bench.floor import floor
 from bench.jobs.page import DJANGO, ONETRIP, RIGHT, UCACHE, one_by_one, preloaded, ucache
 from bench.measure import Report, Work
@@ -28,11 +28,13 @@ class QuietMemcached(MemcachedServer):
 def on_memcached(report: Report, server: MemcachedServer) -> None:
     url = "memcached://{}:{}"
     address = (HOST, server.port)
-    onetrip.Cache(server.url, prefix="o").set_many(PAGE)
+    own.cache(server.url, prefix="o").set_many(PAGE)
 
     def pymemcache() -> Work:
         base = module("pymemcache.client.base")
-        client = base.Client(address, key_prefix=b"p:", serde=module("pymemcache.serde").pickle_serde)
+        client = base.Client(
+            address, key_prefix=b"p:", serde=module("pymemcache.serde").pickle_serde
+        )
         client.set_many(PAGE)
         return Work("pymemcache, get_many", lambda: client.get_many(KEYS), PAGE)
 
@@ -53,22 +55,22 @@ def on_memcached(report: Report, server: MemcachedServer) -> None:
         [
             floor(
                 server.port,
-                lambda port: preloaded(onetrip.Cache(url.format(HOST, port), prefix="o")),
+                lambda port: preloaded(own.cache(url.format(HOST, port), prefix="o")),
             ),
-            Work(ONETRIP, preloaded(onetrip.Cache(server.url, prefix="o")), RIGHT),
+            Work(ONETRIP, preloaded(own.cache(server.url, prefix="o")), RIGHT),
             peer(report, "ucache", of_ucache),
             peer(report, "pymemcache", pymemcache),
             peer(report, "Django", django),
         ],
     )
     work = "page of 50 keys, preloaded, Memcached"
-    report.aim(work, AIM, 1 / 3, section, ONETRIP, UCACHE)
+    report.aim(work, AIM, 1 / 3, section, (ONETRIP, UCACHE))
 
 
 def on_kyoto(report: Report, kyoto: Kyoto) -> None:
     url = "kt://{}:{}/{}"
-    own = url.format(kyoto.host, kyoto.port, kyoto.database)
-    onetrip.Cache(own, prefix="o").set_many(PAGE)
+    mine = url.format(kyoto.host, kyoto.port, kyoto.database)
+    own.cache(mine, prefix="o").set_many(PAGE)
 
     def of_ucache() -> Work:
         module("ukt")
@@ -88,13 +90,13 @@ def on_kyoto(report: Report, kyoto: Kyoto) -> None:
             floor(
                 kyoto.port,
                 lambda port: preloaded(
-                    onetrip.Cache(url.format(HOST, port, kyoto.database), prefix="o")
+                    own.cache(url.format(HOST, port, kyoto.database), prefix="o")
                 ),
             ),
-            Work(ONETRIP, preloaded(onetrip.Cache(own, prefix="o")), RIGHT),
+            Work(ONETRIP, preloaded(own.cache(mine, prefix="o")), RIGHT),
             peer(report, "ucache", of_ucache),
             peer(report, "ukt", ukt),
         ],
     )
     work = "page of 50 keys, preloaded, Kyoto Tycoon"
-    report.aim(work, AIM, 1 / 3, section, ONETRIP, UCACHE)
+    report.aim(work, AIM, 1 / 3, section, (ONETRIP, UCACHE))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-import onetrip
+from bench import own
 from bench.floor import floor
 from bench.measure import Report, Work
 from bench.peer import django_caches, glide, module, peer
@@ -46,7 +46,7 @@ def ucache(cache: Any) -> Work:
 
 def on_redis(report: Report, server: RedisServer) -> None:
     port = server.port
-    onetrip.Cache(server.url).set_many(PAGE)
+    own.cache(server.url).set_many(PAGE)
     plain = redis.Redis(port=port, db=2, decode_responses=True)
     plain.mset(PAGE)
 
@@ -71,8 +71,8 @@ def on_redis(report: Report, server: RedisServer) -> None:
     section = report.compare(
         "A page of 50 keys, Redis",
         [
-            floor(port, lambda port: preloaded(onetrip.Cache(f"redis://{HOST}:{port}/0"))),
-            Work(ONETRIP, preloaded(onetrip.Cache(server.url)), RIGHT),
+            floor(port, lambda port: preloaded(own.cache(f"redis://{HOST}:{port}/0"))),
+            Work(ONETRIP, preloaded(own.cache(server.url)), RIGHT),
             peer(
                 report,
                 "ucache",
@@ -89,9 +89,9 @@ def on_redis(report: Report, server: RedisServer) -> None:
         "`mget` of redis-py and of valkey-glide gives bare strings or bytes.",
     )
     work = "page of 50 keys, preloaded, Redis"
-    report.aim(work, "≤ 1.3 × the floor", 1.3, section, ONETRIP, "floor")
-    report.aim(work, "≤ 1/4 of ucache's preload", 1 / 4, section, ONETRIP, UCACHE)
-    report.aim(work, "≤ 1/50 of Django's 50 gets", 1 / 50, section, ONETRIP, DJANGO)
+    report.aim(work, "≤ 1.3 × the floor", 1.3, section, (ONETRIP, "floor"))
+    report.aim(work, "≤ 1/4 of ucache's preload", 1 / 4, section, (ONETRIP, UCACHE))
+    report.aim(work, "≤ 1/50 of Django's 50 gets", 1 / 50, section, (ONETRIP, DJANGO))
 
 
 def cold(report: Report, server: RedisServer) -> None:
@@ -131,16 +131,14 @@ def cold(report: Report, server: RedisServer) -> None:
         [
             floor(
                 server.port,
-                lambda port: make(onetrip.Cache(f"redis://{HOST}:{port}/0")),
+                lambda port: make(own.cache(f"redis://{HOST}:{port}/0")),
                 trips=2,
                 reset=reset,
             ),
-            Work(COLD, make(onetrip.Cache(server.url)), RIGHT, reset=reset),
+            Work(COLD, make(own.cache(server.url)), RIGHT, reset=reset),
             peer(report, "ucache", ucache_page),
         ],
         "The floor is two bare exchanges of the same bytes. What is computed costs nothing here.",
     )
     aim = "≤ 1.5 × two bare exchanges of the same bytes"
-    report.aim(
-        "cold page: 50 misses, computed and stored", aim, 1.5, section, COLD, "floor"
-    )
+    report.aim("cold page: 50 misses, computed and stored", aim, 1.5, section, (COLD, "floor"))

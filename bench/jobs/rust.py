@@ -19,7 +19,7 @@ NANOSECONDS = 1e9
 
 
 def run(report: Report, server: RedisServer, program: Path) -> None:
-    command = [program, server.url, *(["quick"] if QUICK else [])]
+    command: list[str | Path] = [program, server.url, *(["quick"] if QUICK else [])]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     sections: dict[str, Section] = {}
     for line in told.stdout.splitlines():
@@ -29,7 +29,7 @@ def run(report: Report, server: RedisServer, program: Path) -> None:
     report.sections.extend(sections.values())
     many, scope = sections["multi-get of 50, Redis"], sections["hit in a scope"]
     report.aim(
-        "Rust: multi-get of 50, Redis", "≤ 1.1 × bare redis-rs", 1.1, many, ONETRIP, REDIS_RS
+        "Rust: multi-get of 50, Redis", "≤ 1.1 × bare redis-rs", 1.1, many, (ONETRIP, REDIS_RS)
     )
     seen = scope.results[ONETRIP]
     nanoseconds = Result(seen.wall * NANOSECONDS, seen.processor * NANOSECONDS)

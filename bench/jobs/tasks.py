@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis.asyncio
 
-import onetrip
+from bench import own
 from bench.floor import floor
 from bench.measure import Report, Work
 from bench.peer import glide, module, peer
@@ -27,7 +27,7 @@ COREDIS = "coredis"
 
 
 def run(report: Report, server: RedisServer) -> None:
-    onetrip.Cache(server.url).set_many(dict.fromkeys(KEYS, TEXT))
+    own.cache(server.url).set_many(dict.fromkeys(KEYS, TEXT))
     redis.Redis(port=server.port, db=1).mset(dict.fromkeys(KEYS, TEXT))
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -59,11 +59,11 @@ def run(report: Report, server: RedisServer) -> None:
         return work(COREDIS, client.get)
 
     def many(port: int) -> Callable[[], object]:
-        cache = onetrip.Cache(f"redis://{HOST}:{port}/0")
+        cache = own.cache(f"redis://{HOST}:{port}/0")
         return lambda: cache.get_many(KEYS)
 
     plain: Any = redis.asyncio.Redis(port=server.port, db=1, decode_responses=True)
-    cache = onetrip.Cache(server.url)
+    cache = own.cache(server.url)
     section = report.compare(
         "100 concurrent gets of one event loop, Redis",
         [
@@ -85,4 +85,4 @@ def run(report: Report, server: RedisServer) -> None:
         (GLIDE, 1 / 2, "≤ 1/2 of valkey-glide"),
         (COREDIS, 1 / 2, "≤ 1/2 of coredis"),
     ):
-        report.aim("100 concurrent `aget`", aim, limit, section, "onetrip", other)
+        report.aim("100 concurrent `aget`", aim, limit, section, ("onetrip", other))

@@ -54,7 +54,7 @@ pub(crate) fn memory(pace: Pace) -> Result<(), Box<dyn Error>> {
     moka.insert(key.clone(), text.clone());
     let quick = quick_cache::sync::Cache::new(ENTRIES);
     quick.insert(key.clone(), text.clone());
-    let foyer = foyer::CacheBuilder::new(ENTRIES).build();
+    let foyer: foyer::Cache<String, String> = foyer::CacheBuilder::new(ENTRIES).build();
     foyer.insert(key.clone(), text.clone());
 
     let is_right = |value: Option<&str>| assert!(value.is_some_and(|value| value.len() == 1500));
@@ -70,7 +70,9 @@ pub(crate) fn memory(pace: Pace) -> Result<(), Box<dyn Error>> {
                 is_right(value.as_deref());
             }),
             Work::new("moka", || is_right(moka.get(black_box(&key)).as_deref())),
-            Work::new("quick_cache", || is_right(quick.get(black_box(&key)).as_deref())),
+            Work::new("quick_cache", || {
+                is_right(quick.get(black_box(&key)).as_deref())
+            }),
             Work::new("foyer", || {
                 let entry = foyer.get(black_box(&key));
                 is_right(entry.map(|entry| entry.value().clone()).as_deref());
@@ -85,7 +87,9 @@ pub(crate) fn memory(pace: Pace) -> Result<(), Box<dyn Error>> {
                 held.insert(key.clone(), black_box(&text).clone());
             }),
             Work::new("onetrip", || cache.set(&key, black_box(&text)).unwrap()),
-            Work::new("moka", || moka.insert(key.clone(), black_box(&text).clone())),
+            Work::new("moka", || {
+                moka.insert(key.clone(), black_box(&text).clone())
+            }),
             Work::new("quick_cache", || {
                 quick.insert(key.clone(), black_box(&text).clone());
             }),

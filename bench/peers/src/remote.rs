@@ -25,13 +25,16 @@ pub(crate) fn multi_get(url: &str, pace: Pace) -> Result<(), Box<dyn Error>> {
     let client = redis::Client::open(url)?;
     let mut connection = client.get_connection()?;
     let pairs: Vec<(&String, &String)> = plain.iter().map(|key| (key, &text)).collect();
-    redis::cmd("MSET")
-        .arg(&pairs)
-        .exec(&mut connection)?;
+    redis::cmd("MSET").arg(&pairs).exec(&mut connection)?;
 
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut multiplexed = runtime.block_on(client.get_multiplexed_async_connection())?;
-    let fred = fred::clients::Client::new(fred::types::config::Config::from_url(url)?, None, None, None);
+    let fred = fred::clients::Client::new(
+        fred::types::config::Config::from_url(url)?,
+        None,
+        None,
+        None,
+    );
     runtime.block_on(fred.init())?;
     let mut bare = Bare::connect(url, &keys)?;
 

@@ -1,0 +1,184 @@
+"""Instructions of fixed jobs, counted by callgrind and compared with bench/counts/counts.json.
+
+No clock is read: a count is the same on a busy machine. What the interpreter does is left out, so
+that another Python counts alike; another Rust may not, and then they are written anew, as they are
+when a change is worth its instructions: `UPDATE=1 pytest tests/test_counts.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNTS = ROOT / "bench" / "counts" / "counts.json"
+COMMITTED: dict[str, int] = json.loads(COUNTS.read_text(encoding="utf-8"))
+
+# More than this is a loss that somebody has to want.
+MOST = 1.05
+# Less than this is a gain, which is to be written down: else it could be lost again unseen.
+LEAST = 0.85
+
+EXTENSION = "_core.abi3.so"
+
+PYTHON = """
+import sys
+from onetrip import Cache
+
+job, times = sys.argv[1], int(sys.argv[2])
+cache = Cache("memory://")
+
+@cache.cached(key_fn=lambda args, kwargs: args[0])
+def shout(number):
+    return f"{number}!"
+
+rows = [{"id": number, "title": f"a title {number}", "tags": ["a", "b"]} for number in range(100)]
+cache.set("rows", rows)
+
+with cache.scope():
+    if job == "Python: cached call in a scope":
+        assert shout(5) == "5!"
+        for _ in range(times):
+            shout(5)
+with cache.watch() as seen:
+    if job == "Python: get 100 dicts":
+        for _ in range(times):
+            cache.get("rows")
+    if job == "Python: set 100 dicts":
+        for _ in range(times):
+            cache.set("rows", rows)
+assert seen.misses == 0
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """How often it is done: the difference of the two counts is the job alone."""
+
+    few: int
+    many: int
+
+
+RUST = {
+    "hit in a scope": Job(100, 1100),
+    "memory get, 1.5 kB": Job(100, 1100),
+    "memory set, 1.5 kB": Job(100, 1100),
+    "key and digest": Job(100, 1100),
+    "encode 100 maps": Job(3, 13),
+    "decode 100 maps": Job(3, 13),
+    "preload of 50, Redis": Job(10, 60),
+}
+IN_PYTHON = {
+    "Python: cached call in a scope": Job(100, 1100),
+    "Python: get 100 dicts": Job(3, 13),
+    "Python: set 100 dicts": Job(3, 13),
+}
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    """The jobs in Rust, built as the extension is: what that is made of is there already."""
+    command = ["cargo", "build", "--release", "--locked", "--quiet", "--message-format=json"]
+    built = subprocess.run(
+        [*command, "--package", "onetrip-counts"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    told = [json.loads(line) for line in built.stdout.splitlines()]
+    return next(Path(one["executable"]) for one in told if one.get("executable"))
+
+
+def callgrind(folder: Path, command: list[str | Path]) -> str:
+    """What callgrind writes of a program."""
+    valgrind = shutil.which("valgrind")
+    assert valgrind, "valgrind is not installed: `make test` installs it"
+    out = folder / "callgrind.out"
+    done = subprocess.run(
+        [valgrind, "--tool=callgrind", f"--callgrind-out-file={out}", *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out.read_text(encoding="utf-8")
+
+
+def total(profile: str) -> int:
+    """The instructions of a whole program."""
+    found = re.search(r"^(?:totals|summary): (\d+)", profile, re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def within(profile: str, library: str) -> int:
+    """The instructions of one library, without those of what it calls in others."""
+    names: dict[str, str] = {}
+    inside = called = False
+    count = 0
+    for line in profile.splitlines():
+        if named := re.match(r"(c?ob)=(\(\d+\))(?: (.*))?", line):
+            # A name is told once, and then its number alone.
+            names.setdefault(named[2], named[3] or "")
+            if named[1] == "ob":
+                inside = names[named[2]].endswith(library)
+        elif line.startswith("calls="):
+            called = True
+        elif cost := re.match(r"[\d+*-]\S* (\d+)$", line):
+            # The line behind a call tells what it cost the callee.
+            count += int(cost[1]) if inside and not called else 0
+            called = False
+    return count
+
+
+def compare(name: str, count: int) -> None:
+    """Hold a count against the committed one, or write it down."""
+    if os.environ.get("UPDATE"):
+        counts = json.loads(COUNTS.read_text(encoding="utf-8"))
+        counts[name] = count
+        COUNTS.write_text(json.dumps(counts, indent=4) + "\n", encoding="utf-8")
+        return
+    before = COMMITTED[name]
+    change = f"{name}: {count:,} instructions, where {before:,} are in {COUNTS.relative_to(ROOT)}"
+    again = f"UPDATE=1 pytest {Path(__file__).relative_to(ROOT)}"
+    assert count <= before * MOST, (
+        f"{change}. Find what costs more (callgrind_annotate), or, if it is worth it: {again}"
+    )
+    assert count >= before * LEAST, f"{change}. Well done; write it down: {again}"
+
+
+@pytest.mark.parametrize("name", RUST)
+def test_no_more_instructions_than_before_in_rust(name: str, program: Path, tmp_path: Path) -> None:
+    job = RUST[name]
+    few, many = (
+        total(callgrind(tmp_path, [program, name, str(times)])) for times in (job.few, job.many)
+    )
+    compare(name, (many - few) // (job.many - job.few))
+
+
+@pytest.mark.parametrize("name", IN_PYTHON)
+def test_no_more_instructions_than_before_in_the_binding(name: str, tmp_path: Path) -> None:
+    job = IN_PYTHON[name]
+    few, many = (
+        within(callgrind(tmp_path, [sys.executable, "-c", PYTHON, name, str(times)]), EXTENSION)
+        for times in (job.few, job.many)
+    )
+    compare(name, (many - few) // (job.many - job.few))
+
+
+def test_every_count_belongs_to_a_job(program: Path) -> None:
+    """A job that was dropped leaves no count behind, and none is forgotten."""
+    listed = subprocess.run([program], stdout=subprocess.PIPE, text=True, check=True)
+    assert listed.stdout.splitlines() == list(RUST)
+    assert set(COMMITTED) == {*RUST, *IN_PYTHON}
