@@ -104,7 +104,7 @@ fn decode(times: usize) -> Result<()> {
 }
 
 fn preload(times: usize) -> Result<()> {
-    let cache = onetrip::Cache::open(&server::start())?.blocking();
+    let cache = onetrip::Cache::open(server::start())?.blocking();
     let keys: Vec<String> = (0..50).map(|number| format!("page:{number}")).collect();
     for key in &keys {
         cache.set(
