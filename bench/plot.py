@@ -57,7 +57,7 @@ def svg(sections: Sequence[Section]) -> str:
     y = float(TOP)
     for section, group in zip(sections, ratios, strict=True):
         parts.append(f'<text class="title" x="10" y="{y + 12}">{escape(section.title)}</text>')
-        y += GAP - ROW + 6
+        y += 8
         for name, ratio in group:
             y += ROW
             # A bar begins where the scale does, so that the first of a group is seen as well.
@@ -75,7 +75,7 @@ def svg(sections: Sequence[Section]) -> str:
                 f'<text class="value" x="{x:.1f}" y="{y + 4}" text-anchor="{anchor}">'
                 f"{_number(ratio)}</text>"
             )
-        y += GAP - 20
+        y += GAP - 8
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
