@@ -44,7 +44,7 @@ impl Socket {
         Ok(Self::new(stream.into()))
     }
 
-    fn new(fd: OwnedFd) -> Self {
+    pub(super) fn new(fd: OwnedFd) -> Self {
         Self {
             fd: Arc::new(fd),
             watch: None,
@@ -64,7 +64,13 @@ impl Socket {
         Ok(rustix::net::recv(&self.fd, room, RecvFlags::DONTWAIT)?.0)
     }
 
-    /// The same, holding up this thread until there is something.
+    /// How much there is, nought at the end and one otherwise, without receiving it.
+    pub(super) fn peek(&self) -> io::Result<usize> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        Ok(rustix::net::recv(&self.fd, &mut [0_u8], flags)?.0)
+    }
+
+    /// As [`receive`](Self::receive), holding up this thread until there is something.
     pub(super) fn receive_waiting(
         &mut self,
         buffer: &mut Vec<u8>,

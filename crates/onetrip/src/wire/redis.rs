@@ -22,6 +22,9 @@ const MAX_LINE: usize = 64 << 10;
 /// How deep arrays lie within each other. CLUSTER SLOTS has the deepest, with three.
 const MAX_DEPTH: usize = 8;
 
+/// The largest buffer that is kept for what comes next.
+const MOST_KEPT: usize = 128 << 10;
+
 /// Commands that go out together.
 #[derive(Debug, Default)]
 pub(crate) struct Commands {
@@ -169,6 +172,8 @@ pub(crate) struct Nonsense(pub(crate) &'static str);
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     buffer: Vec<u8>,
+    /// The buffer before, to be used again when nobody holds what came in it.
+    before: Bytes,
     /// How far it is understood.
     at: usize,
     /// How far the end of the line that begins there was looked for.
@@ -185,8 +190,13 @@ impl Reader {
     pub(crate) fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
         if self.buffer.capacity() - self.buffer.len() < bytes {
             if self.buffer.is_empty() {
-                // What it holds may be given away with it.
-                self.buffer = Vec::with_capacity(bytes);
+                let before = std::mem::take(&mut self.before);
+                if before.is_unique() {
+                    self.buffer = before.into();
+                }
+                if self.buffer.capacity() < bytes {
+                    self.buffer = Vec::with_capacity(bytes);
+                }
             } else {
                 self.buffer.reserve(bytes);
             }
@@ -299,7 +309,13 @@ impl Reader {
             copy
         } else {
             let rest = self.buffer.split_off(self.end);
-            Bytes::from(std::mem::replace(&mut self.buffer, rest))
+            let is_kept = self.buffer.capacity() <= MOST_KEPT;
+            let bytes = Bytes::from(std::mem::replace(&mut self.buffer, rest));
+            if is_kept {
+                self.before = bytes.clone();
+                self.before.clear();
+            }
+            bytes
         };
         let (end, whole) = (self.end, self.whole);
         self.at -= end;

@@ -144,23 +144,20 @@ impl Link {
 
     /// Whether the server neither closed it nor said anything unasked.
     pub(super) fn is_in_step(&mut self) -> bool {
-        let mut plain = Vec::new();
         loop {
-            let place = self.tls.as_mut().map(|tls| room(tls.received()));
             // Asked of the socket itself: an idle runtime has not yet heard what became of it.
-            let received = match place {
-                Some(place) => self.socket.receive(place),
-                None => self.socket.receive(room(&mut plain)),
-            };
-            match received {
-                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            match (self.socket.peek(), &mut self.tls) {
+                (Err(error), _) => return error.kind() == io::ErrorKind::WouldBlock,
+                (Ok(0), _) | (Ok(_), None) => return false,
                 // By TLS something may be said that is no answer, such as a new key.
-                Ok(received) if self.tls.is_some() => {
-                    if self.came(received, &mut plain).is_err() || !plain.is_empty() {
+                (Ok(_), Some(tls)) => {
+                    let mut plain = Vec::new();
+                    let received = self.socket.receive(room(tls.received()));
+                    let opened = received.and_then(|received| self.came(received, &mut plain));
+                    if opened.is_err() || !plain.is_empty() {
                         return false;
                     }
                 }
-                Ok(_) => return false,
             }
         }
     }
@@ -170,4 +167,87 @@ impl Link {
 fn room(buffer: &mut Vec<u8>) -> &mut Vec<u8> {
     buffer.reserve(RECORD);
     buffer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// As much as no socket holds.
+    const MUCH: usize = 4 << 20;
+
+    /// A link, and a server behind it that gives back what it takes, piece by piece, and so reads
+    /// no more when nobody reads what it gives.
+    fn echo() -> Link {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || {
+            let mut piece = vec![0; 1 << 16];
+            while let Ok(length) = theirs.read(&mut piece) {
+                if length == 0 || theirs.write_all(&piece[..length]).is_err() {
+                    return;
+                }
+            }
+        });
+        Link {
+            socket: Socket::new(ours.into()),
+            tls: None,
+            out: Vec::new(),
+            sent: 0,
+        }
+    }
+
+    fn much() -> Vec<u8> {
+        (0..MUCH).map(|place| (place % 251) as u8).collect()
+    }
+
+    #[test]
+    fn a_server_that_waits_for_its_answers_to_be_read_holds_up_nobody() {
+        let mut link = echo();
+        let until = Instant::now() + Duration::from_secs(600);
+        let mut came = Vec::with_capacity(MUCH);
+        link.put(much()).unwrap();
+        while came.len() < MUCH {
+            link.pull_waiting(&mut came, until).unwrap();
+        }
+        assert!(came == much());
+        assert!(link.is_in_step());
+    }
+
+    #[test]
+    fn nor_a_task() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(async {
+            let mut link = echo();
+            let mut came = Vec::with_capacity(MUCH);
+            link.put(much()).unwrap();
+            while came.len() < MUCH {
+                std::future::poll_fn(|context| link.poll_pull(context, &mut came))
+                    .await
+                    .unwrap();
+            }
+            assert!(came == much());
+            assert!(link.is_in_step());
+        });
+    }
+
+    #[test]
+    fn nobody_is_waited_for_in_vain() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut socket = Socket::new(ours.into());
+        let began = Instant::now();
+        for patience in [20, 5, 30] {
+            let until = Instant::now() + Duration::from_millis(patience);
+            let mut buffer = Vec::with_capacity(10);
+            let error = socket.receive_waiting(&mut buffer, until).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(
+                socket.wait(began).unwrap_err().kind(),
+                io::ErrorKind::TimedOut
+            );
+        }
+    }
 }

@@ -22,6 +22,8 @@ use crate::wire::redis::{Commands, Digits, Value};
 /// Keys looked at in one step of a clear.
 const SCAN_COUNT: u64 = 1000;
 
+type Idle = Pool<Box<Connection>>;
+
 /// A Redis server.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -29,7 +31,7 @@ pub(super) struct Server {
     connect_timeout: Duration,
     trip_timeout: Duration,
     /// Those of lanes, where one trip is made at a time.
-    idle: ByRuntime<Pool<Connection>>,
+    idle: ByRuntime<Idle>,
     /// One for all tasks of each other runtime.
     shared: Connections<Shared>,
     label: Arc<str>,
@@ -54,7 +56,8 @@ struct Line {
 
 #[derive(Debug)]
 enum Wire {
-    Own(Box<Connection>),
+    /// With the place that it goes back to.
+    Own(Box<Connection>, Arc<Idle>),
     Shared(Lease<Shared>),
 }
 
@@ -101,7 +104,7 @@ impl Server {
                 )
             }
             Ok(replies) => {
-                self.keep(line);
+                Self::keep(line);
                 return Ok(replies);
             }
             Err(broken) => {
@@ -114,7 +117,7 @@ impl Server {
         let mut line = self.line().await.map_err(Failure::sent)?;
         match self.ask(&mut line, batch).await {
             Ok(replies) => {
-                self.keep(line);
+                Self::keep(line);
                 Ok(replies)
             }
             Err(broken) => Err(self.fail(line, broken).await),
@@ -134,7 +137,7 @@ impl Server {
         };
         match answer {
             Ok(answer) => {
-                self.keep(line);
+                Self::keep(line);
                 match answer {
                     Value::Error(error) => Err(Failure::sent(refused(&self.label, error))),
                     answer => Ok(answer),
@@ -176,15 +179,15 @@ impl Server {
 
     async fn line(&self) -> Result<Line> {
         if lanes::seat() != Seat::Elsewhere {
-            let is_good = |idle: &mut Connection| self.is_current(idle.term) && idle.is_in_step();
-            let idle = self.idle.get(Pool::new).take(is_good);
+            let pool = self.idle.get(Pool::new);
+            let idle = pool.take(|idle| self.is_current(idle.term) && idle.is_in_step());
             let reused = idle.is_some();
             let connection = match idle {
                 Some(idle) => idle,
                 // Others of the same trip may be on their way.
-                None => lanes::side_by_side(self.connect()).await?,
+                None => Box::new(lanes::side_by_side(self.connect()).await?),
             };
-            let wire = Wire::Own(Box::new(connection));
+            let wire = Wire::Own(connection, pool);
             return Ok(Line { wire, reused });
         }
         let mut lease = self.shared.get(self.share()).await?;
@@ -219,9 +222,9 @@ impl Server {
     }
 
     /// Keeps what an exchange has left in step.
-    fn keep(&self, line: Line) {
-        if let Wire::Own(connection) = line.wire {
-            self.idle.get(Pool::new).put(*connection);
+    fn keep(line: Line) {
+        if let Wire::Own(connection, pool) = line.wire {
+            pool.put(connection);
         }
     }
 
@@ -236,7 +239,7 @@ impl Server {
     async fn converse(&self, line: &mut Line, commands: Commands) -> Result<Vec<Value>, Broken> {
         let until = Instant::now() + self.trip_timeout;
         match &mut line.wire {
-            Wire::Own(connection) => connection.exchange(commands, until).await,
+            Wire::Own(connection, _) => connection.exchange(commands, until).await,
             Wire::Shared(lease) => lease.connection.exchange(commands, until).await,
         }
     }

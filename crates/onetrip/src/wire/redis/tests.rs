@@ -215,3 +215,23 @@ fn what_fills_its_buffer_is_not_copied_and_what_does_not_is() {
         assert_eq!(read.as_ptr() as usize == place + 7, shares);
     }
 }
+
+#[test]
+fn a_buffer_is_used_again_once_nobody_holds_what_came_in_it() {
+    let mut reader = Reader::default();
+    let mut read = |text: &[u8]| {
+        let value = written(&Value::Bulk(Bytes::copy_from_slice(text)));
+        let buffer = reader.room(200);
+        let place = buffer.as_ptr();
+        buffer.extend_from_slice(&value);
+        reader.scan().unwrap();
+        (place, reader.take().unwrap())
+    };
+    let (first, held) = read(&[b'x'; 150]);
+    let (second, dropped) = read(&[b'y'; 150]);
+    assert_ne!(first, second, "the first is held");
+    assert_eq!(held, [Value::Bulk(Bytes::from_static(&[b'x'; 150]))]);
+    drop(dropped);
+    let (third, _) = read(&[b'z'; 150]);
+    assert_eq!(second, third);
+}
