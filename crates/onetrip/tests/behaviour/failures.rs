@@ -143,7 +143,7 @@ fn what_must_not_be_done_twice_is_done_after_the_server_closed_the_connection() 
     close();
     assert_eq!(lane.incr("a", 1).unwrap(), Some(2));
     close();
-    assert!(lane.add("b", &1).unwrap());
+    assert!(lane.add("b", &1, Timeout::Default).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -152,7 +152,7 @@ fn what_must_not_be_done_twice_is_done_after_the_server_closed_the_connection() 
         close();
         assert_eq!(cache.incr("a", 1).await.unwrap(), Some(4));
         close();
-        assert!(!cache.add("b", &1).await.unwrap());
+        assert!(!cache.add("b", &1, Timeout::Default).await.unwrap());
     });
 }
 

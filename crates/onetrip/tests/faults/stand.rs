@@ -1,5 +1,6 @@
 //! A store of real servers, with a proxy in front of the one that fails, and caches on both sides.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use onetrip::blocking::Cache;
@@ -80,6 +81,11 @@ pub(crate) fn redis_sentinel() -> Stand {
     for period in ["info-period", "ping-period", "publish-period", "ask-period"] {
         let _: () = sentinel.ask(&["SENTINEL", "DEBUG", period, never]);
     }
+    // And it looks again and again, until it has seen it once.
+    eventually("the sentinel sees the primary", || {
+        let told: HashMap<String, String> = sentinel.ask(&["SENTINEL", "MASTER", "notes"]);
+        !told["runid"].is_empty()
+    });
     stand(proxy, Kind::Sentinel { primary, sentinel })
 }
 
