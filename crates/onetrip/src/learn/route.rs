@@ -167,7 +167,7 @@ impl Route {
         }
         self.forget_templates();
         // A page that the templates explain needs no memory of its own.
-        if has_args && !(unexplained.is_empty() && !self.pages.contains_key(&id)) {
+        if has_args && (!unexplained.is_empty() || self.pages.contains_key(&id)) {
             let before = self.pages.get(&id).map_or(0, Held::cost);
             let held = self.pages.entry(id).or_default();
             held.last = self.visits;
