@@ -11,6 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/.requirements
 EXTENSION := python/onetrip/_core.abi3.so
+# The benchmarks' own: the peers in Python and in Rust, and the wheel that is weighed.
+BENCH := target/bench
+PEERS := $(BENCH)/venv/.requirements
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates/*/src crates/*/Cargo.toml -type f)
 
 .PHONY: demo
@@ -25,6 +28,7 @@ test: $(EXTENSION) servers ## every test, in Rust and in Python
 .PHONY: check
 check: $(EXTENSION) ## linters and type checkers, strictly
 	cargo fmt --check --all
+	cargo fmt --check --manifest-path bench/peers/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features -p onetrip
 	$(BIN)/ruff check
@@ -33,17 +37,23 @@ check: $(EXTENSION) ## linters and type checkers, strictly
 	$(BIN)/python -m mypy.stubtest onetrip._core
 
 .PHONY: bench
-bench: $(EXTENSION) servers ## the benchmarks, peers and floor side by side
+bench: $(EXTENSION) $(PEERS) servers ## the benchmarks, peers and floor side by side (QUICK=1: a minute; ONLY=page,…)
 	cargo run --locked --release --quiet -p pages
-	$(BIN)/python -m bench.run
+	cargo build --release --locked --manifest-path bench/peers/Cargo.toml --target-dir $(BENCH)/peers
+	rm -rf $(BENCH)/wheel
+	$(BIN)/maturin build --quiet --release --locked --out $(BENCH)/wheel
+	PYTHONPATH=python WHEEL="$$(echo $(BENCH)/wheel/*.whl)" RUST_PEERS=$(BENCH)/peers/release/onetrip-peers \
+	    $(BENCH)/venv/bin/python -m bench.run
 
 .PHONY: lock
-lock: ## requirements/dev.txt from dev.in (UPGRADE=1: to the newest versions)
+lock: ## requirements/*.txt from their *.in (UPGRADE=1: to the newest versions)
 	$(PYTHON) -m venv --clear target/lock
 	target/lock/bin/pip install --quiet uv==0.13.9
-	target/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
-	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	    $(if $(UPGRADE),--upgrade) requirements/dev.in --output-file requirements/dev.txt
+	for name in dev bench; do \
+	    target/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	        --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	        $(if $(UPGRADE),--upgrade) requirements/$$name.in --output-file requirements/$$name.txt; \
+	done
 
 .PHONY: clean
 clean: ## remove all that was built
@@ -67,6 +77,11 @@ $(TOOLS): requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
+$(PEERS): requirements/bench.txt $(TOOLS)
+	$(PYTHON) -m venv --clear $(BENCH)/venv
+	$(BENCH)/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
 # Always the release profile: tests, demo and benchmarks then share one build, and it is the real one.
 $(EXTENSION): $(TOOLS) $(SOURCES)
 	@# Rust needs a linker, and zstd and ring bring C.
@@ -80,3 +95,5 @@ $(EXTENSION): $(TOOLS) $(SOURCES)
 servers:
 	@command -v redis-server >/dev/null || scripts/install redis-server
 	@command -v memcached >/dev/null || scripts/install memcached
+	@# Counts the instructions of tests/test_counts.py. No server, but it comes the same way.
+	@command -v valgrind >/dev/null || scripts/install valgrind

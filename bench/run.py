@@ -1,127 +1,139 @@
-"""`make bench`: onetrip, redis-py and the floor, side by side in one run."""
+"""`make bench`: onetrip, its peers and the floor, side by side in one run.
+
+`QUICK=1` takes about a minute and writes into target/bench; a whole run writes docs/benchmarks.md
+and its plot. `ONLY=page,scope` makes some of the parts, and prints what it saw. The Makefile tells
+where the wheel (`WHEEL`) and the program of the Rust peers (`RUST_PEERS`) are.
+"""
 
 from __future__ import annotations
 
-import functools
-import pickle
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import redis
-
-import onetrip
-from bench.floor import Exchange, command
-from bench.measure import awake, compare, table
+from bench import disturbance, document, kyoto, plot
+from bench.jobs import (
+    growth,
+    kinds,
+    local,
+    one,
+    other_servers,
+    page,
+    rust,
+    scope,
+    tasks,
+    threads,
+    weight,
+)
+from bench.measure import QUICK, Report, awake
 from tests.servers import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VALUE = "0123456789abcde" * 100
-KEYS = [f"page:{number}" for number in range(50)]
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+PLOT = ROOT / "docs" / "benchmarks.svg"
+QUICK_FOLDER = ROOT / "target" / "bench"
+
+# Of these works the plot shows every competitor.
+PLOTTED = [
+    "A page of 50 keys, Redis",
+    "A page of 50 keys, Memcached",
+    "A page of 50 keys, Kyoto Tycoon",
+    "A cold page of 50 keys, Redis",
+    "One get, Redis",
+    "100 concurrent gets of one event loop, Redis",
+    "One get in a scope",
+    "A cached call that hits in a scope, with a key_fn",
+    "The memory store, get",
+    "The disk store, get",
+    "Rust: multi-get of 50, Redis",
+]
 
 
-def redis_page(server: RedisServer) -> str:
-    cache = onetrip.Cache(server.url)
-    client = redis.Redis(port=server.port, decode_responses=True)
-    cache.set_many(dict.fromkeys(KEYS, VALUE))
-    peer_keys = [f"peer:{key}" for key in KEYS]
-    client.mset(dict.fromkeys(peer_keys, VALUE))
-
-    def preload() -> None:
-        with cache.preload(KEYS):
-            for key in KEYS:
-                cache.get(key)
-
-    def fifty_gets() -> None:
-        for key in peer_keys:
-            client.get(key)
-
-    return table(
-        "a page of 50 keys, Redis, strings of 1.5 kB",
-        compare(
-            {
-                "floor": Exchange(server.port, command("MGET", *KEYS)),
-                "onetrip, preload and 50 gets": preload,
-                "onetrip, get_many": lambda: cache.get_many(KEYS),
-                "redis-py with hiredis, mget": lambda: client.mget(peer_keys),
-                "redis-py with hiredis, 50 gets": fifty_gets,
-            }
-        ),
-    )
+def named(variable: str) -> Path | None:
+    """A file that the environment names."""
+    path = os.environ.get(variable)
+    return Path(path) if path else None
 
 
-def redis_one(server: RedisServer) -> str:
-    cache = onetrip.Cache(server.url)
-    client = redis.Redis(port=server.port, decode_responses=True)
-    cache.set("one", VALUE)
-    client.set("peer:one", VALUE)
-    return table(
-        "one get, Redis, a string of 1.5 kB",
-        compare(
-            {
-                "floor": Exchange(server.port, command("GET", "one")),
-                "onetrip": lambda: cache.get("one"),
-                "redis-py with hiredis": lambda: client.get("peer:one"),
-            }
-        ),
-    )
+def on_kyoto(report: Report) -> None:
+    with kyoto.running() as server:
+        if server is None:
+            report.absent["Kyoto Tycoon"] = (
+                "it is rarely packaged, and neither KT_URL names a server that runs nor KT_SERVER "
+                "a program"
+            )
+        else:
+            other_servers.on_kyoto(report, server)
 
 
-def in_scope() -> str:
-    cache = onetrip.Cache("memory://")
-    cache.set("one", VALUE)
-    cached = functools.lru_cache(lambda _key: VALUE)
-
-    def key_fn(args: tuple[object, ...], _kwargs: dict[str, object]) -> object:
-        return args[0]
-
-    @cache.cached(key_fn=key_fn)
-    def shout(number: int) -> str:
-        return f"{number}"
-
-    arguments: tuple[object, ...] = (5,)
-    options: dict[str, object] = {}
-
-    with cache.preload("one"):
-        shout(5)
-        return table(
-            "a hit in a scope",
-            compare(
-                {
-                    "functools.lru_cache, a hit": lambda: cached("one"),
-                    "the bare call of a key_fn": lambda: key_fn(arguments, options),
-                    "onetrip, get in a scope": lambda: cache.get("one"),
-                    "onetrip, a cached call in a scope": lambda: shout(5),
-                }
-            ),
-        )
+def on_memcached(report: Report) -> None:
+    with other_servers.QuietMemcached() as server, disturbance.of(server.pid):
+        other_servers.on_memcached(report, server)
 
 
-def memory() -> str:
-    cache = onetrip.Cache("memory://")
-    rows = [{"id": number, "title": "a title", "tags": ["a", "b"]} for number in range(100)]
-    cache.set("text", VALUE)
-    cache.set("rows", rows)
-    pickled = pickle.dumps(rows)
-    held = {"text": VALUE}
-    work: dict[str, Callable[[], object]] = {
-        "a dict": lambda: held["text"],
-        "onetrip, get of a string": lambda: cache.get("text"),
-        "onetrip, set of a string": lambda: cache.set("text", VALUE),
-        "onetrip, get of 100 dicts": lambda: cache.get("rows"),
-        "pickle.loads of 100 dicts": lambda: pickle.loads(pickled),  # noqa: S301 - our own bytes
-        "onetrip, set of 100 dicts": lambda: cache.set("rows", rows),
-        "pickle.dumps of 100 dicts": lambda: pickle.dumps(rows),
+def in_rust(report: Report, server: RedisServer) -> None:
+    program = named("RUST_PEERS")
+    if program is None:
+        report.absent["what is in Rust"] = "RUST_PEERS names no program: `make bench` builds it"
+    else:
+        rust.run(report, server, program)
+
+
+def parts(report: Report, server: RedisServer, folder: Path) -> dict[str, Callable[[], None]]:
+    """What can be measured, in the order of the aims."""
+    return {
+        "page": lambda: page.on_redis(report, server),
+        "memcached": lambda: on_memcached(report),
+        "kyoto": lambda: on_kyoto(report),
+        "one": lambda: one.run(report, server),
+        "scope": lambda: scope.run(report),
+        "cold": lambda: page.cold(report, server),
+        "tasks": lambda: tasks.run(report, server),
+        "memory": lambda: local.memory(report),
+        "disk": lambda: local.disk(report, folder),
+        "kinds": lambda: kinds.run(report, server),
+        "threads": lambda: threads.run(report, server),
+        "rust": lambda: in_rust(report, server),
+        "weight": lambda: weight.run(report, server.url, folder, named("WHEEL")),
+        "keys": lambda: growth.keys_of_a_page(report, server),
+        "entries": lambda: growth.entries_stored(report, server, folder),
     }
-    return table("the memory store", compare(work))
 
 
 def main() -> None:
-    with awake(), RedisServer() as server:
-        for part in (redis_page, redis_one):
-            print(part(server), flush=True)
-        for local in (in_scope, memory):
-            print(local(), flush=True)
+    report, began = Report(), time.monotonic()
+    only = os.environ.get("ONLY")
+    databases = ["--databases", "32"]
+    with (
+        awake(),
+        RedisServer(*databases) as server,
+        disturbance.of(server.pid),
+        tempfile.TemporaryDirectory(prefix="onetrip-bench-") as folder,
+    ):
+        known = parts(report, server, Path(folder))
+        for name in only.split(",") if only else known:
+            known[name]()
+    took = time.monotonic() - began
+    if only:
+        print(document.aims(report), *map(document.table, report.sections), sep="\n\n")
+        return
+    target, picture = DOCUMENT, PLOT
+    if QUICK:
+        QUICK_FOLDER.mkdir(parents=True, exist_ok=True)
+        target, picture = QUICK_FOLDER / DOCUMENT.name, QUICK_FOLDER / PLOT.name
+        shutil.copy(DOCUMENT, target)
+    document.write(target, report, took)
+    shown = [section for section in report.sections if section.title in PLOTTED]
+    picture.write_text(plot.svg(shown), encoding="utf-8")
+    print(document.aims(report))
+    print(f"\nWritten: {target} and {picture}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -572,6 +572,22 @@ class TestFormats:
     def test_keep_braces(self, cache: Cache) -> None:
         assert cache.cached(key="{{{x}}}")(lambda x: x).key(1) == "{1}"
 
+    def test_may_have_arguments_of_any_name(self, cache: Cache) -> None:
+        def f(_onetrip_0: int, _onetrip_1: int = 5, _onetrip__2: int = 6) -> None:
+            """Take arguments that are named like what keys are made with."""
+
+        assert cache.cached(key="{_onetrip_0}:{_onetrip_1:>{_onetrip__2}}")(f).key(4) == "4:     5"
+        assert cache.cached(f).key(4) == cache.cached(f).key(4, _onetrip_1=5)
+
+    def test_of_a_name_that_python_keeps_for_itself(self, cache: Cache) -> None:
+        def f(a: int) -> None:
+            """Say to have an argument that no function of Python has."""
+
+        only = [inspect.Parameter("class", inspect.Parameter.POSITIONAL_ONLY)]
+        f.__signature__ = inspect.Signature(only)  # type: ignore[attr-defined]
+        with pytest.raises(ConfigurationError, match="named like a word of Python"):
+            cache.cached(f)
+
     def test_of_no_arguments_need_none(self, cache: Cache) -> None:
         assert cache.cached(key="front page")(lambda: 1).key() == "front page"
 
@@ -587,6 +603,8 @@ class TestFormats:
             ("{0}", "names '0', which is no argument"),
             ("{x", "is not a format"),
             ("x}", "is not a format"),
+            ("{x.}", "is not a format"),
+            ("{x[0]y}", "is not a format"),
         ],
     )
     def test_that_cannot_work_are_refused_at_once(self, cache: Cache, key: str, said: str) -> None:

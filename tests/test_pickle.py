@@ -272,7 +272,6 @@ class TestAPicklingCache:
         cache.set("a", 1)
         assert cache["a"] == 1
 
-
     def test_what_is_data_is_not_pickled(self, open_cache: OpenCache, raw: Raw) -> None:
         cache = open_cache(serializer="pickle", secret=SECRET)
         for value in ({"a": [1, (2.5, None)]}, None, {3}, Decimal("1.5")):

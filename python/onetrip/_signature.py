@@ -14,7 +14,7 @@ from onetrip._core import digest, stable
 from onetrip.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 def check(function: object, *, named: bool) -> bool:
@@ -77,7 +77,7 @@ def key_maker(function: Callable[..., Any], key: str | None) -> Callable[..., st
         _check_format(function, signature, key)
     # Python binds the arguments of a function of its own many times as fast as `inspect` does.
     # Compiled are only names of parameters and of constants, and literals as `repr` writes them.
-    constants = _Constants()
+    constants = _Constants(signature.parameters)
     parameters = [_bare(parameter, constants) for parameter in signature.parameters.values()]
     head = str(inspect.Signature(parameters))[1:-1]
     if key is not None:
@@ -85,21 +85,36 @@ def key_maker(function: Callable[..., Any], key: str | None) -> Callable[..., st
     else:
         arguments = ", ".join(f"{name!r}: {name}" for name in signature.parameters)
         body = f"{name + ':'!r} + {constants.name(digest)}({{{arguments}}})"
-    made: Callable[..., str] = eval(f"lambda {head}: {body}", constants)  # noqa: S307
+    try:
+        made: Callable[..., str] = eval(f"lambda {head}: {body}", constants)  # noqa: S307
+    except SyntaxError as error:
+        msg = f"{name} has an argument that is named like a word of Python; give cached() a key_fn="
+        raise ConfigurationError(msg) from error
     # As Python words it where a call does not fit.
-    made.__name__, made.__qualname__ = function.__name__, function.__qualname__
+    made.__name__, made.__qualname__ = function.__name__, _qualname(function)
     return made
 
 
 def _name(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+    return f"{function.__module__}.{_qualname(function)}"
+
+
+def _qualname(function: Callable[..., Any]) -> str:
+    # A callable object has a name if it was given one, and this one rarely.
+    return getattr(function, "__qualname__", function.__name__)
 
 
 class _Constants(dict[str, Any]):
-    """What a compiled expression names."""
+    """What a compiled expression names, by names that are no parameter's."""
+
+    def __init__(self, parameters: Iterable[str]) -> None:
+        super().__init__()
+        self._prefix = "_onetrip_"
+        while any(parameter.startswith(self._prefix) for parameter in parameters):
+            self._prefix += "_"
 
     def name(self, value: object) -> str:
-        name = f"_onetrip_{len(self)}"
+        name = f"{self._prefix}{len(self)}"
         self[name] = value
         return name
 
@@ -143,7 +158,8 @@ def _value(
     name, steps = _string.formatter_field_name_split(field)
     value = name
     for is_attribute, step in steps:
-        if is_attribute and step.isidentifier() and not keyword.iskeyword(step):
+        # Names beyond ASCII are made others when they are compiled.
+        if is_attribute and step.isascii() and step.isidentifier() and not keyword.iskeyword(step):
             value = f"{value}.{step}"
         else:
             get = getattr if is_attribute else operator.getitem
@@ -170,6 +186,8 @@ def _fields(key: str) -> Iterator[tuple[str, str | None]]:
     """Yield the fields of a format with their conversions, those within other fields as well."""
     for _, field, specification, conversion in string.Formatter().parse(key):
         if field is not None:
+            # Raises ValueError if it is none.
+            list(_string.formatter_field_name_split(field)[1])
             yield field, conversion
             yield from _fields(specification or "")
 

@@ -366,8 +366,12 @@ impl Cache {
     ///
     /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
-        let (at, serde) = (self.here(), Serde::new());
-        self.travel(&at, self.policy().get(&at, key.as_ref(), &serde))
+        let (at, key, serde) = (self.here(), key.as_ref(), Serde::new());
+        // A hit is not to pay for a step that has room for a trip.
+        if let Some(value) = self.policy().held(&at, key, &serde) {
+            return Ok(value);
+        }
+        self.travel(&at, self.policy().fetch(&at, key, &serde))
             .await
     }
 

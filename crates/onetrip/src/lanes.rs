@@ -14,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::PerProcess;
+use crate::process::{self, PerProcess};
 
 /// The idle lanes of a cache. There are as many as trips were ever under way at once; they are
 /// used last in, first out, so that few stay warm.
@@ -33,6 +33,41 @@ thread_local! {
 
     /// Whether this thread may wait although it belongs to a runtime.
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+
+    /// Where what this thread polls is.
+    static SEAT: Cell<Seat> = const { Cell::new(Seat::Elsewhere) };
+}
+
+/// Where a future is polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// In a runtime that others use too.
+    Elsewhere,
+    /// On a lane, with nobody beside it: it may hold up the thread until it is done.
+    Alone,
+    /// On a lane, where others of the same trip must go on while it waits.
+    Beside,
+}
+
+/// Where this is polled.
+#[cfg(feature = "redis")]
+pub(crate) fn seat() -> Seat {
+    SEAT.get()
+}
+
+/// Polls `work`, whose parts go on side by side: none of them holds up the thread.
+#[cfg(feature = "redis")]
+pub(crate) async fn side_by_side<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    std::future::poll_fn(|context| {
+        let seat = match SEAT.get() {
+            Seat::Alone => Seat::Beside,
+            seat => seat,
+        };
+        let _reset = Reset(&SEAT, SEAT.replace(seat));
+        work.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Calls `body` on a thread that a runtime keeps for what blocks.
@@ -69,6 +104,11 @@ impl Lanes {
                 "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there, or make the call in onetrip::spawn_blocking",
             ));
         }
+        process::steady(|| self.borrow(work))
+    }
+
+    /// Polls `work` on an idle lane, or a new one.
+    fn borrow<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let lane = match self.idle(Vec::pop) {
             Some(lane) => lane,
             None => Builder::new_current_thread().enable_all().build().map_err(|error| {
@@ -79,7 +119,12 @@ impl Lanes {
                 )
             })?,
         };
-        let done = lane.block_on(work);
+        let mut work = pin!(work);
+        // What a lane runs besides, such as the making of a connection, is not alone on it.
+        let done = lane.block_on(std::future::poll_fn(|context| {
+            let _reset = Reset(&SEAT, SEAT.replace(Seat::Alone));
+            work.as_mut().poll(context)
+        }));
         self.idle(|idle| idle.push(lane));
         done
     }
@@ -144,9 +189,9 @@ pub(crate) fn look<F: Future + ?Sized>(work: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 /// Sets a flag of this thread back to what it was, however the work ends.
-struct Reset(&'static LocalKey<Cell<bool>>, bool);
+struct Reset<T: Copy + 'static>(&'static LocalKey<Cell<T>>, T);
 
-impl Drop for Reset {
+impl<T: Copy> Drop for Reset<T> {
     fn drop(&mut self) {
         self.0.set(self.1);
     }

@@ -197,7 +197,12 @@ impl Policy {
     }
 
     /// What the scope says of `key`; `None` where the store has to be asked.
-    fn held<D: Decode>(&self, at: &Context, key: &[u8], decode: &D) -> Option<Option<D::Value>> {
+    pub(crate) fn held<D: Decode>(
+        &self,
+        at: &Context,
+        key: &[u8],
+        decode: &D,
+    ) -> Option<Option<D::Value>> {
         if self.disabled {
             self.answered(at, false);
             return Some(None);
@@ -311,9 +316,19 @@ impl Policy {
         key: &'a [u8],
         decode: &'a D,
     ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
-        if let Some(value) = self.held(at, key, decode) {
-            return Step::Done(value);
+        match self.held(at, key, decode) {
+            Some(value) => Step::Done(value),
+            None => self.fetch(at, key, decode),
         }
+    }
+
+    /// Reads one key that the scope does not tell of.
+    pub(crate) fn fetch<'a, D: Decode>(
+        &'a self,
+        at: &'a Context,
+        key: &'a [u8],
+        decode: &'a D,
+    ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
         let mut trip = Trip::new();
         let ticket = self.depart(at, key, &mut trip);
         trip.push(Op::Get {

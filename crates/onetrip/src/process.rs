@@ -1,8 +1,34 @@
 //! What must not be shared with a forked child.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+
+thread_local! {
+    /// Which process this is, as long as [`steady`] knows; else nought.
+    static PID: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Calls `body`, which does not fork: the system is asked once which process this is, where a trip
+/// would ask it many times.
+pub(crate) fn steady<T>(body: impl FnOnce() -> T) -> T {
+    struct Reset(u32);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            PID.set(self.0);
+        }
+    }
+    let _reset = Reset(PID.replace(id()));
+    body()
+}
+
+fn id() -> u32 {
+    match PID.get() {
+        0 => std::process::id(),
+        known => known,
+    }
+}
 
 /// A value of which every process has its own: a forked child begins with a new one.
 ///
@@ -31,26 +57,36 @@ impl<T> PerProcess<T> {
 
     /// Calls `look` with this process' value.
     pub(crate) fn with<R>(&self, look: impl FnOnce(&T) -> R) -> R {
-        let mut current = self.current.load_full();
-        if current.pid != std::process::id() {
-            let own = Arc::new(Owned::new(self.make));
-            let before = self.current.compare_and_swap(&current, Arc::clone(&own));
-            if Arc::ptr_eq(&before, &current) {
-                std::mem::forget(current);
-                current = own;
-            } else {
-                // Another thread of this process came first.
-                current = Arc::clone(&before);
-            }
+        let current = self.current.load();
+        if current.pid == id() {
+            look(&current.value)
+        } else {
+            look(&self.renew().value)
         }
-        look(&current.value)
+    }
+
+    /// The value of a process that has none yet.
+    fn renew(&self) -> Arc<Owned<T>> {
+        let current = self.current.load_full();
+        if current.pid == id() {
+            return current;
+        }
+        let own = Arc::new(Owned::new(self.make));
+        let before = self.current.compare_and_swap(&current, Arc::clone(&own));
+        if Arc::ptr_eq(&before, &current) {
+            std::mem::forget(current);
+            own
+        } else {
+            // Another thread of this process came first.
+            Arc::clone(&before)
+        }
     }
 }
 
 impl<T> Owned<T> {
     fn new(make: fn() -> T) -> Self {
         Self {
-            pid: std::process::id(),
+            pid: id(),
             value: make(),
         }
     }

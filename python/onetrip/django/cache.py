@@ -33,8 +33,8 @@ class Cache(BaseCache):
     LOCATION is the URL of a store, or several that are the servers of one. TIMEOUT, KEY_PREFIX,
     VERSION and KEY_FUNCTION are Django's; OPTIONS holds options of `onetrip.Cache`.
 
-    Values that are more than data, such as instances of models, are pickled. Entries are signed with
-    SECRET_KEY; what SECRET_KEY_FALLBACKS signed is read as well.
+    Values that are more than data, such as instances of models, are pickled. Entries are signed
+    with SECRET_KEY; what SECRET_KEY_FALLBACKS signed is read as well.
     """
 
     #: The cache behind this backend, the same in all threads. Its keys have no version and no

@@ -13,13 +13,15 @@ mod memcached;
 mod memory;
 #[cfg(feature = "_remote")]
 mod owed;
-#[cfg(any(feature = "kyoto", feature = "memcached"))]
+#[cfg(feature = "_remote")]
 mod pool;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(any(feature = "kyoto", feature = "memcached"))]
+#[cfg(feature = "_remote")]
 mod runtimes;
 mod slow;
+#[cfg(feature = "redis")]
+mod socket;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -44,10 +44,10 @@ impl<C> Pool<C> {
     }
 
     /// A connection that is in step still, as far as `is_in_step` can see. The others are closed.
-    pub(super) fn take(&self, is_in_step: impl Fn(&C) -> bool) -> Option<C> {
+    pub(super) fn take(&self, is_in_step: impl Fn(&mut C) -> bool) -> Option<C> {
         let mut idle = self.idle();
-        while let Some(connection) = idle.pop() {
-            if is_in_step(&connection) {
+        while let Some(mut connection) = idle.pop() {
+            if is_in_step(&mut connection) {
                 return Some(connection);
             }
         }

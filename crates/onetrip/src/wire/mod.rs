@@ -4,3 +4,5 @@
 pub(crate) mod kyoto;
 #[cfg(feature = "memcached")]
 pub(crate) mod memcached;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;

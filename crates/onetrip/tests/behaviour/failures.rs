@@ -129,6 +129,33 @@ fn a_server_that_came_back_is_used_again() {
     assert_eq!(cache.get("a").unwrap(), Some(1));
 }
 
+/// A connection is looked at before it is used: nothing was sent, so nothing is done twice.
+#[test]
+fn what_must_not_be_done_twice_is_done_after_the_server_closed_the_connection() {
+    let server = Server::start();
+    let cache = onetrip::Cache::builder(server.url()).on_error(OnError::Raise);
+    let cache = cache.build().unwrap();
+    let close = || {
+        let _: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    };
+    let lane = cache.blocking();
+    lane.set("a", &1).unwrap();
+    close();
+    assert_eq!(lane.incr("a", 1).unwrap(), Some(2));
+    close();
+    assert!(lane.add("b", &1, Timeout::Default).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        assert_eq!(cache.incr("a", 1).await.unwrap(), Some(3));
+        close();
+        assert_eq!(cache.incr("a", 1).await.unwrap(), Some(4));
+        close();
+        assert!(!cache.add("b", &1, Timeout::Default).await.unwrap());
+    });
+}
+
 #[test]
 fn an_entry_that_is_too_large_is_refused_and_removes_the_old_one() {
     let server = Server::start();

@@ -87,7 +87,7 @@ impl Kyoto {
                 .failure(Broken::Io(io::ErrorKind::TimedOut.into(), true)));
         };
         let patience = self.door.trip_timeout.saturating_sub(began.elapsed());
-        let (mut connection, _turn) = match pool.take(Connection::is_in_step) {
+        let (mut connection, _turn) = match pool.take(|idle| idle.is_in_step()) {
             Some(connection) => (connection.reused(), turn),
             None => {
                 let door = Arc::clone(&self.door);

@@ -51,7 +51,7 @@ impl Node {
             return Err(self.timed_out());
         };
         let patience = self.trip_timeout.saturating_sub(began.elapsed());
-        if let Some(connection) = pool.take(Connection::is_in_step) {
+        if let Some(connection) = pool.take(|idle| idle.is_in_step()) {
             match self.make(&pool, connection, trip, patience).await {
                 // The server closed the idle connection just now. Nothing is lost by asking once
                 // more, unless the trip might have arrived and must not be done twice.

@@ -1,12 +1,11 @@
-//! Redis URLs as redis-rs wants them.
+//! Redis URLs: where servers are, and what to show them.
 
-use redis::io::tcp::TcpSettings;
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    TlsCertificates,
-};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::slots::Address;
+use super::tls::Certificates;
 use crate::error::{Error, ErrorKind, Result};
 use crate::url::StoreUrl;
 
@@ -32,10 +31,10 @@ const SENTINEL_PORT: u16 = 26379;
 /// What a URL names.
 pub(super) enum Target {
     /// One server.
-    Server(Client),
+    Server(Door),
     /// The primary of a service, which these sentinels know.
     Service {
-        sentinels: Vec<Client>,
+        sentinels: Vec<Door>,
         service: String,
         primary: Greeting,
     },
@@ -46,63 +45,47 @@ pub(super) enum Target {
     },
 }
 
-/// What to show to a server, wherever it listens: login, database, certificates.
+/// One server, and how to come in.
 #[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) place: Place,
+    pub(super) greeting: Greeting,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Host(Address),
+    Path(PathBuf),
+}
+
+/// What to show to a server, wherever it listens: login, database, certificates.
+#[derive(Clone, Default)]
 pub(super) struct Greeting {
-    settings: RedisConnectionInfo,
-    certificates: Option<TlsCertificates>,
-    label: String,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) db: u64,
+    /// If it is to be spoken to by TLS.
+    pub(super) certificates: Option<Arc<Certificates>>,
+}
+
+/// Without the password.
+impl fmt::Debug for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Greeting")
+            .field("username", &self.username)
+            .field("db", &self.db)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Greeting {
-    fn new(url: &StoreUrl, username: Option<String>, password: Option<String>) -> Self {
-        let mut settings = RedisConnectionInfo::default();
-        if let Some(username) = username {
-            settings = settings.set_username(username);
+    /// The door of the server that listens at `address`.
+    pub(super) fn door(&self, address: &Address) -> Door {
+        Door {
+            place: Place::Host(address.clone()),
+            greeting: self.clone(),
         }
-        if let Some(password) = password {
-            settings = settings.set_password(password);
-        }
-        Self {
-            settings,
-            certificates: None,
-            label: url.label(),
-        }
-    }
-
-    /// The client for the server that listens at `address`.
-    pub(super) fn client(&self, address: &Address) -> Result<Client> {
-        let (host, port) = (address.host.clone(), address.port);
-        self.client_at(if self.certificates.is_some() {
-            ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: false,
-                tls_params: None,
-            }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        })
-    }
-
-    fn client_at(&self, address: ConnectionAddr) -> Result<Client> {
-        let unusable = |error: RedisError| {
-            Error::with_source(
-                ErrorKind::Configuration,
-                format!("{} cannot be used: {error}", self.label),
-                error,
-            )
-        };
-        let info = address
-            .into_connection_info()
-            .map_err(unusable)?
-            .set_redis_settings(self.settings.clone())
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        match &self.certificates {
-            Some(certificates) => Client::build_with_tls(info, certificates.clone()),
-            None => Client::open(info),
-        }
-        .map_err(unusable)
     }
 }
 
@@ -111,7 +94,11 @@ impl Greeting {
 pub(super) fn target(url: &StoreUrl) -> Result<Target> {
     let mut url = url.clone();
     let mut known = vec!["db"];
-    let mut greeting = Greeting::new(&url, url.username(), url.password());
+    let mut greeting = Greeting {
+        username: url.username(),
+        password: url.password(),
+        ..Greeting::default()
+    };
     let (product, kind) = url.scheme().split_once('+').unwrap_or((url.scheme(), ""));
     let (kind, tls) = (kind.to_owned(), matches!(product, "rediss" | "valkeys"));
     let many = matches!(kind.as_str(), "sentinel" | "cluster");
@@ -123,27 +110,30 @@ pub(super) fn target(url: &StoreUrl) -> Result<Target> {
     };
     if tls {
         known.extend(TLS_OPTIONS);
-        greeting.certificates = Some(certificates(&mut url)?);
+        greeting.certificates = Some(Arc::new(certificates(&mut url)?));
     }
     let target = match kind.as_str() {
         "unix" => {
-            greeting.settings = greeting.settings.set_db(database(&mut url, "")?);
-            Target::Server(greeting.client_at(socket_address(&url)?)?)
+            greeting.db = database(&mut url, "")?;
+            Target::Server(Door {
+                place: socket(&url)?,
+                greeting,
+            })
         }
         "sentinel" => {
             known.extend(["sentinel_username", "sentinel_password"]);
             let path = url.path();
             let (service, in_path) = service(&url, &path)?;
-            greeting.settings = greeting.settings.set_db(database(&mut url, in_path)?);
-            let (username, password) =
-                (url.take("sentinel_username"), url.take("sentinel_password"));
-            let mut to_sentinels = Greeting::new(&url, username, password);
-            to_sentinels.certificates = greeting.certificates.clone();
-            let sentinels = addresses(&url, SENTINEL_PORT).into_iter();
+            greeting.db = database(&mut url, in_path)?;
+            let to_sentinels = Greeting {
+                username: url.take("sentinel_username"),
+                password: url.take("sentinel_password"),
+                certificates: greeting.certificates.clone(),
+                db: 0,
+            };
+            let sentinels = addresses(&url, SENTINEL_PORT);
             Target::Service {
-                sentinels: sentinels
-                    .map(|address| to_sentinels.client(&address))
-                    .collect::<Result<_>>()?,
+                sentinels: sentinels.iter().map(|at| to_sentinels.door(at)).collect(),
                 service,
                 primary: greeting,
             }
@@ -163,9 +153,9 @@ pub(super) fn target(url: &StoreUrl) -> Result<Target> {
         }
         _ => {
             let path = url.path();
-            greeting.settings = greeting.settings.set_db(database(&mut url, &path)?);
+            greeting.db = database(&mut url, &path)?;
             match addresses(&url, PORT).as_slice() {
-                [address] => Target::Server(greeting.client(address)?),
+                [address] => Target::Server(greeting.door(address)),
                 _ => {
                     return Err(Error::configuration(format!(
                         "{} has a list of hosts, and {}:// takes one; write redis+cluster:// or redis+sentinel:// for what they are",
@@ -214,18 +204,18 @@ fn boolean(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-fn socket_address(url: &StoreUrl) -> Result<ConnectionAddr> {
+fn socket(url: &StoreUrl) -> Result<Place> {
     match url.path().as_str() {
         "" | "/" => Err(Error::configuration(format!(
             "{} names no socket; write its path, as in redis+unix:///run/redis.sock?db=0",
             url.label()
         ))),
-        path => Ok(ConnectionAddr::Unix(path.into())),
+        path => Ok(Place::Path(path.into())),
     }
 }
 
 /// The number of the database: the path of the URL, or its option `db`.
-fn database(url: &mut StoreUrl, in_path: &str) -> Result<i64> {
+fn database(url: &mut StoreUrl, in_path: &str) -> Result<u64> {
     let number = |text: &str| {
         text.parse()
             .map_err(|_| "the number of a database, as in redis://host/0")
@@ -240,7 +230,7 @@ fn database(url: &mut StoreUrl, in_path: &str) -> Result<i64> {
 }
 
 /// The certificates that a TLS connection trusts and shows, by the names that redis-py gives them.
-fn certificates(url: &mut StoreUrl) -> Result<TlsCertificates> {
+fn certificates(url: &mut StoreUrl) -> Result<Certificates> {
     let mut read = |option: &str| -> Result<Option<Vec<u8>>> {
         let Some(path) = url.take(option) else {
             return Ok(None);
@@ -253,12 +243,10 @@ fn certificates(url: &mut StoreUrl) -> Result<TlsCertificates> {
             )
         })
     };
-    let root_cert = read("ssl_ca_certs")?;
-    let client_tls = match (read("ssl_certfile")?, read("ssl_keyfile")?) {
-        (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig {
-            client_cert,
-            client_key,
-        }),
+    let authorities = read("ssl_ca_certs")?;
+    let files = (read("ssl_certfile")?, read("ssl_keyfile")?);
+    let identity = match &files {
+        (Some(certificate), Some(key)) => Some((certificate.as_slice(), key.as_slice())),
         (None, None) => None,
         _ => {
             return Err(Error::configuration(
@@ -266,8 +254,10 @@ fn certificates(url: &mut StoreUrl) -> Result<TlsCertificates> {
             ));
         }
     };
-    Ok(TlsCertificates {
-        client_tls,
-        root_cert,
+    Certificates::read(authorities.as_deref(), identity).map_err(|unusable| {
+        let label = url.label();
+        Error::configuration(format!(
+            "{label} cannot be used: {unusable}; name files in PEM format"
+        ))
     })
 }

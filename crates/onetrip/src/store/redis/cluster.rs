@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::errand::{Errand, Ledger, Map, Origin, Outcome, Part, Visited, parts};
 use super::node::{Node, lost};
-use super::server::Server;
 use super::slots::{self, Slots};
 use super::topology::Topology;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lanes;
 use crate::store::owed::Owed;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Replies, Reply, Trip};
@@ -127,7 +127,7 @@ impl Cluster {
             let parts = parts(ready).into_iter();
             let visits = parts.map(|part| self.visit(part, Arc::clone(&map), carry));
             let mut moved = Vec::new();
-            for (node, outcomes) in join_all(visits).await {
+            for (node, outcomes) in side_by_side(visits.collect()).await {
                 for (mut errand, outcome) in outcomes {
                     match outcome {
                         Outcome::Told(reply) => ledger.note(errand, reply),
@@ -223,7 +223,7 @@ impl Cluster {
         };
         let nodes = map.nodes().iter();
         let clears = nodes.map(|node| self.clear_node(node, prefix));
-        let counts = join_all(clears).await;
+        let counts = side_by_side(clears.collect()).await;
         let mut missed: Vec<&Arc<Node>> = Vec::new();
         let mut reply = Reply::Count(0);
         for (node, count) in map.nodes().iter().zip(counts) {
@@ -250,10 +250,9 @@ impl Cluster {
         Box::pin(async move {
             let (mut cursor, mut removed) = (0_u64, 0_u64);
             loop {
-                let step = Server::scan(cursor, prefix);
-                let (next, names): (u64, Vec<Vec<u8>>) = node.command(&step).await?;
-                let deletes = names.into_iter().map(Bytes::from);
-                let deletes: Vec<Op> = deletes.map(|name| Op::Delete { name }).collect();
+                let (next, names) = node.scan(cursor, prefix).await?;
+                let names = names.into_iter();
+                let deletes: Vec<Op> = names.map(|name| Op::Delete { name }).collect();
                 for reply in self.route(&deletes, false).await {
                     match reply {
                         Reply::Failed(error) => return Err(error),
@@ -285,6 +284,18 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+}
+
+/// Polls them all until each is done. One alone may hold up the thread of a lane.
+async fn side_by_side<T>(mut work: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
+    match (work.pop(), work.is_empty()) {
+        (None, _) => Vec::new(),
+        (Some(only), true) => vec![only.await],
+        (Some(last), false) => {
+            work.push(last);
+            lanes::side_by_side(join_all(work)).await
+        }
     }
 }
 

@@ -4,16 +4,23 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Pipeline, RedisError, ServerErrorKind as Server, Value};
 
+use super::connection::Broken;
 use crate::entry;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::key::is_record;
 use crate::store::not_a_number;
 use crate::trip::{Op, Replies, Reply, Ttl};
+use crate::wire::redis::{Commands, Digits, ServerError, Value};
 
 /// The largest string that Redis keeps, unless it is told otherwise (proto-max-bulk-len).
 const MAX_ENTRY: usize = 512 << 20;
+
+/// Reads that become one MGET at most. What one brings is held together in memory.
+const MOST_READS: usize = 1024;
+
+/// Bytes that a command takes besides names and entries, or so.
+const OVERHEAD: usize = 48;
 
 /// Adds to a number only where there is one: INCRBY alone would begin at nought. The sum is read
 /// back as text, since a number in Lua is a double and loses digits beyond 53 bits.
@@ -48,79 +55,87 @@ pub(super) enum Shape {
 }
 
 /// The commands for a batch. Reads that follow one another become one MGET, where they may.
-pub(super) fn commands(batch: Batch<'_>) -> (Pipeline, Vec<Shape>) {
-    let mut pipeline = Pipeline::with_capacity(batch.ops.len());
+pub(super) fn commands(batch: Batch<'_>) -> (Commands, Vec<Shape>) {
+    let size = |op: &Op| OVERHEAD + op.name().len() + op.carries().min(MAX_ENTRY);
+    let mut commands = Commands::with_capacity(batch.ops.iter().map(size).sum());
     let mut shapes = Vec::with_capacity(batch.ops.len());
     let mut asking = batch.asking.unwrap_or_default().iter();
     let mut rest = batch.ops;
     while let Some((op, others)) = rest.split_first() {
-        let reads = rest
-            .iter()
-            .take_while(|op| matches!(op, Op::Get { .. }))
-            // One name that is refused fails an MGET whole, and records only come along.
-            .take_while(|other| is_record(other.name()) == is_record(op.name()))
-            .count();
-        if reads > 1 && batch.asking.is_none() {
-            let (names, after) = rest.split_at(reads);
-            pipeline.cmd("MGET");
-            for op in names {
-                pipeline.arg(&**op.name());
+        if batch.asking.is_none() {
+            let reads = rest
+                .iter()
+                .take(MOST_READS)
+                .take_while(|op| matches!(op, Op::Get { .. }))
+                // One name that is refused fails an MGET whole, and records only come along.
+                .take_while(|other| is_record(other.name()) == is_record(op.name()))
+                .count();
+            if reads > 1 {
+                let (names, after) = rest.split_at(reads);
+                commands.put_list(&[b"MGET"], names.iter().map(|op| &**op.name()));
+                shapes.push(Shape::Many(reads));
+                rest = after;
+                continue;
             }
-            shapes.push(Shape::Many(reads));
-            rest = after;
-            continue;
         }
         rest = others;
-        let name = &**op.name();
-        let before = pipeline.len();
+        let before = commands.count;
         // Holds for one command.
         let asking = asking.next() == Some(&true);
         if asking {
-            pipeline.cmd("ASKING");
+            commands.put(&[b"ASKING"]);
         }
-        if op.carries() > MAX_ENTRY {
+        let is_too_large = op.carries() > MAX_ENTRY;
+        if is_too_large {
             if matches!(op, Op::Set { .. }) {
                 // What is there is out of date all the same.
-                pipeline.cmd("UNLINK").arg(name);
+                commands.put(&[b"UNLINK", op.name()]);
             }
-            shapes.push(Shape::TooLarge(pipeline.len() - before));
-            continue;
+        } else {
+            put(&mut commands, op, asking);
         }
-        match op {
-            Op::Get { .. } => {
-                pipeline.cmd("GET").arg(name);
-            }
-            Op::Set { entry, ttl, .. } => {
-                pipeline.cmd("SET").arg(name).arg(&**entry);
-                expire(&mut pipeline, *ttl);
-            }
-            Op::Add { entry, ttl, .. } => {
-                pipeline.cmd("SET").arg(name).arg(&**entry).arg("NX");
-                expire(&mut pipeline, *ttl);
-            }
-            Op::Delete { .. } => {
-                pipeline.cmd("UNLINK").arg(name);
-            }
-            Op::Incr { delta, .. } => {
-                pipeline.cmd("EVAL").arg(INCR).arg(1).arg(name).arg(*delta);
-            }
-            Op::Touch { ttl: Some(ttl), .. } => {
-                pipeline.cmd("PEXPIRE").arg(name).arg(millis(*ttl));
-            }
-            Op::Touch { ttl: None, .. } => {
-                // PERSIST does not tell an entry without expiry from none at all.
-                pipeline.cmd("PERSIST").arg(name);
-                if asking {
-                    pipeline.cmd("ASKING");
-                }
-                pipeline.cmd("EXISTS").arg(name);
-            }
-            // Sent on its own, by `ask`.
-            Op::Clear { .. } => {}
-        }
-        shapes.push(Shape::Last(pipeline.len() - before));
+        let count = commands.count - before;
+        shapes.push(if is_too_large {
+            Shape::TooLarge(count)
+        } else {
+            Shape::Last(count)
+        });
     }
-    (pipeline, shapes)
+    (commands, shapes)
+}
+
+/// Adds the commands of one operation.
+fn put(commands: &mut Commands, op: &Op, asking: bool) {
+    let name = &**op.name();
+    match op {
+        Op::Get { .. } => commands.put(&[b"GET", name]),
+        Op::Set { entry, ttl, .. } => match millis(*ttl) {
+            Some(ttl) => commands.put(&[b"SET", name, entry, b"PX", ttl.as_ref()]),
+            None => commands.put(&[b"SET", name, entry]),
+        },
+        Op::Add { entry, ttl, .. } => match millis(*ttl) {
+            Some(ttl) => commands.put(&[b"SET", name, entry, b"NX", b"PX", ttl.as_ref()]),
+            None => commands.put(&[b"SET", name, entry, b"NX"]),
+        },
+        Op::Delete { .. } => commands.put(&[b"UNLINK", name]),
+        Op::Incr { delta, .. } => {
+            let delta = delta.to_string();
+            commands.put(&[b"EVAL", INCR.as_bytes(), b"1", name, delta.as_bytes()]);
+        }
+        Op::Touch { ttl, .. } => match millis(*ttl) {
+            Some(ttl) => commands.put(&[b"PEXPIRE", name, ttl.as_ref()]),
+            None => {
+                // PERSIST does not tell an entry without expiry from none at all.
+                commands.put(&[b"PERSIST", name]);
+                if asking {
+                    commands.put(&[b"ASKING"]);
+                }
+                commands.put(&[b"EXISTS", name]);
+            }
+        },
+        // Sent on its own, by `ask`.
+        Op::Clear { .. } => {}
+    }
 }
 
 fn too_large(op: &Op) -> Reply {
@@ -134,20 +149,15 @@ fn too_large(op: &Op) -> Reply {
     ))
 }
 
-fn expire(pipeline: &mut Pipeline, ttl: Ttl) {
-    if let Some(ttl) = ttl {
-        pipeline.arg("PX").arg(millis(ttl));
-    }
-}
-
 /// Whole milliseconds, at least one: Redis takes no fraction and refuses nought.
-fn millis(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+fn millis(ttl: Ttl) -> Option<Digits> {
+    let millis = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    ttl.map(|ttl| Digits::of(millis(ttl).max(1)))
 }
 
 fn bulk(value: Value) -> Option<Option<Bytes>> {
     match value {
-        Value::BulkString(entry) => Some(Some(Bytes::from(entry))),
+        Value::Bulk(entry) => Some(Some(entry)),
         Value::Nil => Some(None),
         _ => None,
     }
@@ -160,15 +170,11 @@ pub(super) fn replies(
     shapes: &[Shape],
     values: Vec<Value>,
     replies: &mut Replies,
-) -> Result<()> {
+) -> Result<(), Broken> {
     let mut values = values.into_iter();
     let mut ops = batch.iter();
     for shape in shapes {
-        let mut next = || {
-            values
-                .next()
-                .ok_or_else(|| nonsense(label, "too few replies"))
-        };
+        let mut next = || values.next().ok_or(Broken::Nonsense("too few replies"));
         match *shape {
             Shape::Last(commands) => {
                 for _ in 1..commands {
@@ -189,15 +195,15 @@ pub(super) fn replies(
                     Value::Array(entries) if entries.len() == count => {
                         for entry in entries {
                             replies.push(Reply::Entry(
-                                bulk(entry).ok_or_else(|| nonsense(label, "not a string"))?,
+                                bulk(entry).ok_or(Broken::Nonsense("not a string"))?,
                             ));
                         }
                     }
-                    Value::ServerError(error) => {
-                        let failed = failure(label, &error.into());
+                    Value::Error(error) => {
+                        let failed = refused(label, error);
                         replies.extend((0..count).map(|_| Reply::Failed(failed.clone())));
                     }
-                    _ => return Err(nonsense(label, "not as many entries as were asked for")),
+                    _ => return Err(Broken::Nonsense("not as many entries as were asked for")),
                 }
             }
         }
@@ -208,29 +214,27 @@ pub(super) fn replies(
 fn reply(label: &str, op: &Op, value: Value) -> Reply {
     match (op, value) {
         // Another program's list or hash under our name: no entry of ours.
-        (Op::Get { .. }, Value::ServerError(error)) if error.code() == "WRONGTYPE" => {
-            Reply::Entry(None)
-        }
-        (Op::Incr { name, .. }, Value::ServerError(error)) => {
+        (Op::Get { .. }, Value::Error(error)) if error.code() == "WRONGTYPE" => Reply::Entry(None),
+        (Op::Incr { name, .. }, Value::Error(error)) => {
             let text = error.to_string();
             if text.contains("not an integer") || error.code() == "WRONGTYPE" {
                 Reply::Failed(not_a_number(name, "does not hold an integer"))
             } else if text.contains("overflow") {
                 Reply::Failed(not_a_number(name, "would leave the range of 64 bits"))
             } else {
-                Reply::Failed(failure(label, &error.into()))
+                Reply::Failed(refused(label, error))
             }
         }
-        (_, Value::ServerError(error)) => Reply::Failed(failure(label, &error.into())),
+        (_, Value::Error(error)) => Reply::Failed(refused(label, error)),
         (Op::Get { .. }, value) => match bulk(value) {
             Some(entry) => Reply::Entry(entry),
             None => Reply::Failed(nonsense(label, "not a string")),
         },
-        (Op::Set { .. }, Value::Okay) => Reply::Done,
-        (Op::Add { .. }, Value::Okay) => Reply::Flag(true),
+        (Op::Set { .. }, value) if value.is_ok() => Reply::Done,
+        (Op::Add { .. }, value) if value.is_ok() => Reply::Flag(true),
         (Op::Add { .. }, Value::Nil) => Reply::Flag(false),
-        (Op::Delete { .. } | Op::Touch { .. }, Value::Int(count)) => Reply::Flag(count > 0),
-        (Op::Incr { .. }, Value::BulkString(digits)) => match entry::integer(&digits) {
+        (Op::Delete { .. } | Op::Touch { .. }, Value::Integer(count)) => Reply::Flag(count > 0),
+        (Op::Incr { .. }, Value::Bulk(digits)) => match entry::integer(&digits) {
             Some(number) => Reply::Number(Some(number)),
             None => Reply::Failed(nonsense(label, "not a number")),
         },
@@ -239,51 +243,60 @@ fn reply(label: &str, op: &Op, value: Value) -> Reply {
     }
 }
 
-pub(super) fn failure(label: &str, error: &RedisError) -> Error {
-    let (kind, advice) = match error.kind() {
-        _ if error.is_timeout() => (
+/// The failure of an exchange.
+pub(super) fn failure(label: &str, broken: Broken) -> Error {
+    match broken {
+        Broken::Refused(error) => refused(label, error),
+        Broken::Nonsense(what) => nonsense(label, what),
+        Broken::Timeout => Error::new(
             ErrorKind::Timeout,
-            "did not answer in time; see connect_timeout and trip_timeout",
+            format!("{label} did not answer in time; see connect_timeout and trip_timeout"),
         ),
-        redis::ErrorKind::Server(
-            Server::BusyLoading | Server::ClusterDown | Server::MasterDown | Server::TryAgain,
-        ) => (ErrorKind::Unavailable, "is not ready to answer"),
-        redis::ErrorKind::Server(Server::ReadOnly) => (
+        Broken::Io(error) => Error::with_source(
+            ErrorKind::Unavailable,
+            format!(
+                "{label} cannot be reached; is the server running, and the URL right? ({error})"
+            ),
+            error,
+        ),
+        Broken::Stale => Error::new(
+            ErrorKind::Unavailable,
+            format!("{label} closed the connection"),
+        ),
+    }
+}
+
+/// The failure of what the server answered with an error.
+pub(super) fn refused(label: &str, error: ServerError) -> Error {
+    let (kind, advice) = match error.code() {
+        "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" => {
+            (ErrorKind::Unavailable, "is not ready to answer")
+        }
+        "READONLY" => (
             ErrorKind::Refused,
             "is a replica and takes no writes; name its primary, or find it by redis+sentinel://",
         ),
-        redis::ErrorKind::Server(Server::NoPerm) => (
+        "NOPERM" => (
             ErrorKind::Refused,
             "does not permit that to this user; see its ACL",
         ),
-        redis::ErrorKind::Server(_)
-        | redis::ErrorKind::Extension
-        | redis::ErrorKind::AuthenticationFailed => (
+        "OOM" => (
             ErrorKind::Refused,
-            match error.code() {
-                Some("OOM") => "is full and evicts nothing; see its maxmemory and maxmemory-policy",
-                _ => "refused",
-            },
+            "is full and evicts nothing; see its maxmemory and maxmemory-policy",
         ),
-        _ => (
-            ErrorKind::Unavailable,
-            "cannot be reached; is the server running, and the URL right?",
-        ),
+        _ => (ErrorKind::Refused, "refused"),
     };
-    Error::with_source(kind, format!("{label} {advice} ({error})"), error.clone())
+    Error::with_source(kind, format!("{label} {advice} ({error})"), error)
 }
 
 /// Whether the server answered that it is a replica.
 pub(super) fn is_from_replica(reply: &Reply) -> bool {
-    refusal(reply).is_some_and(|error| error.kind() == redis::ErrorKind::Server(Server::ReadOnly))
+    refusal(reply).is_some_and(|error| error.code() == "READONLY")
 }
 
 /// The error of the server that a reply tells of.
-fn refusal(reply: &Reply) -> Option<&RedisError> {
-    match reply {
-        Reply::Failed(error) => std::error::Error::source(error)?.downcast_ref(),
-        _ => None,
-    }
+pub(super) fn refusal(reply: &Reply) -> Option<&ServerError> {
+    std::error::Error::source(reply.failure()?)?.downcast_ref()
 }
 
 /// The deletes that must follow `replies`: a write that the server refused (it is full, say) has
@@ -309,14 +322,11 @@ pub(super) fn remedy(ops: &[Op], replies: &mut [Reply]) -> Vec<Op> {
 }
 
 /// Whether the server that holds the name refused a write, and would take a delete.
-fn stays_refused(error: &RedisError) -> bool {
-    match error.kind() {
-        redis::ErrorKind::Server(Server::ResponseError | Server::NoPerm) => true,
-        _ => error.code() == Some("OOM"),
-    }
+fn stays_refused(error: &ServerError) -> bool {
+    matches!(error.code(), "ERR" | "NOPERM" | "OOM")
 }
 
-fn nonsense(label: &str, what: &str) -> Error {
+pub(super) fn nonsense(label: &str, what: &str) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(

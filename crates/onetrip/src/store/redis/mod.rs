@@ -1,14 +1,18 @@
-//! Redis and Valkey by redis-rs: a server over TCP, TLS or a Unix socket, the primary that
+//! Redis and Valkey: a server over TCP, TLS or a Unix socket, the primary that
 //! sentinels name, or a cluster.
 
 mod address;
 mod cluster;
 mod commands;
+mod connection;
 mod errand;
+mod link;
 mod node;
 mod sentinel;
 mod server;
+mod shared;
 mod slots;
+mod tls;
 mod topology;
 
 use std::sync::Arc;
@@ -28,7 +32,7 @@ use crate::url::StoreUrl;
 pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let label: Arc<str> = url.label().into();
     let way = match address::target(url)? {
-        Target::Server(client) => Way::Direct(client),
+        Target::Server(door) => Way::Direct(door),
         Target::Service {
             sentinels,
             service,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, FromRedisValue};
+use bytes::Bytes;
 
 use super::address::Greeting;
 use super::commands::Batch;
@@ -13,6 +13,7 @@ use crate::breaker::{Breaker, Pass};
 use crate::error::{Error, Result};
 use crate::store::StoreOptions;
 use crate::trip::Op;
+use crate::wire::redis::Value;
 
 /// A node of a cluster. One that hangs costs its own part of a page one timeout.
 #[derive(Debug)]
@@ -34,14 +35,14 @@ impl Node {
         greeting: &Greeting,
         label: &str,
         options: &StoreOptions,
-    ) -> Result<Self> {
+    ) -> Self {
         let label: Arc<str> = format!("{label} (node {address})").into();
-        let way = Way::Direct(greeting.client(address)?);
-        Ok(Self {
+        let way = Way::Direct(greeting.door(address));
+        Self {
             address: address.clone(),
             server: Server::new(way, Arc::clone(&label), options),
             breaker: Breaker::new(label, options.clock.clone()),
-        })
+        }
     }
 
     /// Lets an exchange through, or gives the error to answer it with.
@@ -56,9 +57,16 @@ impl Node {
     }
 
     /// Sends one command.
-    pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+    pub(super) async fn command(&self, words: &[&[u8]]) -> Result<Value> {
         let pass = self.admit()?;
-        let answer = judge(pass, self.server.command(command).await);
+        let answer = judge(pass, self.server.command(words).await);
+        answer.map_err(|failure| failure.error)
+    }
+
+    /// One step through all names that begin with `prefix`, as [`Server::scan`].
+    pub(super) async fn scan(&self, cursor: u64, prefix: &Bytes) -> Result<(u64, Vec<Bytes>)> {
+        let pass = self.admit()?;
+        let answer = judge(pass, self.server.scan(cursor, prefix).await);
         answer.map_err(|failure| failure.error)
     }
 

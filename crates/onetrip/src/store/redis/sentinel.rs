@@ -2,24 +2,25 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ServerErrorKind, Value};
-
-use super::address::Greeting;
-use super::commands::failure;
+use super::address::{Door, Greeting};
+use super::commands::{failure, nonsense, refused};
+use super::connection::{Broken, Connection};
 use super::slots::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
+use crate::wire::redis::{Commands, Value};
 
 /// The sentinels of a service.
 #[derive(Debug)]
 pub(super) struct Sentinel {
-    sentinels: Vec<Client>,
+    sentinels: Vec<Door>,
     /// The one that answered last. The others may hang.
     first: AtomicUsize,
-    config: AsyncConnectionConfig,
+    /// The longest that each of them may take: so short that all can be asked within the time for
+    /// connecting.
+    share: Duration,
     service: String,
     greeting: Greeting,
     label: Arc<str>,
@@ -38,21 +39,17 @@ struct Primary {
 
 impl Sentinel {
     pub(super) fn new(
-        sentinels: Vec<Client>,
+        sentinels: Vec<Door>,
         service: String,
         greeting: Greeting,
         label: Arc<str>,
         connect_timeout: Duration,
     ) -> Self {
-        // So short that every one of them can be asked within the time for connecting.
         let shares = u32::try_from(sentinels.len()).unwrap_or(u32::MAX);
-        let share = connect_timeout / shares.saturating_add(1);
         Self {
             sentinels,
             first: AtomicUsize::new(0),
-            config: AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(share))
-                .set_response_timeout(Some(share)),
+            share: connect_timeout / shares.saturating_add(1),
             service,
             greeting,
             label,
@@ -71,12 +68,9 @@ impl Sentinel {
             .with(|primary| look(&mut primary.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// A connection to the primary, and its term.
-    pub(super) async fn connect(
-        &self,
-        config: &AsyncConnectionConfig,
-    ) -> Result<(MultiplexedConnection, u64)> {
-        let found = tokio::time::timeout(self.connect_timeout, self.find(config));
+    /// A connection to the primary.
+    pub(super) async fn connect(&self) -> Result<Connection> {
+        let found = tokio::time::timeout(self.connect_timeout, self.find());
         found.await.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Timeout,
@@ -88,7 +82,7 @@ impl Sentinel {
         })
     }
 
-    async fn find(&self, config: &AsyncConnectionConfig) -> Result<(MultiplexedConnection, u64)> {
+    async fn find(&self) -> Result<Connection> {
         let first = self.first.load(Ordering::Relaxed);
         let order = (0..self.sentinels.len()).map(|turn| (first + turn) % self.sentinels.len());
         let mut tried: Vec<Address> = Vec::new();
@@ -107,10 +101,11 @@ impl Sentinel {
             if tried.contains(&address) {
                 continue;
             }
-            match self.reach(&address, config).await {
-                Ok(connection) => {
+            match self.reach(&address).await {
+                Ok(mut connection) => {
                     self.first.store(place, Ordering::Relaxed);
-                    return Ok((connection, self.term_of(address)));
+                    connection.term = self.term_of(address);
+                    return Ok(connection);
                 }
                 // What became of the primary says more than a sentinel that is away.
                 Err(error) => trouble = Some(error),
@@ -121,48 +116,42 @@ impl Sentinel {
     }
 
     /// The primary's address, as one sentinel knows it.
-    async fn ask(&self, sentinel: &Client) -> Result<Address> {
-        let lost = |error| failure(&format!("a sentinel of {}", self.label), &error);
-        let mut connection = sentinel
-            .get_multiplexed_async_connection_with_config(&self.config)
-            .await
-            .map_err(lost)?;
-        let mut command = redis::cmd("SENTINEL");
-        let answer: Option<(String, u16)> = command
-            .arg("get-master-addr-by-name")
-            .arg(&self.service)
-            .query_async(&mut connection)
-            .await
-            .map_err(lost)?;
-        let (host, port) = answer.ok_or_else(|| {
-            self.unavailable(
+    async fn ask(&self, sentinel: &Door) -> Result<Address> {
+        let label = format!("a sentinel of {}", self.label);
+        let name: [&[u8]; 3] = [
+            b"SENTINEL",
+            b"get-master-addr-by-name",
+            self.service.as_bytes(),
+        ];
+        let asked = async {
+            let mut connection = Connection::open(sentinel, self.share).await?;
+            say(&mut connection, &name, self.share).await
+        };
+        match asked.await.map_err(|broken| failure(&label, broken))? {
+            Value::Error(error) => Err(refused(&label, error)),
+            Value::Nil => Err(self.unavailable(
                 "is not known to the sentinel that was asked; is the service named right?",
-            )
-        })?;
-        Ok(Address { host, port })
+            )),
+            told => address(&told).ok_or_else(|| nonsense(&label, "no address")),
+        }
     }
 
     /// Connects to the server at `address`, if it is a primary by its own account too.
-    async fn reach(
-        &self,
-        address: &Address,
-        config: &AsyncConnectionConfig,
-    ) -> Result<MultiplexedConnection> {
-        let lost = |error| failure(&format!("{} (at {address})", self.label), &error);
-        let client = self.greeting.client(address)?;
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(config)
-            .await
-            .map_err(lost)?;
-        let role: Result<Value, _> = redis::cmd("ROLE").query_async(&mut connection).await;
+    async fn reach(&self, address: &Address) -> Result<Connection> {
+        let label = format!("{} (at {address})", self.label);
+        let door = self.greeting.door(address);
+        let asked = async {
+            let mut connection = Connection::open(&door, self.connect_timeout).await?;
+            let role = say(&mut connection, &[b"ROLE"], self.connect_timeout).await?;
+            Ok((connection, role))
+        };
+        let (connection, role) = asked.await.map_err(|broken| failure(&label, broken))?;
         let is_primary = match role {
-            Ok(Value::Array(told)) => {
-                matches!(told.first(), Some(Value::BulkString(role)) if role == b"master")
-            }
-            Ok(_) => false,
+            Value::Array(told) => told.first().and_then(Value::text) == Some("master"),
             // A user who may not ask finds out by the first write that is refused.
-            Err(error) if error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoPerm) => true,
-            Err(error) => return Err(lost(error)),
+            Value::Error(error) if error.code() == "NOPERM" => true,
+            Value::Error(error) => return Err(refused(&label, error)),
+            _ => false,
         };
         if is_primary {
             Ok(connection)
@@ -191,4 +180,29 @@ impl Sentinel {
     fn unavailable(&self, why: &str) -> Error {
         Error::new(ErrorKind::Unavailable, format!("{} {why}", self.label))
     }
+}
+
+async fn say(
+    connection: &mut Connection,
+    words: &[&[u8]],
+    patience: Duration,
+) -> Result<Value, Broken> {
+    let until = Instant::now() + patience;
+    let answers = connection.exchange(Commands::one(words), until).await?;
+    let answer = answers.into_iter().next();
+    answer.ok_or(Broken::Nonsense("less than was asked for"))
+}
+
+/// What a sentinel told: a host and a port.
+fn address(told: &Value) -> Option<Address> {
+    let Value::Array(told) = told else {
+        return None;
+    };
+    let [host, port] = told.as_slice() else {
+        return None;
+    };
+    Some(Address {
+        host: host.text()?.to_owned(),
+        port: port.text()?.parse().ok()?,
+    })
 }

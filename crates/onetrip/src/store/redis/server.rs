@@ -1,27 +1,39 @@
 //! One Redis server: its connections, and what is asked of it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
 
-use super::commands::{self, Batch, failure, is_from_replica};
+use super::address::Door;
+use super::commands::{self, Batch, failure, is_from_replica, nonsense, refused};
+use super::connection::{Broken, Connection};
 use super::sentinel::Sentinel;
+use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lanes::{self, Seat};
 use crate::store::connections::{Connections, Lease};
+use crate::store::pool::Pool;
+use crate::store::runtimes::ByRuntime;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Replies, Reply, Trip};
+use crate::wire::redis::{Commands, Digits, Value};
 
 /// Keys looked at in one step of a clear.
-const SCAN_COUNT: usize = 1000;
+const SCAN_COUNT: u64 = 1000;
+
+type Idle = Pool<Box<Connection>>;
 
 /// A Redis server.
 #[derive(Debug)]
 pub(super) struct Server {
     way: Arc<Way>,
-    config: AsyncConnectionConfig,
-    connections: Connections<Wire>,
+    connect_timeout: Duration,
+    trip_timeout: Duration,
+    /// Those of lanes, where one trip is made at a time.
+    idle: ByRuntime<Idle>,
+    /// One for all tasks of each other runtime.
+    shared: Connections<Shared>,
     label: Arc<str>,
 }
 
@@ -29,17 +41,24 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) enum Way {
     /// It is where it always is.
-    Direct(Client),
+    Direct(Door),
     /// It is whichever server these name.
     Sentinel(Sentinel),
 }
 
-/// A connection.
-#[derive(Clone, Debug)]
-struct Wire {
-    connection: MultiplexedConnection,
-    /// How many primaries there were before the one that this leads to.
-    term: u64,
+/// A connection to use for one exchange.
+#[derive(Debug)]
+struct Line {
+    wire: Wire,
+    /// Whether it was open already. The server may have closed it since.
+    reused: bool,
+}
+
+#[derive(Debug)]
+enum Wire {
+    /// With the place that it goes back to.
+    Own(Box<Connection>, Arc<Idle>),
+    Shared(Lease<Shared>),
 }
 
 /// An exchange that failed as a whole.
@@ -64,133 +83,180 @@ impl Server {
     pub(super) fn new(way: Way, label: Arc<str>, options: &StoreOptions) -> Self {
         Self {
             way: Arc::new(way),
-            config: AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(options.connect_timeout))
-                .set_response_timeout(Some(options.trip_timeout)),
-            connections: Connections::new(),
+            connect_timeout: options.connect_timeout,
+            trip_timeout: options.trip_timeout,
+            idle: ByRuntime::new(),
+            shared: Connections::new(),
             label,
         }
     }
 
     /// Carries out the operations of `batch`: one reply for each.
     pub(super) async fn exchange(&self, batch: Batch<'_>) -> Result<Replies, Failure> {
-        let lease = self.lease().await.map_err(Failure::unsent)?;
-        let again = match self.send(&lease, batch).await {
-            // The server had closed the idle connection. Nothing is lost by asking once more,
-            // unless the trip might have arrived and must not be done twice.
-            Err(error) if lease.reused && error.kind() == ErrorKind::Unavailable => {
-                if !batch.ops.iter().all(Op::is_repeatable) {
-                    return Err(Failure::sent(error));
-                }
-                error
-            }
+        let mut line = self.line().await.map_err(Failure::unsent)?;
+        let again = match self.ask(&mut line, batch).await {
             // No primary any more: it has written nothing, and what it read is out of date.
             Ok(replies) if self.is_demoted(&replies) => {
-                self.connections.discard(&lease).await;
+                self.discard(line).await;
                 Error::new(
                     ErrorKind::Unavailable,
                     format!("{} has lost its primary", self.label),
                 )
             }
-            answer => return answer.map_err(Failure::sent),
+            Ok(replies) => {
+                Self::keep(line);
+                return Ok(replies);
+            }
+            Err(broken) => {
+                let is_repeatable =
+                    matches!(broken, Broken::Stale) || batch.ops.iter().all(Op::is_repeatable);
+                self.lost(line, broken, is_repeatable).await?
+            }
         };
         log::debug!("{again}; connecting anew");
-        let lease = self.lease().await.map_err(Failure::sent)?;
-        self.send(&lease, batch).await.map_err(Failure::sent)
+        let mut line = self.line().await.map_err(Failure::sent)?;
+        match self.ask(&mut line, batch).await {
+            Ok(replies) => {
+                Self::keep(line);
+                Ok(replies)
+            }
+            Err(broken) => Err(self.fail(line, broken).await),
+        }
     }
 
     /// Sends one command, which may be carried out twice.
-    pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
-        let lease = self.lease().await.map_err(Failure::unsent)?;
-        match self.query(&lease, command).await {
-            // As above: the server had closed the idle connection.
-            Err(error) if lease.reused && error.kind() == ErrorKind::Unavailable => {}
-            answer => return answer.map_err(Failure::sent),
+    pub(super) async fn command(&self, words: &[&[u8]]) -> Result<Value, Failure> {
+        let mut line = self.line().await.map_err(Failure::unsent)?;
+        let answer = match self.say(&mut line, words).await {
+            Err(broken) => {
+                self.lost(line, broken, true).await?;
+                line = self.line().await.map_err(Failure::sent)?;
+                self.say(&mut line, words).await
+            }
+            answer => answer,
+        };
+        match answer {
+            Ok(answer) => {
+                Self::keep(line);
+                match answer {
+                    Value::Error(error) => Err(Failure::sent(refused(&self.label, error))),
+                    answer => Ok(answer),
+                }
+            }
+            Err(broken) => Err(self.fail(line, broken).await),
         }
-        let lease = self.lease().await.map_err(Failure::sent)?;
-        self.query(&lease, command).await.map_err(Failure::sent)
     }
 
-    async fn query<T: FromRedisValue>(&self, lease: &Lease<Wire>, command: &Cmd) -> Result<T> {
-        let mut connection = lease.connection.connection.clone();
-        let answer = command.query_async(&mut connection).await;
-        let answer = answer.map_err(|error| failure(&self.label, &error));
-        if answer
-            .as_ref()
-            .is_err_and(|error| error.kind().is_silence())
-        {
-            self.connections.discard(lease).await;
+    /// What to think of a connection that broke: the failure, or why it can be asked once more.
+    async fn lost(&self, line: Line, broken: Broken, again: bool) -> Result<Error, Failure> {
+        let reused = line.reused;
+        let failure = self.fail(line, broken).await;
+        // The server had closed the idle connection. Nothing is lost by asking once more, unless
+        // the trip might have arrived and must not be done twice.
+        if reused && again && failure.error.kind() == ErrorKind::Unavailable {
+            Ok(failure.error)
+        } else {
+            Err(failure)
         }
-        answer
     }
 
-    /// One step through all names that begin with `prefix`: where the next one begins (nought at
-    /// the end), and the names found.
-    pub(super) fn scan(cursor: u64, prefix: &Bytes) -> Cmd {
-        let pattern = [escape_glob(prefix).as_slice(), b"*"].concat();
-        let mut command = redis::cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(pattern);
-        command.arg("COUNT").arg(SCAN_COUNT);
-        command
+    async fn fail(&self, line: Line, broken: Broken) -> Failure {
+        self.discard(line).await;
+        Failure::sent(failure(&self.label, broken))
     }
 
     fn is_demoted(&self, replies: &[Reply]) -> bool {
         matches!(*self.way, Way::Sentinel(_)) && replies.iter().any(is_from_replica)
     }
 
-    async fn lease(&self) -> Result<Lease<Wire>> {
-        let lease = self.connections.get(self.connect()).await?;
-        let stale = match &*self.way {
-            Way::Direct(_) => false,
-            Way::Sentinel(sentinel) => !sentinel.is_current(lease.connection.term),
-        };
-        if stale && lease.reused {
-            self.connections.discard(&lease).await;
-            return self.connections.get(self.connect()).await;
+    /// Whether connections of this term lead to where the server is, as far as is known.
+    fn is_current(&self, term: u64) -> bool {
+        match &*self.way {
+            Way::Direct(_) => true,
+            Way::Sentinel(sentinel) => sentinel.is_current(term),
         }
-        Ok(lease)
+    }
+
+    async fn line(&self) -> Result<Line> {
+        if lanes::seat() != Seat::Elsewhere {
+            let pool = self.idle.get(Pool::new);
+            let idle = pool.take(|idle| self.is_current(idle.term) && idle.is_in_step());
+            let reused = idle.is_some();
+            let connection = match idle {
+                Some(idle) => idle,
+                // Others of the same trip may be on their way.
+                None => Box::new(lanes::side_by_side(self.connect()).await?),
+            };
+            let wire = Wire::Own(connection, pool);
+            return Ok(Line { wire, reused });
+        }
+        let mut lease = self.shared.get(self.share()).await?;
+        if lease.reused && !self.is_current(lease.connection.term) {
+            self.shared.discard(&lease).await;
+            lease = self.shared.get(self.share()).await?;
+        }
+        Ok(Line {
+            reused: lease.reused,
+            wire: Wire::Shared(lease),
+        })
     }
 
     /// Makes a connection, whether anybody waits for it or not.
-    fn connect(&self) -> impl Future<Output = Result<Wire>> + Send + 'static {
+    fn connect(&self) -> impl Future<Output = Result<Connection>> + Send + 'static {
         let (way, label) = (Arc::clone(&self.way), Arc::clone(&self.label));
-        let config = self.config.clone();
+        let patience = self.connect_timeout;
         async move {
-            let (connection, term) = match &*way {
-                Way::Direct(client) => {
-                    let connection = client.get_multiplexed_async_connection_with_config(&config);
-                    let connection = connection.await;
-                    (connection.map_err(|error| failure(&label, &error))?, 0)
+            match &*way {
+                Way::Direct(door) => {
+                    let connection = Connection::open(door, patience).await;
+                    connection.map_err(|broken| failure(&label, broken))
                 }
-                Way::Sentinel(sentinel) => sentinel.connect(&config).await?,
-            };
-            Ok(Wire { connection, term })
+                Way::Sentinel(sentinel) => sentinel.connect().await,
+            }
         }
     }
 
-    async fn send(&self, lease: &Lease<Wire>, batch: Batch<'_>) -> Result<Replies> {
-        let result = self.ask(lease.connection.connection.clone(), batch).await;
-        if result.is_err() {
-            self.connections.discard(lease).await;
-        }
-        result
+    fn share(&self) -> impl Future<Output = Result<Shared>> + Send + 'static {
+        let connecting = self.connect();
+        async move { Ok(Shared::new(connecting.await?)) }
     }
 
-    async fn ask(
-        &self,
-        mut connection: MultiplexedConnection,
-        batch: Batch<'_>,
-    ) -> Result<Replies> {
+    /// Keeps what an exchange has left in step.
+    fn keep(line: Line) {
+        if let Wire::Own(connection, pool) = line.wire {
+            pool.put(connection);
+        }
+    }
+
+    /// Never uses this connection again: what is on the wire is unknown.
+    async fn discard(&self, line: Line) {
+        if let Wire::Shared(lease) = &line.wire {
+            self.shared.discard(lease).await;
+        }
+    }
+
+    /// Sends commands: as many answers.
+    async fn converse(&self, line: &mut Line, commands: Commands) -> Result<Vec<Value>, Broken> {
+        let until = Instant::now() + self.trip_timeout;
+        match &mut line.wire {
+            Wire::Own(connection, _) => connection.exchange(commands, until).await,
+            Wire::Shared(lease) => lease.connection.exchange(commands, until).await,
+        }
+    }
+
+    async fn say(&self, line: &mut Line, words: &[&[u8]]) -> Result<Value, Broken> {
+        let answers = self.converse(line, Commands::one(words)).await?;
+        let answer = answers.into_iter().next();
+        answer.ok_or(Broken::Nonsense("too few replies"))
+    }
+
+    async fn ask(&self, line: &mut Line, batch: Batch<'_>) -> Result<Replies, Broken> {
         let mut replies = Replies::with_capacity(batch.ops.len());
         let mut ops = batch.ops;
         // All but a clear, which takes many steps, goes out at once.
         while let Some(op) = ops.first() {
             if let Op::Clear { prefix } = op {
-                replies.push(match self.clear(&mut connection, prefix).await {
-                    Ok(reply) => reply,
-                    Err(error) if error.kind().is_silence() => return Err(error),
-                    Err(error) => Reply::Failed(error),
-                });
+                replies.push(self.clear(line, prefix).await?);
                 ops = ops.get(1..).unwrap_or_default();
                 continue;
             }
@@ -201,7 +267,7 @@ impl Server {
             let (run, rest) = ops.split_at(run);
             let begin = replies.len();
             let run = Batch { ops: run, ..batch };
-            self.pipe(&mut connection, run, &mut replies).await?;
+            self.pipe(line, run, &mut replies).await?;
             let told = replies.get_mut(begin..).unwrap_or_default();
             let deletes = commands::remedy(run.ops, told);
             if !deletes.is_empty() {
@@ -210,7 +276,7 @@ impl Server {
                     ops: &deletes,
                     asking: batch.asking.map(|_| apart.as_slice()),
                 };
-                self.pipe(&mut connection, run, &mut Replies::new()).await?;
+                self.pipe(line, run, &mut Replies::new()).await?;
             }
             ops = rest;
         }
@@ -219,39 +285,75 @@ impl Server {
 
     async fn pipe(
         &self,
-        connection: &mut MultiplexedConnection,
+        line: &mut Line,
         batch: Batch<'_>,
         replies: &mut Replies,
-    ) -> Result<()> {
-        let (pipeline, shapes) = commands::commands(batch);
-        let values = match pipeline.len() {
+    ) -> Result<(), Broken> {
+        let (commands, shapes) = commands::commands(batch);
+        let values = match commands.count {
             // Nothing but what is too large to send.
             0 => Vec::new(),
-            count => connection
-                .send_packed_commands(&pipeline, 0, count)
-                .await
-                .map_err(|error| failure(&self.label, &error))?,
+            _ => self.converse(line, commands).await?,
         };
         commands::replies(&self.label, batch.ops, &shapes, values, replies)
     }
 
     /// Removes what begins with `prefix`, some at a time, so that the server serves others too.
-    async fn clear(&self, connection: &mut MultiplexedConnection, prefix: &Bytes) -> Result<Reply> {
-        let failure = |error| failure(&self.label, &error);
+    async fn clear(&self, line: &mut Line, prefix: &Bytes) -> Result<Reply, Broken> {
         let (mut cursor, mut removed) = (0_u64, 0_u64);
         loop {
-            let step = Self::scan(cursor, prefix);
-            let (next, names): (u64, Vec<Vec<u8>>) =
-                step.query_async(connection).await.map_err(failure)?;
+            let step = Step::new(cursor, prefix);
+            let answer = self.say(line, &step.words()).await?;
+            let (next, names) = match self.scanned(answer) {
+                Ok(scanned) => scanned,
+                Err(error) => return Ok(Reply::Failed(error)),
+            };
             if !names.is_empty() {
-                let mut unlink = redis::cmd("UNLINK");
-                let unlink = unlink.arg(&names).query_async::<u64>(connection);
-                removed += unlink.await.map_err(failure)?;
+                let unlink: Vec<&[u8]> = std::iter::once(&b"UNLINK"[..])
+                    .chain(names.iter().map(|name| &**name))
+                    .collect();
+                match self.say(line, &unlink).await? {
+                    Value::Integer(count) => removed += count.unsigned_abs(),
+                    Value::Error(error) => return Ok(Reply::Failed(refused(&self.label, error))),
+                    _ => return Err(Broken::Nonsense("unlink")),
+                }
             }
             cursor = next;
             if cursor == 0 {
                 return Ok(Reply::Count(removed));
             }
+        }
+    }
+
+    /// One step through all names that begin with `prefix`: where the next one begins (nought at
+    /// the end), and the names found.
+    pub(super) async fn scan(
+        &self,
+        cursor: u64,
+        prefix: &Bytes,
+    ) -> Result<(u64, Vec<Bytes>), Failure> {
+        let step = Step::new(cursor, prefix);
+        let answer = self.command(&step.words()).await?;
+        self.scanned(answer).map_err(Failure::sent)
+    }
+
+    fn scanned(&self, answer: Value) -> Result<(u64, Vec<Bytes>)> {
+        let read = |told: Vec<Value>| {
+            let [cursor, Value::Array(names)] = <[Value; 2]>::try_from(told).ok()? else {
+                return None;
+            };
+            let names = names.into_iter().map(|name| match name {
+                Value::Bulk(name) => Some(name),
+                _ => None,
+            });
+            Some((cursor.text()?.parse().ok()?, names.collect::<Option<_>>()?))
+        };
+        match answer {
+            Value::Error(error) => Err(refused(&self.label, error)),
+            Value::Array(told) => {
+                read(told).ok_or_else(|| nonsense(&self.label, "no cursor and names"))
+            }
+            _ => Err(nonsense(&self.label, "no cursor and names")),
         }
     }
 
@@ -261,15 +363,38 @@ impl Server {
     }
 }
 
-/// The pattern that matches `text` alone, in the syntax of SCAN's MATCH.
-fn escape_glob(text: &[u8]) -> Vec<u8> {
-    let mut pattern = Vec::with_capacity(text.len());
-    for byte in text {
+/// One SCAN.
+struct Step {
+    cursor: Digits,
+    pattern: Vec<u8>,
+    count: Digits,
+}
+
+impl Step {
+    fn new(cursor: u64, prefix: &[u8]) -> Self {
+        Self {
+            cursor: Digits::of(cursor),
+            pattern: pattern(prefix),
+            count: Digits::of(SCAN_COUNT),
+        }
+    }
+
+    fn words(&self) -> [&[u8]; 6] {
+        let (cursor, count) = (self.cursor.as_ref(), self.count.as_ref());
+        [b"SCAN", cursor, b"MATCH", &self.pattern, b"COUNT", count]
+    }
+}
+
+/// The pattern of SCAN's MATCH that all names match that begin with `prefix`, and no others.
+fn pattern(prefix: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+    for byte in prefix {
         if b"*?[]\\^-".contains(byte) {
             pattern.push(b'\\');
         }
         pattern.push(*byte);
     }
+    pattern.push(b'*');
     pattern
 }
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use redis::{RedisError, ServerErrorKind, Value};
 use smallvec::SmallVec;
 
+use super::commands::refusal;
 use crate::trip::Reply;
+use crate::wire::redis::Value;
 
 /// How many slots the names of a cluster fall into.
 pub(super) const COUNT: u16 = 16_384;
@@ -110,9 +111,12 @@ pub(super) fn shards(answer: Value, asked: &Address) -> Option<Shards> {
         let mut shard = elements(shard)?;
         let slots = number(shard.next()?)?..=number(shard.next()?)?;
         let mut primary = elements(shard.next()?)?;
-        let host: Option<String> = redis::from_redis_value(primary.next()?).ok()?;
+        let host = match primary.next()? {
+            Value::Nil => String::new(),
+            host => host.text()?.to_owned(),
+        };
         let port = number(primary.next()?)?;
-        Some((address(&host.unwrap_or_default(), port, asked), slots))
+        Some((address(&host, port, asked), slots))
     });
     shards.collect()
 }
@@ -125,7 +129,10 @@ fn elements(value: Value) -> Option<std::vec::IntoIter<Value>> {
 }
 
 fn number(value: Value) -> Option<u16> {
-    redis::from_redis_value(value).ok()
+    match value {
+        Value::Integer(number) => number.try_into().ok(),
+        _ => None,
+    }
 }
 
 /// What a server calls `host`, seen from here: one that does not know its own name leaves it out.
@@ -151,23 +158,28 @@ pub(super) struct Redirect {
 
 /// The redirect that the server at `asked` answered with, if it is one.
 pub(super) fn redirect(reply: &Reply, asked: &Address) -> Option<Redirect> {
-    let Reply::Failed(error) = reply else {
-        return None;
+    let error = refusal(reply)?;
+    let once = match error.code() {
+        "MOVED" => false,
+        "ASK" => true,
+        _ => return None,
     };
-    let error: &RedisError = std::error::Error::source(error)?.downcast_ref()?;
-    let (to, slot) = error.redirect_node()?;
+    let (slot, to) = error.detail().split_once(' ')?;
     let (host, port) = to.rsplit_once(':')?;
     Some(Redirect {
-        slot,
+        slot: slot.parse().ok()?,
         to: address(host, port.parse().ok()?, asked),
-        once: error.kind() == redis::ErrorKind::Server(ServerErrorKind::Ask),
+        once,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::error::{Error, ErrorKind};
+    use crate::store::redis::commands::refused;
+    use crate::wire::redis::ServerError;
 
     fn at(host: &str, port: u16) -> Address {
         Address {
@@ -213,16 +225,16 @@ mod tests {
     }
 
     fn text(text: &str) -> Value {
-        Value::BulkString(text.into())
+        Value::Bulk(Bytes::copy_from_slice(text.as_bytes()))
     }
 
     #[test]
     fn the_answer_of_a_cluster_is_read() {
-        let primary = |host, port| array([host, Value::Int(port), text("id"), array([])]);
+        let primary = |host, port| array([host, Value::Integer(port), text("id"), array([])]);
         let shard = |first, last, primary: Value| {
             array([
-                Value::Int(first),
-                Value::Int(last),
+                Value::Integer(first),
+                Value::Integer(last),
                 primary.clone(),
                 primary,
             ])
@@ -246,20 +258,18 @@ mod tests {
     #[test]
     fn what_is_no_map_is_not_read_as_one() {
         for answer in [
-            Value::Okay,
-            array([Value::Int(1)]),
-            array([array([Value::Int(-1), Value::Int(5)])]),
-            array([array([Value::Int(0), Value::Int(5), text("host")])]),
+            Value::Status("OK".into()),
+            array([Value::Integer(1)]),
+            array([array([Value::Integer(-1), Value::Integer(5)])]),
+            array([array([Value::Integer(0), Value::Integer(5), text("host")])]),
         ] {
             assert_eq!(shards(answer, &at("here", 1)), None);
         }
     }
 
     fn refusal(code: &str, detail: &str) -> Reply {
-        let line = format!("-{code} {detail}\r\n");
-        let value = redis::parse_redis_value(line.as_bytes()).unwrap();
-        let error = value.extract_error().unwrap_err();
-        Reply::Failed(Error::with_source(ErrorKind::Refused, "refused", error))
+        let error = ServerError::new(format!("{code} {detail}").as_bytes());
+        Reply::Failed(refused("redis://", error))
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::select_ok;
-use redis::Value;
 
 use super::address::Greeting;
 use super::errand::Map;
@@ -13,6 +12,7 @@ use super::node::Node;
 use super::slots::{self, Address, SlotMap};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lanes;
 use crate::process::PerProcess;
 use crate::store::StoreOptions;
 
@@ -118,7 +118,7 @@ impl Topology {
         let mut trouble = None;
         for nodes in sound.chunks(ASKED).chain(failing.chunks(ASKED)) {
             let asked = nodes.iter().map(|node| Box::pin(self.ask(node)));
-            match select_ok(asked).await {
+            match lanes::side_by_side(select_ok(asked)).await {
                 Ok((shards, _)) => return self.adopt(shards),
                 Err(error) => trouble = Some(error),
             }
@@ -127,8 +127,7 @@ impl Topology {
     }
 
     async fn ask(&self, node: &Node) -> Result<slots::Shards> {
-        let mut command = redis::cmd("CLUSTER");
-        let answer: Value = node.command(command.arg("SLOTS")).await?;
+        let answer = node.command(&[b"CLUSTER", b"SLOTS"]).await?;
         // A node that was taken out of the cluster knows of no slots at all.
         slots::shards(answer, &node.address)
             .filter(|shards| !shards.is_empty())
@@ -155,7 +154,7 @@ impl Topology {
             if let Some(node) = known.nodes.get(address) {
                 return Ok(Arc::clone(node));
             }
-            let node = Node::new(address, &self.greeting, &self.label, &self.options)?;
+            let node = Node::new(address, &self.greeting, &self.label, &self.options);
             let node = Arc::new(node);
             known.nodes.insert(address.clone(), Arc::clone(&node));
             Ok(node)

@@ -1,0 +1,57 @@
+"""Eight threads of one process that read through one client."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from bench import own
+from bench.measure import Report, Work
+from bench.peer import glide, peer
+from bench.values import TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.servers import RedisServer
+
+THREADS = 8
+GETS = 50
+REDIS_PY = "redis-py with hiredis"
+
+
+def run(report: Report, server: RedisServer) -> None:
+    cache = own.cache(server.url)
+    cache.set("one", TEXT)
+    plain = redis.Redis(port=server.port, decode_responses=True)
+    plain.set("plain", TEXT)
+    with ThreadPoolExecutor(THREADS) as pool:
+
+        def work(name: str, get: Callable[[], object], right: object = TEXT) -> Work:
+            def gets() -> set[object]:
+                return {get() for _ in range(GETS)}
+
+            def by_all() -> set[object]:
+                started = [pool.submit(gets) for _ in range(THREADS)]
+                return set[object]().union(*(one.result() for one in started))
+
+            return Work(name, by_all, {right}, times=THREADS * GETS)
+
+        def of_glide() -> Work:
+            kind, configuration = glide("glide_sync", server.port)
+            client: Any = kind.create(configuration)
+            return work("valkey-glide (sync)", lambda: client.get("plain"), TEXT.encode())
+
+        section = report.compare(
+            "8 threads, gets from Redis (time for each get)",
+            [
+                work("onetrip", lambda: cache.get("one")),
+                work(REDIS_PY, lambda: plain.get("plain")),
+                peer(report, "valkey-glide-sync", of_glide),
+            ],
+            "The server has a processor to itself only where there are more than the threads use.",
+        )
+    aim = "throughput ≥ 3 × redis-py: time ≤ 1/3"
+    report.aim("8 threads, one process", aim, 1 / 3, section, ("onetrip", REDIS_PY))

@@ -1,0 +1,185 @@
+//! A socket that a future waits for, or a thread that nothing else runs on.
+//!
+//! A blocking caller polls its trip on a thread of its own. To hold it up is two system calls, one
+//! that sends and one that waits for what is received; a reactor takes twice as many.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected socket. It blocks by itself, and is asked not to wherever that must not be.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: Arc<OwnedFd>,
+    /// The reactor's eye on it, from the first time that it is needed.
+    watch: Option<AsyncFd<Arc<OwnedFd>>>,
+    /// How long a read waits.
+    patience: Duration,
+}
+
+impl Socket {
+    /// Connects to `host`, one of its addresses after the other.
+    pub(super) async fn tcp(host: &str, port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        let stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        Ok(Self::new(stream.into()))
+    }
+
+    /// Connects to the socket at `path`.
+    pub(super) async fn unix(path: &std::path::Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path).await?.into_std()?;
+        stream.set_nonblocking(false)?;
+        Ok(Self::new(stream.into()))
+    }
+
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd: Arc::new(fd),
+            watch: None,
+            patience: Duration::MAX,
+        }
+    }
+
+    /// Sends what the system takes at once.
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(rustix::net::send(&self.fd, bytes, flags)?)
+    }
+
+    /// Appends to `buffer` what is there, as far as it has room.
+    pub(super) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let room = spare_capacity(buffer);
+        Ok(rustix::net::recv(&self.fd, room, RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// How much there is, nought at the end and one otherwise, without receiving it.
+    pub(super) fn peek(&self) -> io::Result<usize> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        Ok(rustix::net::recv(&self.fd, &mut [0_u8], flags)?.0)
+    }
+
+    /// As [`receive`](Self::receive), holding up this thread until there is something.
+    pub(super) fn receive_waiting(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        until: Instant,
+    ) -> io::Result<usize> {
+        // Nobody is to be woken.
+        self.watch = None;
+        loop {
+            self.be_patient(until)?;
+            match rustix::net::recv(&self.fd, spare_capacity(buffer), RecvFlags::empty()) {
+                Ok((received, _)) => return Ok(received),
+                Err(Errno::INTR) => {}
+                // It waited in vain.
+                Err(Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Has a read wait no longer than `until`, or a little: asking the clock is enough mostly.
+    fn be_patient(&mut self, until: Instant) -> io::Result<()> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if left > self.patience || self.patience - left > self.patience / 16 {
+            // The system takes nought for ever, and counts microseconds.
+            let patience = left.max(Duration::from_micros(1));
+            set_socket_timeout(&self.fd, Timeout::Recv, Some(patience))?;
+            self.patience = left;
+        }
+        Ok(())
+    }
+
+    /// Holds up this thread until something can be sent or received.
+    pub(super) fn wait(&self, until: Instant) -> io::Result<()> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let left = Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut fds = [PollFd::new(&self.fd, PollFlags::IN | PollFlags::OUT)];
+            match rustix::event::poll(&mut fds, Some(&left)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn watch(&mut self) -> io::Result<&mut AsyncFd<Arc<OwnedFd>>> {
+        match &mut self.watch {
+            Some(watch) => Ok(watch),
+            watch => Ok(watch.insert(register(Arc::clone(&self.fd))?)),
+        }
+    }
+
+    /// Sends once that is possible. To be polled within the runtime that it was first polled in.
+    pub(super) fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match self.send(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.watch()?.poll_write_ready(context))?.clear_ready();
+                }
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Receives once something is there. As above.
+    pub(super) fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let room = buffer.capacity() - buffer.len();
+            let mut ready = ready!(self.watch()?.poll_read_ready(context))?;
+            let flags = RecvFlags::DONTWAIT;
+            match rustix::net::recv(ready.get_inner(), spare_capacity(buffer), flags) {
+                Ok((received, _)) => {
+                    // There was no more: the next read need not find that out by trying.
+                    if received > 0 && received < room {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(received));
+                }
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "what is watched must stay open for as long: it owns the file, and gives it to nobody"
+)]
+fn register(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: an `OwnedFd` is open and the same until it is dropped, and this `Arc` is held by the
+    // `AsyncFd` itself, which never gives it out mutably.
+    Ok(unsafe { AsyncFd::register(fd) }?)
+}
