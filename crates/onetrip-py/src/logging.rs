@@ -1,6 +1,7 @@
 //! The core's warnings in Python's `logging`, under `onetrip`.
 
 use log::{LevelFilter, Log, Metadata, Record};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3_log::{Caching, Logger};
@@ -32,10 +33,23 @@ impl Log for OnDemand {
             && let Some(logger) = Self::logger()
         {
             logger.log(record);
+            Python::attach(settle);
         }
     }
 
     fn flush(&self) {}
+}
+
+/// Deals with what a handler raised, or was interrupted by: the trip goes on.
+fn settle(py: Python<'_>) {
+    let Some(raised) = PyErr::take(py) else {
+        return;
+    };
+    // The user's wish to stop is told again, to who runs next.
+    let again = || py.import("_thread")?.call_method0("interrupt_main");
+    if !raised.is_instance_of::<PyKeyboardInterrupt>(py) || again().is_err() {
+        raised.write_unraisable(py, None);
+    }
 }
 
 /// To be called once for a process. A second interpreter in it finds the first one's in place.

@@ -15,7 +15,11 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+
+/// How long an address of several is waited for, as RFC 8305 has it.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// A connected socket. It blocks by itself, and is asked not to wherever that must not be.
 #[derive(Debug)]
@@ -28,9 +32,22 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Connects to `host`, one of its addresses after the other.
+    /// Connects to `host`, one of its addresses after the other. One that does not answer is not
+    /// waited for as long as there is another.
     pub(super) async fn tcp(host: &str, port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect((host, port)).await?;
+        let mut addresses = lookup_host((host, port)).await?.peekable();
+        let mut trouble = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let stream = loop {
+            let Some(address) = addresses.next() else {
+                return Err(trouble);
+            };
+            let patience = addresses.peek().map_or(Duration::MAX, |_| NEXT_ADDRESS);
+            match timeout(patience, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => break stream,
+                Ok(Err(error)) => trouble = error,
+                Err(elapsed) => trouble = elapsed.into(),
+            }
+        };
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;

@@ -145,6 +145,14 @@ impl ServerError {
         Self(String::from_utf8_lossy(line).into())
     }
 
+    /// The same, not telling `secret`.
+    pub(crate) fn without(&self, secret: &str) -> Self {
+        match secret {
+            "" => self.clone(),
+            secret => Self(self.0.replace(secret, "***").into()),
+        }
+    }
+
     /// The first word, such as OOM.
     pub(crate) fn code(&self) -> &str {
         self.0.split(' ').next().unwrap_or_default()

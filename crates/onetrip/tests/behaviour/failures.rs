@@ -1,5 +1,9 @@
 //! Law 6, as far as it goes yet: a store that fails is a miss, or an error if that is asked for.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use onetrip::blocking::Cache;
@@ -116,6 +120,72 @@ fn a_user_and_a_password_are_shown_to_the_server() {
     let error = with("alice:wrong", 2).get::<i64>("a").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(!error.to_string().contains("wrong"), "{error}");
+}
+
+/// It says again what it was told, since it does not know the command.
+#[test]
+fn a_password_is_told_to_nobody_else() {
+    let server = Server::start_with(&["--save", "", "--rename-command", "AUTH", ""]);
+    let url = format!("redis://:hunter2@127.0.0.1:{}", server.port());
+    let cache = onetrip::Cache::builder(url).on_error(OnError::Raise);
+    let error = cache.build().unwrap().blocking().get::<i64>("a");
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("AUTH"), "{error}");
+    let source = std::error::Error::source(&error).unwrap();
+    for told in [error.to_string(), source.to_string()] {
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+/// A server that is full, adds to a number and closes the connection: what follows a write that was
+/// refused finds it closed, which is no reason to add once more.
+#[test]
+fn what_was_answered_is_not_done_twice_since_what_follows_could_not_be_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let added = Arc::new(AtomicU32::new(0));
+    let adding = Arc::clone(&added);
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let (mut asked, mut closes) = ([0; 4096], false);
+            while let Ok(length @ 1..) = client.read(&mut asked)
+                && !closes
+            {
+                let asked = String::from_utf8_lossy(&asked[..length]);
+                let mut answer = String::new();
+                for word in asked.split("\r\n") {
+                    answer += match word {
+                        "SETINFO" => "+OK\r\n",
+                        "GET" => "$-1\r\n",
+                        "SET" => "-OOM command not allowed\r\n",
+                        "UNLINK" => ":0\r\n",
+                        "EVAL" => {
+                            closes = true;
+                            adding.fetch_add(1, Ordering::SeqCst);
+                            "$1\r\n1\r\n"
+                        }
+                        _ => "",
+                    };
+                }
+                let _ = client.write_all(answer.as_bytes());
+                if closes {
+                    let _ = client.shutdown(std::net::Shutdown::Both);
+                }
+            }
+        }
+    });
+    let cache = onetrip::Cache::open(url).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let page = async {
+            cache.set("n", &5).await.unwrap();
+            let _ = cache.incr("n", 1).await;
+        };
+        cache.preload(["x"], page).await.unwrap();
+    });
+    assert_eq!(added.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -144,3 +144,34 @@ fn every_change_is_logged_once(stand: Stand) {
         assert!(told < 3, "{lines:?}");
     }
 }
+
+/// Connections that lead nowhere any more may all have lost their way at once: one timeout tells of
+/// all that were idle then.
+#[test]
+fn after_a_silence_no_connection_from_before_is_used() {
+    let stand = crate::stand::redis();
+    let (cache, key) = (stand.cache(), stand.key("key"));
+    cache.set(&key, &5).unwrap();
+    // So many at once, each with a connection.
+    let together = || {
+        stand.fail(Fault::Delay(std::time::Duration::from_millis(200)));
+        let barrier = std::sync::Barrier::new(6);
+        std::thread::scope(|threads| {
+            for _ in 0..6 {
+                threads.spawn(|| {
+                    barrier.wait();
+                    assert_eq!(cache.get(&key).unwrap(), Some(5));
+                });
+            }
+        });
+    };
+    together();
+    stand.fail(Fault::Hang);
+    page(&cache, std::slice::from_ref(&key));
+    stand.recover();
+    assert_eq!(cache.get(&key).unwrap(), Some(5));
+    let before = stand.proxy.connections();
+    together();
+    // All but the one that has just been used.
+    assert!(stand.proxy.connections() > before + 1);
+}

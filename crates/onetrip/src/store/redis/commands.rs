@@ -1,6 +1,7 @@
 //! Trips as Redis's commands, and its answers as replies: pure, and the same for every kind of
 //! connection.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -252,6 +253,14 @@ pub(super) fn failure(label: &str, broken: Broken) -> Error {
             ErrorKind::Timeout,
             format!("{label} did not answer in time; see connect_timeout and trip_timeout"),
         ),
+        // As rustls tells its errors.
+        Broken::Io(error) if error.kind() == io::ErrorKind::InvalidData => Error::with_source(
+            ErrorKind::Unavailable,
+            format!(
+                "{label} and this client do not come to terms by TLS; see ssl_ca_certs, ssl_certfile and ssl_keyfile ({error})"
+            ),
+            error,
+        ),
         Broken::Io(error) => Error::with_source(
             ErrorKind::Unavailable,
             format!(
@@ -283,6 +292,22 @@ pub(super) fn refused(label: &str, error: ServerError) -> Error {
         "OOM" => (
             ErrorKind::Refused,
             "is full and evicts nothing; see its maxmemory and maxmemory-policy",
+        ),
+        "NOAUTH" => (
+            ErrorKind::Refused,
+            "asks who this is; give user and password in the URL",
+        ),
+        "WRONGPASS" => (
+            ErrorKind::Refused,
+            "knows no such user with that password; check both, and percent-encode what is not a letter or a digit",
+        ),
+        "MOVED" | "ASK" | "CROSSSLOT" => (
+            ErrorKind::Refused,
+            "is a node of a cluster; name it by redis+cluster://",
+        ),
+        _ if error.to_string().contains("DB index") => (
+            ErrorKind::Refused,
+            "has no database of that number; see its databases",
         ),
         _ => (ErrorKind::Refused, "refused"),
     };

@@ -32,6 +32,8 @@ pub(super) struct Connection {
     pub(super) sizes: Sizes,
     /// How many primaries there were before the one that this leads to.
     pub(super) term: u64,
+    /// When an exchange on it last ended well.
+    pub(super) used: Instant,
 }
 
 /// Why an exchange failed, and with it its connection.
@@ -72,13 +74,18 @@ impl Connection {
             reader: Reader::default(),
             sizes: Sizes::default(),
             term: 0,
+            used: Instant::now(),
         };
         let (commands, needed) = introduction(&door.greeting);
         let answers = connection.exchange(commands, until).await?;
         // An old server does not care what a client is called.
         for answer in answers.into_iter().take(needed) {
             match answer {
-                Value::Error(refusal) => return Err(Broken::Refused(refusal)),
+                Value::Error(refusal) => {
+                    // A server that knows no AUTH says again what it was told.
+                    let password = door.greeting.password.as_deref().unwrap_or_default();
+                    return Err(Broken::Refused(refusal.without(password)));
+                }
                 answer if answer.is_ok() => {}
                 _ => return Err(Broken::Nonsense("no answer to a login")),
             }

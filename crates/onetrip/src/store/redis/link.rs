@@ -12,6 +12,9 @@ use crate::store::socket::Socket;
 /// Room for sealed bytes: as much as one record holds.
 const RECORD: usize = 17 << 10;
 
+/// The most room that is kept for what is sent next.
+const MOST_KEPT: usize = 128 << 10;
+
 /// A connection to a server, whatever is said over it.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -65,13 +68,19 @@ impl Link {
     }
 
     fn drain(&mut self) -> io::Result<()> {
-        if self.is_sent() {
-            self.out.clear();
-            self.sent = 0;
-        }
+        self.let_go();
         match &mut self.tls {
             Some(tls) => tls.drain(&mut self.out),
             None => Ok(()),
+        }
+    }
+
+    /// Forgets what was sent, and the memory of it if that is much.
+    fn let_go(&mut self) {
+        if self.is_sent() {
+            self.out.clear();
+            self.out.shrink_to(MOST_KEPT);
+            self.sent = 0;
         }
     }
 
@@ -132,6 +141,7 @@ impl Link {
 
     /// Opens what was received.
     fn came(&mut self, received: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.let_go();
         if received == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

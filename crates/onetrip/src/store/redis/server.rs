@@ -1,6 +1,7 @@
 //! One Redis server: its connections, and what is asked of it.
 
-use std::sync::Arc;
+use std::io::{self, ErrorKind::BrokenPipe};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,6 +35,9 @@ pub(super) struct Server {
     idle: ByRuntime<Idle>,
     /// One for all tasks of each other runtime.
     shared: Connections<Shared>,
+    /// When an answer was last waited for in vain. Connections that are idle since before may lead
+    /// nowhere as well, and each would cost a timeout of its own.
+    silent: Mutex<Option<Instant>>,
     label: Arc<str>,
 }
 
@@ -52,6 +56,8 @@ struct Line {
     wire: Wire,
     /// Whether it was open already. The server may have closed it since.
     reused: bool,
+    /// Whether something was answered on it in this exchange.
+    heard: bool,
 }
 
 #[derive(Debug)]
@@ -87,6 +93,7 @@ impl Server {
             trip_timeout: options.trip_timeout,
             idle: ByRuntime::new(),
             shared: Connections::new(),
+            silent: Mutex::default(),
             label,
         }
     }
@@ -160,7 +167,14 @@ impl Server {
         }
     }
 
+    fn silent(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn fail(&self, line: Line, broken: Broken) -> Failure {
+        if matches!(broken, Broken::Timeout) {
+            *self.silent() = Some(Instant::now());
+        }
         self.discard(line).await;
         Failure::sent(failure(&self.label, broken))
     }
@@ -180,15 +194,23 @@ impl Server {
     async fn line(&self) -> Result<Line> {
         if lanes::seat() != Seat::Elsewhere {
             let pool = self.idle.get(Pool::new);
-            let idle = pool.take(|idle| self.is_current(idle.term) && idle.is_in_step());
+            let silent = *self.silent();
+            let idle = pool.take(|idle| {
+                self.is_current(idle.term)
+                    && silent.is_none_or(|silent| idle.used > silent)
+                    && idle.is_in_step()
+            });
             let reused = idle.is_some();
             let connection = match idle {
                 Some(idle) => idle,
                 // Others of the same trip may be on their way.
                 None => Box::new(lanes::side_by_side(self.connect()).await?),
             };
-            let wire = Wire::Own(connection, pool);
-            return Ok(Line { wire, reused });
+            return Ok(Line {
+                wire: Wire::Own(connection, pool),
+                reused,
+                heard: false,
+            });
         }
         let mut lease = self.shared.get(self.share()).await?;
         if lease.reused && !self.is_current(lease.connection.term) {
@@ -198,6 +220,7 @@ impl Server {
         Ok(Line {
             reused: lease.reused,
             wire: Wire::Shared(lease),
+            heard: false,
         })
     }
 
@@ -223,7 +246,8 @@ impl Server {
 
     /// Keeps what an exchange has left in step.
     fn keep(line: Line) {
-        if let Wire::Own(connection, pool) = line.wire {
+        if let Wire::Own(mut connection, pool) = line.wire {
+            connection.used = Instant::now();
             pool.put(connection);
         }
     }
@@ -238,9 +262,18 @@ impl Server {
     /// Sends commands: as many answers.
     async fn converse(&self, line: &mut Line, commands: Commands) -> Result<Vec<Value>, Broken> {
         let until = Instant::now() + self.trip_timeout;
-        match &mut line.wire {
+        let answer = match &mut line.wire {
             Wire::Own(connection, _) => connection.exchange(commands, until).await,
             Wire::Shared(lease) => lease.connection.exchange(commands, until).await,
+        };
+        match answer {
+            // These commands were not sent, but others of the same trip were.
+            Err(Broken::Stale) if line.heard => Err(io::Error::from(BrokenPipe).into()),
+            Err(broken) => Err(broken),
+            Ok(values) => {
+                line.heard = true;
+                Ok(values)
+            }
         }
     }
 
