@@ -150,10 +150,11 @@ fn too_large(op: &Op) -> Reply {
     ))
 }
 
-/// Whole milliseconds, at least one: Redis takes no fraction and refuses nought.
+/// Whole milliseconds, at least one: Redis takes no fraction and refuses nought. One less than were
+/// asked for, since it keeps an entry for all of the millisecond in which that expires.
 fn millis(ttl: Ttl) -> Option<Digits> {
     let millis = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    ttl.map(|ttl| Digits::of(millis(ttl).max(1)))
+    ttl.map(|ttl| Digits::of(millis(ttl).saturating_sub(1).max(1)))
 }
 
 fn bulk(value: Value) -> Option<Option<Bytes>> {

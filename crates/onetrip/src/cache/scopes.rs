@@ -1,0 +1,149 @@
+//! Scopes, pages and watches around a future.
+
+use std::sync::Arc;
+
+use super::Cache;
+use crate::context::{Context, task};
+use crate::error::Result;
+use crate::learn::{Page, Report};
+use crate::policy::Policy;
+use crate::scope::Scope;
+use crate::watch::Watch;
+
+/// A visit that ends when this is dropped, and is learned from if it was made to its end.
+struct Visiting<'a> {
+    policy: &'a Policy,
+    scope: &'a Scope,
+    page: Arc<Page>,
+    whole: bool,
+}
+
+impl Drop for Visiting<'_> {
+    fn drop(&mut self) {
+        self.policy.end_visit(self.scope, &self.page, self.whole);
+    }
+}
+
+/// Scopes and watches.
+impl Cache {
+    /// Runs `page` in a scope that holds the entries of `keys`, read in one trip.
+    ///
+    /// What `page` writes leaves in one trip when it is done, or with the scope around it. If the
+    /// returned future is dropped before, what waits to be written is dropped as well.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store in those two trips.
+    pub fn preload<K: AsRef<[u8]>, F: Future>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        page: F,
+    ) -> impl Future<Output = Result<F::Output>> {
+        // Held in place, a page would be in this future four times over, and a page within
+        // pages as often for each of them.
+        let page = Box::pin(page);
+        async move {
+            let at = self.here();
+            let (scope, opened) = self.policy().enter(&at);
+            let within = at.with_scope(Arc::clone(&scope));
+            let keys: Vec<K> = keys.into_iter().collect();
+            self.travel(&within, self.policy().preload(&scope, &keys))
+                .await?;
+            let output = task::within(self.0.id, within.clone(), page).await;
+            if opened {
+                self.close(&within, &scope).await?;
+            }
+            Ok(output)
+        }
+    }
+
+    /// Runs `page` in a scope whose first read brings what visits to this page are likely to read,
+    /// as they showed before; its own visit is learned from.
+    ///
+    /// Nothing is learned if the returned future is dropped before it is done. What `work` returns
+    /// says nothing of the page: one that returns an error early is a visit that read little.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`preload`](Self::preload).
+    ///
+    /// ```
+    /// use onetrip::{Cache, Page};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let cache = Cache::open("memory://")?;
+    /// for id in [1, 2, 3] {
+    ///     cache.set(format!("markup:{id}"), "<p>").await?;
+    ///     cache.set(format!("comments:{id}"), "").await?;
+    ///     let visit = cache.page(Page::new("note").arg("id", id), async {
+    ///         let _: Option<String> = cache.get(format!("markup:{id}")).await?;
+    ///         cache.get::<String>(format!("comments:{id}")).await
+    ///     });
+    ///     let (_, seen) = cache.watch(visit).await;
+    ///     assert_eq!(seen.trips(), if id == 1 { 2 } else { 1 });
+    /// }
+    /// # Ok::<(), onetrip::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn page<F: Future>(&self, page: Page, work: F) -> impl Future<Output = Result<F::Output>> {
+        let work = Box::pin(work);
+        self.scope(async move {
+            let at = self.here();
+            let Some(scope) = at.scope() else {
+                return work.await;
+            };
+            let mut visit = Visiting {
+                policy: self.policy(),
+                scope,
+                page: self.policy().begin_visit(scope, page),
+                whole: false,
+            };
+            let output = work.await;
+            visit.whole = true;
+            output
+        })
+    }
+
+    /// What was learned of each route, those that are visited most first.
+    #[must_use]
+    pub fn pages(&self) -> Vec<Report> {
+        self.policy().pages()
+    }
+
+    /// What the workers of a site know of each route that they visited of late, by name, as they
+    /// told it each other through the store: visits and what came of them are those of late. Two
+    /// trips.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
+    pub async fn shared_pages(&self) -> Result<Vec<Report>> {
+        let at = self.here();
+        let routes = self.travel(&at, self.policy().shared_routes()).await?;
+        self.travel(&at, self.policy().shared_pages(&routes)).await
+    }
+
+    async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {
+        self.travel(at, self.policy().close(scope)).await
+    }
+
+    /// Runs `page` in a scope that holds nothing yet: what it reads twice is asked for once, and
+    /// what it writes leaves together.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`preload`](Self::preload).
+    pub fn scope<F: Future>(&self, page: F) -> impl Future<Output = Result<F::Output>> {
+        self.preload::<&[u8], F>([], page)
+    }
+
+    /// Runs `work` and tells which trips it made, in this task.
+    pub fn watch<F: Future>(&self, work: F) -> impl Future<Output = (F::Output, Arc<Watch>)> {
+        let work = Box::pin(work);
+        async move {
+            let watch = Arc::new(Watch::default());
+            let at = self.here().with_watch(Arc::clone(&watch));
+            (task::within(self.0.id, at, work).await, watch)
+        }
+    }
+}
