@@ -23,23 +23,18 @@ from starlette.staticfiles import StaticFiles
 
 from onetrip import Cache, ConfigurationError
 from onetrip.asgi import PageMiddleware
+from tests.notes_pages import KEYS, filled, names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from tests.servers import RedisServer
 
-KEYS = ("note_markup:{}", "note:{}:tags", "menu")
-
 
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
-    cache = Cache(redis_url)
-    cache.set("menu", "menu")
-    for number in range(20):
-        cache.set_many({key.format(number): number for key in KEYS[:2]})
-    yield cache
-    cache.close()
+    with filled(redis_url) as cache:
+        yield cache
 
 
 async def read_note(cache: Cache, number: object) -> str:
@@ -74,11 +69,6 @@ def visit(app: Any, *paths: str, method: str = "GET", **options: Any) -> None:
                 await client.request(method, path, **options)
 
     asyncio.run(visit_all())
-
-
-def names(cache: Cache) -> dict[str, int]:
-    """The routes that were learned, and from how many visits."""
-    return {route.name: route.visits for route in cache.pages()}
 
 
 def templates(cache: Cache) -> set[str]:

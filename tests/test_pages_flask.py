@@ -15,23 +15,18 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from onetrip import Cache, ConfigurationError
 from onetrip.flask import OneTrip
 from onetrip.wsgi import PageMiddleware
+from tests.notes_pages import KEYS, filled, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tests.servers import RedisServer
 
-KEYS = ("note_markup:{}", "note:{}:tags", "menu")
-
 
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
-    cache = Cache(redis_url)
-    cache.set("menu", "menu")
-    for number in range(20):
-        cache.set_many({key.format(number): number for key in KEYS[:2]})
-    yield cache
-    cache.close()
+    with filled(redis_url) as cache:
+        yield cache
 
 
 def read_note(cache: Cache, number: object) -> str:
@@ -63,11 +58,6 @@ class Visits:
         self._server.reset_stats()
         self.client.open(path, method=method, **options)
         return self._server.reads()
-
-
-def names(cache: Cache) -> dict[str, int]:
-    """The routes that were learned, and from how many visits."""
-    return {route.name: route.visits for route in cache.pages()}
 
 
 class Note:

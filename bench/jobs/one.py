@@ -16,16 +16,23 @@ from tests.servers import HOST
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onetrip import Cache
     from tests.servers import RedisServer
 
 REDIS_PY = "redis-py with hiredis"
 
 
-def run(report: Report, server: RedisServer) -> None:
+def both(server: RedisServer) -> tuple[Cache, redis.Redis]:
+    """The two that are compared, with a value to get: of ours "one", of redis-py's "plain"."""
     cache = own.cache(server.url)
     cache.set("one", TEXT)
     plain = redis.Redis(port=server.port, decode_responses=True)
     plain.set("plain", TEXT)
+    return cache, plain
+
+
+def run(report: Report, server: RedisServer) -> None:
+    cache, plain = both(server)
 
     def of_onetrip(port: int) -> Callable[[], object]:
         tapped = own.cache(f"redis://{HOST}:{port}/0")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import redis
-
-from bench import own
+from bench.jobs.one import REDIS_PY, both
 from bench.measure import Report, Work
 from bench.peer import glide, peer
 from bench.values import TEXT
@@ -19,14 +17,10 @@ if TYPE_CHECKING:
 
 THREADS = 8
 GETS = 50
-REDIS_PY = "redis-py with hiredis"
 
 
 def run(report: Report, server: RedisServer) -> None:
-    cache = own.cache(server.url)
-    cache.set("one", TEXT)
-    plain = redis.Redis(port=server.port, decode_responses=True)
-    plain.set("plain", TEXT)
+    cache, plain = both(server)
     with ThreadPoolExecutor(THREADS) as pool:
 
         def work(name: str, get: Callable[[], object], right: object = TEXT) -> Work:

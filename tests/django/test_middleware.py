@@ -14,6 +14,7 @@ from django.utils import translation
 
 from onetrip.django import Cache, PageMiddleware
 from tests.django import urls
+from tests.django.cancelled import read_and_cancel
 from tests.django.conftest import configured, on
 
 if TYPE_CHECKING:
@@ -212,19 +213,8 @@ class TestStreams:
         assert ops(seen.records[1:]) == [[("set", ":1:streamed-0")]]
 
     def test_that_are_cancelled_clean_up_in_the_scope(self, assert_trips: Any) -> None:
-        async def read() -> None:
-            response: Any = await AsyncClient().get("/cleaning_stream/")
-            parts = aiter(response.streaming_content)
-            assert await anext(parts) == b"begun"
-            waiting = asyncio.ensure_future(anext(parts))
-            await asyncio.sleep(0)
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            await asyncio.to_thread(response.close)
-
         with assert_trips(1) as seen:
-            asyncio.run(read())
+            asyncio.run(read_and_cancel("/cleaning_stream/", b"begun"))
         assert ops(seen.records) == [[("set", ":1:cleaned")]]
 
     def test_that_raise_are_written(self, assert_trips: Any) -> None:

@@ -17,6 +17,7 @@ from django.test import AsyncClient, Client, override_settings
 
 from onetrip.django import Cache, PageMiddleware
 from tests.django import visit_urls
+from tests.django.cancelled import read_and_cancel
 from tests.django.conftest import configured, on
 
 if TYPE_CHECKING:
@@ -262,18 +263,7 @@ class TestWhatIsLearnedFrom:
         assert templates(site) == {"stream": {"title"}}
 
     def test_a_stream_that_is_cancelled(self, site: onetrip.Cache) -> None:
-        async def read() -> None:
-            response: Any = await AsyncClient().get("/waiting/")
-            parts = aiter(response.streaming_content)
-            assert await anext(parts) == b"Notes"
-            waiting = asyncio.ensure_future(anext(parts))
-            await asyncio.sleep(0)
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            await asyncio.to_thread(response.close)
-
-        asyncio.run(read())
+        asyncio.run(read_and_cancel("/waiting/", b"Notes"))
         assert templates(site) == {"waiting": {"title"}}
 
     @pytest.mark.parametrize(

@@ -69,8 +69,11 @@ pub fn all() -> Vec<Workload> {
     vec![
         stable(),
         unvisited(),
-        shifting(),
-        shifting_sparse(),
+        shifting("list that shifts", |id| 5_000 + id),
+        // Numbers that tell nothing of the next one.
+        shifting("list that shifts, any numbers", |id| {
+            Random(id).next() % 1_000_000
+        }),
         seldom(),
         per_user(),
         redesign_window(),
@@ -112,10 +115,12 @@ fn unvisited() -> Workload {
     }
 }
 
-fn shifting() -> Workload {
+/// A list of 20 teasers, of which the first goes and a new one comes at each visit. `teaser` is the
+/// number of each.
+fn shifting(name: &'static str, teaser: fn(u64) -> u64) -> Workload {
     let visits = (0..3_000).map(|number| {
         let mut reads: Vec<_> = (number..number + 20)
-            .map(|id| read(format!("note_teaser:{}", 5_000 + id), 800))
+            .map(|id| read(format!("note_teaser:{}", teaser(id)), 800))
             .collect();
         reads.extend([read("site_menu", 2000), read("site_footer", 600)]);
         Visit {
@@ -124,31 +129,7 @@ fn shifting() -> Workload {
         }
     });
     Workload {
-        name: "list that shifts",
-        visits: visits.collect(),
-        counts: |number| number >= 5,
-    }
-}
-
-/// The same with numbers that tell nothing of the next one.
-fn shifting_sparse() -> Workload {
-    let visits = (0..3_000_u64).map(|number| {
-        let mut reads: Vec<_> = (number..number + 20)
-            .map(|id| {
-                read(
-                    format!("note_teaser:{}", Random(id).next() % 1_000_000),
-                    800,
-                )
-            })
-            .collect();
-        reads.extend([read("site_menu", 2000), read("site_footer", 600)]);
-        Visit {
-            page: Page::new("note_list").arg("page", 1),
-            reads,
-        }
-    });
-    Workload {
-        name: "list that shifts, any numbers",
+        name,
         visits: visits.collect(),
         counts: |number| number >= 5,
     }
