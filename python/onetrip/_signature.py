@@ -183,12 +183,16 @@ _CONVERSIONS = {"s": str, "r": repr, "a": ascii}
 
 
 def _fields(key: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the fields of a format with their conversions, those within other fields as well."""
+    """Yield what the fields of a format begin with, and their conversions, of nested ones as well.
+
+    Raises ValueError if one of them is none.
+    """
     for _, field, specification, conversion in string.Formatter().parse(key):
         if field is not None:
-            # Raises ValueError if it is none.
-            list(_string.formatter_field_name_split(field)[1])
-            yield field, conversion
+            root, steps = _string.formatter_field_name_split(field)
+            # Each step is checked as it is looked at.
+            list(steps)
+            yield str(root), conversion
             yield from _fields(specification or "")
 
 
@@ -204,8 +208,7 @@ def _check_format(function: Callable[..., Any], signature: inspect.Signature, ke
     if not fields and parameters:
         msg = f"key={key!r} names no argument, so all calls would share one result; {advice}"
         raise ConfigurationError(msg)
-    for field, conversion in fields:
-        root = field.split(".")[0].split("[")[0]
+    for root, conversion in fields:
         if root not in parameters:
             msg = f"key={key!r} names {root!r}, which is no argument; {advice}"
             raise ConfigurationError(msg)

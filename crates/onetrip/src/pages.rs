@@ -155,18 +155,15 @@ impl Policy {
         let own = ahead.own.min(replies.len());
         let brought: Vec<Reply> = replies.drain(own..).collect();
         let mut brought = brought.into_iter();
-        let mut answers: Vec<(Vec<u8>, Option<Bytes>)> = Vec::with_capacity(ahead.keys.len());
-        for ((page, key), reply) in ahead.keys.into_iter().zip(brought.by_ref()) {
+        let mut answers = Vec::with_capacity(ahead.keys.len());
+        for ((page, key), reply) in ahead.keys.iter().zip(brought.by_ref()) {
             // Unknown is not absent: such a key is asked for again when it is read.
             if let Reply::Entry(entry) = reply {
-                scope.note_ahead(&page, &key, entry.as_ref().map_or(0, Bytes::len));
-                answers.push((key, entry));
+                scope.note_ahead(page, key, entry.as_ref().map_or(0, Bytes::len));
+                answers.push((key.as_slice(), entry));
             }
         }
-        let answers = answers
-            .iter()
-            .map(|(key, entry)| (key.as_slice(), entry.clone()));
-        scope.keep_all(ahead.ticket, answers);
+        scope.keep_all(ahead.ticket, answers.into_iter());
         for (asked, reply) in ahead.records.iter().zip(brought.by_ref()) {
             self.heed(&reply, true);
             if let Some(page) = self.hear(asked, reply) {

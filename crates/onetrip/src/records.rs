@@ -49,16 +49,17 @@ impl Policy {
         told: &mut impl Extend<Op>,
     ) {
         let exchange = self.learner().exchange(page, self.clock.now());
-        let key = record_key(page.route());
+        // Seldom made: a page exchanges something once a minute.
+        let key = || record_key(page.route());
         if exchange.load {
-            trip.push_along(self.ask(&key));
+            trip.push_along(self.ask(&key()));
             asked.extend([Asked::Record(Arc::clone(page))]);
         }
         if exchange.load_index {
             trip.push_along(self.ask(INDEX));
             asked.extend([Asked::Index]);
         }
-        told.extend(exchange.save.map(|record| self.tell(&key, &record)));
+        told.extend(exchange.save.map(|record| self.tell(&key(), &record)));
         told.extend(exchange.save_index.map(|index| self.tell(INDEX, &index)));
     }
 

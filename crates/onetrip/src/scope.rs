@@ -72,6 +72,13 @@ struct Held {
     pending: Option<Pending>,
 }
 
+impl Held {
+    /// Whether a read needs no trip.
+    fn answers(&self, now: Moment) -> bool {
+        self.pending.is_some() || now < self.good_until
+    }
+}
+
 #[derive(Debug)]
 enum Answer {
     Absent,
@@ -182,8 +189,7 @@ impl Scope {
             .map(AsRef::as_ref)
             .filter(|key| {
                 let held = state.held.get(*key);
-                !held.is_some_and(|held| held.pending.is_some() || now < held.good_until)
-                    && seen.insert(*key)
+                !held.is_some_and(|held| held.answers(now)) && seen.insert(*key)
             })
             .collect();
         (wanted, Ticket(state.changes))
@@ -196,9 +202,9 @@ impl Scope {
 
     /// Whether a read of `key` needs no trip.
     pub(crate) fn holds(&self, key: &[u8]) -> bool {
-        let held = self.state();
-        let held = held.held.get(key);
-        held.is_some_and(|held| held.pending.is_some() || self.clock.now() < held.good_until)
+        let now = self.clock.now();
+        let state = self.state();
+        state.held.get(key).is_some_and(|held| held.answers(now))
     }
 
     /// Begins an operation on `key` that travels: takes its waiting write along.
@@ -436,11 +442,7 @@ impl Scope {
 
     /// Lets the next trip take along what `page` is likely to read: nothing was known of it before.
     pub(crate) fn depart_again(&self, page: &Arc<Page>) {
-        let visits = &mut self.state().visits;
-        for open in visits
-            .iter_mut()
-            .filter(|open| Arc::ptr_eq(&open.page, page))
-        {
+        for open in self.state().visits_to(page) {
             open.departed = false;
         }
     }
@@ -452,11 +454,7 @@ impl Scope {
 
     /// Notes a key that was asked for since `page` is likely to read it.
     pub(crate) fn note_ahead(&self, page: &Arc<Page>, key: &[u8], bytes: usize) {
-        let visits = &mut self.state().visits;
-        for open in visits
-            .iter_mut()
-            .filter(|open| Arc::ptr_eq(&open.page, page))
-        {
+        for open in self.state().visits_to(page) {
             open.visit.ahead.insert(key.into(), length(bytes));
         }
     }
@@ -467,6 +465,11 @@ fn length(bytes: usize) -> u32 {
 }
 
 impl State {
+    fn visits_to(&mut self, page: &Arc<Page>) -> impl Iterator<Item = &mut OpenVisit> {
+        let visits = self.visits.iter_mut();
+        visits.filter(move |open| Arc::ptr_eq(&open.page, page))
+    }
+
     /// Notes a key that was read. What the page itself wrote needed no store, unless it was read
     /// from there before.
     fn note(&mut self, key: &[u8], bytes: usize, own: bool) {

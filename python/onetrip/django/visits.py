@@ -20,7 +20,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from onetrip._visit import plain, tell
+from onetrip._visit import checked_bots, is_bot, is_safe, plain, tell
+from onetrip.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +104,7 @@ class Naming:
         self._query = _query(getattr(settings, "ONETRIP_PAGE_QUERY", ()))
         self._facets = _function("ONETRIP_PAGE_FACETS")
         self._awaits_facets = iscoroutinefunction(self._facets)
-        self._is_bot = _bots()
+        self._bots = _bots()
 
     def name(self, request: HttpRequest, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Name the page of a request whose view is about to be called."""
@@ -128,7 +129,7 @@ class Naming:
 
     def _wanted(self, request: HttpRequest) -> Visit | None:
         """Return the visit of a request that is one to a page: what changes something is none."""
-        return visit_of(request) if request.method in ("GET", "HEAD") else None
+        return visit_of(request) if is_safe(request.method) else None
 
     def _tell(
         self,
@@ -147,7 +148,7 @@ class Naming:
                 f'as in {{"user": request.user.pk}}, and returned {facets!r}'
             )
             raise ImproperlyConfigured(msg)
-        if self._is_bot is not None and self._is_bot(request):
+        if is_bot(self._bots, request.headers.get("User-Agent", ""), request):
             visit.fail()
         named = {str(name): value for name, value in facets.items()}
         for parameter in self._query:
@@ -185,16 +186,15 @@ def _function(setting: str) -> Callable[[HttpRequest], Any] | None:
     return function
 
 
-def _bots() -> Callable[[HttpRequest], Any] | None:
+def _bots() -> Callable[[HttpRequest], Any] | re.Pattern[str] | None:
     given = getattr(settings, "ONETRIP_PAGE_BOTS", None)
+    if isinstance(given, re.Pattern):
+        return given
     # Text is a pattern, as under the other frameworks, unless it is the dotted path of a function.
     if isinstance(given, str) and not _DOTTED.fullmatch(given):
         try:
-            given = re.compile(given, re.IGNORECASE)
-        except re.error as error:
-            msg = f"ONETRIP_PAGE_BOTS={given!r} is not a regular expression: {error}"
-            raise ImproperlyConfigured(msg) from error
-    if not isinstance(given, re.Pattern):
-        return _function("ONETRIP_PAGE_BOTS")
-    pattern: re.Pattern[str] = given
-    return lambda request: pattern.search(request.headers.get("User-Agent", ""))
+            pattern: re.Pattern[str] = checked_bots("ONETRIP_PAGE_BOTS", given)
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(str(error)) from error
+        return pattern
+    return _function("ONETRIP_PAGE_BOTS")

@@ -265,30 +265,28 @@ impl Learner {
         lock(&self.index).names().cloned().collect()
     }
 
+    /// All routes by name, to be looked at one after the other.
+    fn all(&self) -> Vec<(Arc<str>, Arc<Mutex<Known>>)> {
+        let routes = lock(&self.routes);
+        let all = routes.by_name.iter();
+        all.map(|(name, entry)| (Arc::clone(name), Arc::clone(&entry.known)))
+            .collect()
+    }
+
     /// How many bytes hold what was learned, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let routes: Vec<_> = lock(&self.routes)
-            .by_name
-            .iter()
-            .map(|(name, entry)| (name.len(), Arc::clone(&entry.known)))
-            .collect();
-        let bytes = |(name, known): (usize, Arc<Mutex<Known>>)| {
-            name + size_of::<(Entry, Known)>() + lock(&known).route.memory()
+        let bytes = |(name, known): (Arc<str>, Arc<Mutex<Known>>)| {
+            name.len() + size_of::<(Entry, Known)>() + lock(&known).route.memory()
         };
-        routes.into_iter().map(bytes).sum()
+        self.all().into_iter().map(bytes).sum()
     }
 
     /// What is known of each route that was visited, those that are visited most first.
     #[must_use]
     pub fn report(&self) -> Vec<Report> {
-        let all: Vec<_> = lock(&self.routes)
-            .by_name
-            .iter()
-            .map(|(name, entry)| (Arc::clone(name), Arc::clone(&entry.known)))
-            .collect();
+        let all = self.all().into_iter();
         let mut reports: Vec<_> = all
-            .into_iter()
             .map(|(name, known)| {
                 let known = lock(&known);
                 known.totals.report(name, &known.route)

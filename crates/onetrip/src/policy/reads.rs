@@ -42,7 +42,7 @@ impl Policy {
     }
 
     /// Counts a read that was answered, with a value or with none.
-    pub(super) fn answered(&self, at: &Context, hit: bool) {
+    fn answered(&self, at: &Context, hit: bool) {
         let counters = &self.counters;
         let counter = if hit {
             &counters.hits
@@ -56,7 +56,7 @@ impl Policy {
     }
 
     /// What the store replied for `key`, remembered by the scope.
-    pub(super) fn read<D: Decode>(
+    fn read<D: Decode>(
         &self,
         at: &Context,
         ticket: Option<Ticket>,
@@ -69,7 +69,7 @@ impl Policy {
         value
     }
 
-    pub(super) fn read_entry<D: Decode>(
+    fn read_entry<D: Decode>(
         &self,
         at: &Context,
         ticket: Option<Ticket>,
@@ -96,7 +96,7 @@ impl Policy {
         Some(value)
     }
 
-    pub(super) fn decoded<D: Decode>(
+    fn decoded<D: Decode>(
         &self,
         key: &[u8],
         content: &Content,
@@ -198,7 +198,7 @@ impl Policy {
     }
 
     /// Begins a trip about `key`: its waiting write goes along.
-    pub(super) fn depart(&self, at: &Context, key: &[u8], trip: &mut Trip) -> Option<Ticket> {
+    fn depart(&self, at: &Context, key: &[u8], trip: &mut Trip) -> Option<Ticket> {
         let (leaving, ticket) = at.scope()?.depart(key);
         if let Some(leaving) = leaving {
             trip.push(self.leave(key, leaving));

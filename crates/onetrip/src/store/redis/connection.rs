@@ -144,6 +144,12 @@ impl Connection {
     }
 }
 
+/// The answer to one command.
+pub(super) fn only(answers: Vec<Value>) -> Result<Value, Broken> {
+    let answer = answers.into_iter().next();
+    answer.ok_or(Broken::Nonsense("too few replies"))
+}
+
 /// How far the answers to some commands have come.
 struct Reading {
     count: usize,

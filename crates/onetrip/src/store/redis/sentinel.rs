@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::address::{Door, Greeting};
 use super::commands::{failure, nonsense, refused};
-use super::connection::{Broken, Connection};
+use super::connection::{Broken, Connection, only};
 use super::slots::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
@@ -188,9 +188,7 @@ async fn say(
     patience: Duration,
 ) -> Result<Value, Broken> {
     let until = Instant::now() + patience;
-    let answers = connection.exchange(Commands::one(words), until).await?;
-    let answer = answers.into_iter().next();
-    answer.ok_or(Broken::Nonsense("less than was asked for"))
+    only(connection.exchange(Commands::one(words), until).await?)
 }
 
 /// What a sentinel told: a host and a port.

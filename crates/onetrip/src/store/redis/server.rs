@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::address::Door;
 use super::commands::{self, Batch, failure, is_from_replica, nonsense, refused};
-use super::connection::{Broken, Connection};
+use super::connection::{Broken, Connection, only};
 use super::sentinel::Sentinel;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -278,9 +278,7 @@ impl Server {
     }
 
     async fn say(&self, line: &mut Line, words: &[&[u8]]) -> Result<Value, Broken> {
-        let answers = self.converse(line, Commands::one(words)).await?;
-        let answer = answers.into_iter().next();
-        answer.ok_or(Broken::Nonsense("too few replies"))
+        only(self.converse(line, Commands::one(words)).await?)
     }
 
     async fn ask(&self, line: &mut Line, batch: Batch<'_>) -> Result<Replies, Broken> {
