@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/.requirements
-EXTENSION := python/onetrip/_core.abi3.so
+EXTENSION := $(VENV)/.extension
 # The benchmarks' own: the peers in Python and in Rust, and the wheel that is weighed.
 BENCH := target/bench
 PEERS := $(BENCH)/venv/.requirements

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from onetrip import _core
+
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = ROOT / "bench" / "counts" / "counts.json"
 COMMITTED: dict[str, int] = json.loads(COUNTS.read_text(encoding="utf-8"))
@@ -25,7 +27,7 @@ COMMITTED: dict[str, int] = json.loads(COUNTS.read_text(encoding="utf-8"))
 # More than this is a loss that somebody has to want. Other processors copy memory in other ways.
 MOST = 1.1
 
-EXTENSION = "_core.abi3.so"
+EXTENSION = Path(_core.__file__).name
 
 PYTHON = """
 import sys

@@ -417,7 +417,8 @@ pub(crate) fn collect_keys(
         keys.push(
             cached
                 .recipe
-                .key(&cached.arguments(&PyTuple::empty(py), None)?)?,
+                .key(&cached.arguments(&PyTuple::empty(py), None)?)?
+                .into_vec(),
         );
     } else if let Some((cached, args, kwargs)) = partial(what)? {
         let cached = cached.get();
@@ -425,7 +426,8 @@ pub(crate) fn collect_keys(
         keys.push(
             cached
                 .recipe
-                .key(&cached.arguments(&args, Some(&kwargs))?)?,
+                .key(&cached.arguments(&args, Some(&kwargs))?)?
+                .into_vec(),
         );
     } else if what.is_instance_of::<PyBytes>() {
         return Err(not_a_key(what)?);

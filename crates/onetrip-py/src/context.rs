@@ -4,6 +4,8 @@ use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
 use onetrip::{Context, Scope, Watch};
+use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyType};
@@ -61,32 +63,41 @@ impl Deref for Here<'_> {
 }
 
 /// The `ContextVar` of one cache.
-///
-/// The stable interface of Python has no functions for context variables, so its methods are
-/// looked up once and called.
-pub(crate) struct Variable {
-    get: Py<PyAny>,
-    set: Py<PyAny>,
-}
+pub(crate) struct Variable(Py<PyAny>);
 
 impl Variable {
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         static CONTEXT_VAR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let class = CONTEXT_VAR.import(py, "contextvars", "ContextVar")?;
         let options = [("default", py.None())].into_py_dict(py)?;
-        let variable = class.call(("onetrip",), Some(&options))?;
-        Ok(Self {
-            get: variable.getattr("get")?.unbind(),
-            set: variable.getattr("set")?.unbind(),
-        })
+        Ok(Self(class.call(("onetrip",), Some(&options))?.unbind()))
     }
 
     pub(crate) fn here<'py>(&self, py: Python<'py>) -> PyResult<Here<'py>> {
-        let held = self.get.bind(py).call0()?;
+        let held = self.held(py)?;
         if held.is_none() {
             return Ok(Here::Outside);
         }
         Ok(Here::Within(held.cast_into::<At>()?))
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "every read of a cache asks this, and to call a method takes ten times as long"
+    )]
+    fn held<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut held = std::ptr::null_mut();
+        // SAFETY: the interpreter is held, and this is a `ContextVar`. It has a default, so that
+        // what it gives is an object that is ours, or there is an exception.
+        unsafe {
+            ffi::PyContextVar_Get(self.0.as_ptr(), std::ptr::null_mut(), &raw mut held);
+            Bound::from_owned_ptr_or_err(py, held)
+        }
+    }
+
+    fn hold(&self, py: Python<'_>, held: impl for<'py> IntoPyObject<'py>) -> PyResult<()> {
+        self.0.call_method1(py, intern!(py, "set"), (held,))?;
+        Ok(())
     }
 
     /// Takes the running code into `layer`, until it is left.
@@ -97,7 +108,7 @@ impl Variable {
             Here::Within(at) => at.get().layers.clone(),
         };
         layers.push(Arc::clone(&layer));
-        self.set.call1(py, (Py::new(py, At::of(layers))?,))?;
+        self.hold(py, Py::new(py, At::of(layers))?)?;
         Ok(Entry(layer))
     }
 
@@ -113,9 +124,9 @@ impl Variable {
             return Ok(());
         }
         if layers.is_empty() {
-            self.set.call1(py, (py.None(),))?;
+            self.hold(py, py.None())?;
         } else {
-            self.set.call1(py, (Py::new(py, At::of(layers))?,))?;
+            self.hold(py, Py::new(py, At::of(layers))?)?;
         }
         Ok(())
     }

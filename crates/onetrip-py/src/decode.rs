@@ -17,6 +17,7 @@ use rmp::decode::{RmpRead, read_marker};
 use crate::error::is_ordinary;
 use crate::extension;
 use crate::names::Names;
+use crate::text::text;
 
 /// Reads values for Python.
 pub(crate) struct Decoder<'py> {
@@ -55,7 +56,7 @@ impl<'py> Decode for Decoder<'py> {
         let payload: &[u8] = &content.payload;
         let read = match content.kind {
             Kind::Bytes => return Ok(PyBytes::new(self.py, payload).into_any()),
-            Kind::Str => PyString::from_bytes(self.py, payload).map(Bound::into_any),
+            Kind::Str => text(self.py, payload).map(Bound::into_any),
             Kind::Integer => {
                 let number = integer(payload).ok_or(BadEntry::Undecodable)?;
                 number.into_bound_py_any(self.py)
@@ -265,8 +266,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn text(&mut self, length: u32) -> Result<Bound<'py, PyAny>, Bad> {
-        let text = self.take(length)?;
-        Ok(PyString::from_bytes(self.py, text)?.into_any())
+        Ok(text(self.py, self.take(length)?)?.into_any())
     }
 
     fn bytes(&mut self, length: u32) -> Result<Bound<'py, PyAny>, Bad> {

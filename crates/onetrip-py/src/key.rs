@@ -6,6 +6,7 @@ use onetrip::codec::MAX_DEPTH;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use smallvec::SmallVec;
 
 use crate::encode::{self, Form};
 use crate::error::{Result, raise};
@@ -34,13 +35,16 @@ pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
     ))
 }
 
+/// A key that is made for one call: most of them are short.
+pub(crate) type Key = SmallVec<[u8; 64]>;
+
 /// Appends the text of a part of a key, as `str` gives it.
-pub(crate) fn append(part: &Bound<'_, PyAny>, key: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn append(part: &Bound<'_, PyAny>, key: &mut Key) -> Result<()> {
     // The usual ones without a string in between.
     if part.is_exact_instance_of::<PyInt>()
         && let Ok(number) = part.extract::<i64>()
     {
-        key.extend_from_slice(number.to_string().as_bytes());
+        key.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     } else {
         key.extend_from_slice(&bytes(stable_text(part)?.as_any())?);
     }

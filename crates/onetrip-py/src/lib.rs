@@ -24,6 +24,7 @@ mod recipe_aio;
 mod route;
 mod scope;
 mod stats;
+mod text;
 mod timeout;
 mod watch;
 

@@ -3,6 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::text::text;
+
 /// How many are remembered. A name takes the place of another one with the same hash.
 const PLACES: usize = 64;
 
@@ -30,16 +32,16 @@ impl<'a, 'py> Names<'a, 'py> {
         name: &'a [u8],
     ) -> PyResult<Bound<'py, PyString>> {
         let Some(place) = self.places.get_mut(hash(name) % PLACES) else {
-            return PyString::from_bytes(py, name);
+            return text(py, name);
         };
-        if let Some((held, text)) = place
+        if let Some((held, string)) = place
             && *held == name
         {
-            return Ok(text.clone());
+            return Ok(string.clone());
         }
-        let text = PyString::from_bytes(py, name)?;
-        *place = Some((name, text.clone()));
-        Ok(text)
+        let string = text(py, name)?;
+        *place = Some((name, string.clone()));
+        Ok(string)
     }
 }
 

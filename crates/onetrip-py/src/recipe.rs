@@ -10,7 +10,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use crate::cache::Cache;
 use crate::error::Result;
-use crate::key;
+use crate::key::{self, Key};
 use crate::timeout::Lifetime;
 
 /// The arguments of one call.
@@ -123,20 +123,18 @@ impl Recipe {
     }
 
     /// The key of a call.
-    pub(crate) fn key(&self, call: &Arguments<'_>) -> Result<Vec<u8>> {
+    pub(crate) fn key(&self, call: &Arguments<'_>) -> Result<Key> {
         let py = call.args.py();
         match &self.namer {
             Namer::KeyFn(name, key_fn) => {
                 let part = key_fn.bind(py).call1(call.pair())?;
-                // With room for most numbers and identifiers.
-                let mut bytes = Vec::with_capacity(name.len() + 40);
-                bytes.extend_from_slice(name.as_bytes());
-                key::append(&part, &mut bytes)?;
-                Ok(bytes)
+                let mut key = Key::from_slice(name.as_bytes());
+                key::append(&part, &mut key)?;
+                Ok(key)
             }
             Namer::Whole(whole) => {
                 let key = whole.bind(py).call(&call.args, call.kwargs.as_ref())?;
-                Ok(key::bytes(&key)?.into_owned())
+                Ok(Key::from_slice(&key::bytes(&key)?))
             }
         }
     }

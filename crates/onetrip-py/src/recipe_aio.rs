@@ -19,7 +19,7 @@ impl Recipe {
 
     /// What the function returns is awaited within the coroutine that `work` makes.
     pub(crate) fn acall(self: &Arc<Self>, call: &Arguments<'_>) -> Result<Coroutine> {
-        let (face, key) = (self.face(call.py()), self.key(call)?);
+        let (face, key) = (self.face(call.py()), self.key(call)?.into_vec());
         let (recipe, call) = (Arc::clone(self), call.unbind());
         Ok(Coroutine::new("cached call", async move {
             match face.read(&key).await? {
@@ -30,7 +30,7 @@ impl Recipe {
     }
 
     pub(crate) fn arefresh(self: &Arc<Self>, call: &Arguments<'_>) -> Result<Coroutine> {
-        let (face, key) = (self.face(call.py()), self.key(call)?);
+        let (face, key) = (self.face(call.py()), self.key(call)?.into_vec());
         let (recipe, call) = (Arc::clone(self), call.unbind());
         Ok(Coroutine::new("refresh", async move {
             recipe.amake(&face, key, &call).await
@@ -38,7 +38,7 @@ impl Recipe {
     }
 
     pub(crate) fn abust(self: &Arc<Self>, call: &Arguments<'_>) -> Result<Coroutine> {
-        let (face, key) = (self.face(call.py()), self.key(call)?);
+        let (face, key) = (self.face(call.py()), self.key(call)?.into_vec());
         Ok(Coroutine::new("bust", async move {
             Ok(face.remove(&[key]).await? > 0)
         }))
@@ -61,7 +61,7 @@ impl Recipe {
         let face = self.face(py);
         let keys = calls
             .iter()
-            .map(|call| self.key(call))
+            .map(|call| Ok(self.key(call)?.into_vec()))
             .collect::<Result<Vec<_>>>()?;
         let calls: Vec<_> = calls.iter().map(Arguments::unbind).collect();
         let recipe = Arc::clone(self);
