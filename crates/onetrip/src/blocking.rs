@@ -1,6 +1,7 @@
 //! The cache, as threads that may block see it.
 //!
-//! Every method is the asynchronous one of the same name, driven on the calling thread.
+//! Every method is the asynchronous one of the same name, driven on the calling thread where it has
+//! to wait.
 
 use std::sync::Arc;
 
@@ -98,6 +99,20 @@ impl Cache {
         (task::within_blocking(self.0.0.id, at, work), watch)
     }
 
+    /// The value of `key`; `None` if there is none, or none that can be read as a `T`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the [type](Self) and of the asynchronous method of this name.
+    pub fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
+        let key = key.as_ref();
+        // A hit is not to pay for a future that has room for a trip.
+        match self.0.held(key) {
+            Some(value) => Ok(value),
+            None => self.0.run(self.0.fetch(key)),
+        }
+    }
+
     /// The value of `key`; where there is none, that of `make`, which is then stored.
     ///
     /// # Errors
@@ -121,9 +136,6 @@ impl Cache {
     driven! {
         /// What the workers of a site know of each route, as they told it each other.
         fn shared_pages() -> Vec<Report>;
-
-        /// The value of `key`; `None` if there is none, or none that can be read as a `T`.
-        fn get [T: DeserializeOwned] (key: impl AsRef<[u8]>) -> Option<T>;
 
         /// The values of many keys, in their order, in one trip.
         fn get_many [T: DeserializeOwned, K: AsRef<[u8]>] (keys: &[K]) -> Vec<Option<T>>;

@@ -227,11 +227,22 @@ impl Cache {
     ///
     /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
-        let (at, key, serde) = (self.here(), key.as_ref(), Serde::new());
+        let key = key.as_ref();
         // A hit is not to pay for a step that has room for a trip.
-        if let Some(value) = self.policy().held(&at, key, &serde) {
-            return Ok(value);
+        match self.held(key) {
+            Some(value) => Ok(value),
+            None => self.fetch(key).await,
         }
+    }
+
+    /// What the scope says of `key`; `None` where the store has to be asked.
+    pub(crate) fn held<T: DeserializeOwned>(&self, key: &[u8]) -> Option<Option<T>> {
+        self.policy().held(&self.here(), key, &Serde::new())
+    }
+
+    /// The value of `key`, which the scope does not tell of.
+    pub(crate) async fn fetch<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>> {
+        let (at, serde) = (self.here(), Serde::new());
         self.travel(&at, self.policy().fetch(&at, key, &serde))
             .await
     }

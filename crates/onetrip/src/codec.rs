@@ -162,7 +162,7 @@ pub(crate) fn decode<T: DeserializeOwned>(content: &Content) -> Result<T, BadEnt
     let value = match content.kind {
         Kind::Native => return decode_native(payload),
         Kind::Str => {
-            let text = std::str::from_utf8(payload).map_err(|_| BadEntry::Undecodable)?;
+            let text = simdutf8::basic::from_utf8(payload).map_err(|_| BadEntry::Undecodable)?;
             T::deserialize(Top::new(BorrowedStrDeserializer::<DecodeError>::new(text)))
         }
         Kind::Bytes => T::deserialize(Top {

@@ -1,6 +1,6 @@
 //! How the keys of a cache are named in its store.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 /// The part of a store that belongs to one cache: every key is named `prefix:key` in it.
@@ -37,14 +37,23 @@ impl Keyspace {
     }
 
     /// The names of `keys`, in one piece of memory.
-    pub(crate) fn names(&self, keys: &[&[u8]]) -> impl Iterator<Item = Bytes> {
-        let lengths = keys.iter().map(|key| self.prefix.len() + key.len());
+    pub(crate) fn names<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]> + Clone,
+    ) -> impl Iterator<Item = Bytes> {
+        let lengths = keys.clone().map(|key| self.prefix.len() + key.len());
         let mut all = BytesMut::with_capacity(lengths.sum());
-        keys.iter().map(move |key| {
+        keys.map(move |key| {
             all.extend_from_slice(&self.prefix);
             all.extend_from_slice(key);
             all.split().freeze()
         })
+    }
+
+    /// The key that is named `name`.
+    pub(crate) fn key(&self, mut name: Bytes) -> Bytes {
+        name.advance(self.prefix.len().min(name.len()));
+        name
     }
 
     /// The name of `key` in the store.
@@ -76,13 +85,11 @@ impl Keyspace {
 #[cfg(feature = "redis")]
 pub(crate) fn is_record(name: &[u8]) -> bool {
     // Followed by the colon of its prefix. Few names have an @ at all.
-    let Some(at) = name.iter().position(|byte| *byte == b'@') else {
-        return false;
-    };
-    let rest = name.get(at..).unwrap_or_default();
     let mark = RECORDS.as_bytes();
-    rest.windows(mark.len() + 1)
-        .any(|window| window.strip_prefix(mark) == Some(b":"))
+    name.contains(&b'@')
+        && name
+            .windows(mark.len() + 1)
+            .any(|window| window.strip_prefix(mark) == Some(b":"))
 }
 
 /// A key as a person reads it: UTF-8 where it is, escapes where it is not, cut at 100 characters.

@@ -156,11 +156,11 @@ impl Policy {
         let brought: Vec<Reply> = replies.drain(own..).collect();
         let mut brought = brought.into_iter();
         let mut answers = Vec::with_capacity(ahead.keys.len());
-        for ((page, key), reply) in ahead.keys.iter().zip(brought.by_ref()) {
+        for ((page, key), reply) in ahead.keys.into_iter().zip(brought.by_ref()) {
             // Unknown is not absent: such a key is asked for again when it is read.
             if let Reply::Entry(entry) = reply {
-                scope.note_ahead(page, key, entry.as_ref().map_or(0, Bytes::len));
-                answers.push((key.as_slice(), entry));
+                scope.note_ahead(&page, &key, entry.as_ref().map_or(0, Bytes::len));
+                answers.push((Bytes::from(key), entry));
             }
         }
         scope.keep_all(ahead.ticket, answers.into_iter());

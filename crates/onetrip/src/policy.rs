@@ -148,16 +148,17 @@ impl Policy {
         if wanted.is_empty() || self.disabled {
             return Step::Done(());
         }
-        let names = self.keyspace.names(&wanted);
-        let mut trip: Trip = names.map(|name| Op::Get { name }).collect();
+        let names: Vec<Bytes> = self.keyspace.names(wanted.iter().copied()).collect();
+        let reads = names.iter().cloned().map(|name| Op::Get { name });
+        let mut trip: Trip = reads.collect();
         let ahead = self.ahead(Some(scope), &wanted, &mut trip);
         Step::Ask(trip, move |mut replies: Replies| {
             self.arrive(Some(scope), ahead, &mut replies);
-            let answers = wanted
+            let answers = names
                 .into_iter()
                 .zip(replies)
-                .filter_map(|(key, reply)| match reply {
-                    Reply::Entry(entry) => Some((key, entry)),
+                .filter_map(|(name, reply)| match reply {
+                    Reply::Entry(entry) => Some((self.keyspace.key(name), entry)),
                     // Unknown is not absent: such a key is asked for again when it is read.
                     _ => None,
                 });
@@ -176,10 +177,7 @@ impl Policy {
         self.send_off(scope.settle())
     }
 
-    fn send_off(
-        &self,
-        leaving: Vec<(Box<[u8]>, Leaving)>,
-    ) -> Step<(), impl FnOnce(Replies) + use<>> {
+    fn send_off(&self, leaving: Vec<(Bytes, Leaving)>) -> Step<(), impl FnOnce(Replies) + use<>> {
         if leaving.is_empty() {
             return Step::Done(());
         }

@@ -44,7 +44,8 @@ pub struct Scope {
 #[derive(Debug)]
 struct State {
     open: bool,
-    held: HashMap<Box<[u8]>, Held>,
+    /// By key. Of a preload, keys are pieces of one memory.
+    held: HashMap<Bytes, Held>,
     /// Bytes of entries among `held` that wait to be written.
     pending: usize,
     /// Counts what changes entries, so that an answer that was under way meanwhile is known.
@@ -184,14 +185,11 @@ impl Scope {
         let state = self.state();
         let now = self.clock.now();
         let mut seen = HashSet::with_capacity(keys.len());
-        let wanted = keys
-            .iter()
-            .map(AsRef::as_ref)
-            .filter(|key| {
-                let held = state.held.get(*key);
-                !held.is_some_and(|held| held.answers(now)) && seen.insert(*key)
-            })
-            .collect();
+        let mut wanted = Vec::with_capacity(keys.len());
+        wanted.extend(keys.iter().map(AsRef::as_ref).filter(|key| {
+            let held = state.held.get(*key);
+            !held.is_some_and(|held| held.answers(now)) && seen.insert(*key)
+        }));
         (wanted, Ticket(state.changes))
     }
 
@@ -251,7 +249,7 @@ impl Scope {
 
     /// Begins an operation that changes every key: nothing that is held counts any more. The
     /// waiting writes come back for the caller to take along.
-    pub(crate) fn forget_all(&self) -> Vec<(Box<[u8]>, Leaving)> {
+    pub(crate) fn forget_all(&self) -> Vec<(Bytes, Leaving)> {
         let mut state = self.state();
         state.changes += 1;
         state.take_all(self.clock.now())
@@ -270,10 +268,10 @@ impl Scope {
     }
 
     /// Keeps the answers that a preload brought: entries as they came, and absences.
-    pub(crate) fn keep_all<'k>(
+    pub(crate) fn keep_all(
         &self,
         ticket: Ticket,
-        answers: impl Iterator<Item = (&'k [u8], Option<Bytes>)>,
+        answers: impl Iterator<Item = (Bytes, Option<Bytes>)>,
     ) {
         let good_until = self.clock.now().after(self.max_age);
         let mut state = self.state();
@@ -288,7 +286,7 @@ impl Scope {
                 good_until,
                 pending: None,
             };
-            state.held.insert(key.into(), held);
+            state.held.insert(key, held);
         }
     }
 
@@ -371,7 +369,7 @@ impl Scope {
     }
 
     /// Gives what has to leave now, and goes on: the answers that it came from are kept.
-    pub(crate) fn settle(&self) -> Vec<(Box<[u8]>, Leaving)> {
+    pub(crate) fn settle(&self) -> Vec<(Bytes, Leaving)> {
         let mut state = self.state();
         state.pending = 0;
         let now = self.clock.now();
@@ -381,7 +379,7 @@ impl Scope {
     }
 
     /// Ends the scope and gives what has to leave. A second call gives nothing.
-    pub(crate) fn close(&self) -> Vec<(Box<[u8]>, Leaving)> {
+    pub(crate) fn close(&self) -> Vec<(Bytes, Leaving)> {
         let mut state = self.state();
         state.open = false;
         state.take_all(self.clock.now())
@@ -493,7 +491,7 @@ impl State {
     }
 
     /// Empties the scope, and gives what has to leave.
-    fn take_all(&mut self, now: Moment) -> Vec<(Box<[u8]>, Leaving)> {
+    fn take_all(&mut self, now: Moment) -> Vec<(Bytes, Leaving)> {
         self.pending = 0;
         std::mem::take(&mut self.held)
             .into_iter()
@@ -516,7 +514,7 @@ impl State {
             good_until,
             pending,
         };
-        self.held.insert(key.into(), held);
+        self.held.insert(Bytes::copy_from_slice(key), held);
     }
 
     fn drop_key(&mut self, key: &[u8]) -> Option<Pending> {

@@ -179,11 +179,8 @@ impl Policy {
         }
         // The waiting writes go first and the reads follow in one run, which stores answer best.
         let writes = trip.len();
-        for (_, key, _) in &missing {
-            trip.push(Op::Get {
-                name: self.keyspace.name(key),
-            });
-        }
+        let names = self.keyspace.names(missing.iter().map(|(_, key, _)| *key));
+        trip.extend(names.map(|name| Op::Get { name }));
         let ahead = self.ahead(at.scope(), keys, &mut trip);
         Step::Ask(trip, move |mut replies: Replies| {
             self.arrive(at.scope(), ahead, &mut replies);

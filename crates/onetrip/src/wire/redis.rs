@@ -9,6 +9,7 @@ mod tests;
 
 use std::fmt;
 use std::ops::Range;
+use std::vec;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -24,6 +25,9 @@ const MAX_DEPTH: usize = 8;
 
 /// The largest buffer that is kept for what comes next.
 const MOST_KEPT: usize = 128 << 10;
+
+/// The most digits of a number, with room for its sign and for noughts in front.
+const MOST_DIGITS: usize = 24;
 
 /// Commands that go out together.
 #[derive(Debug, Default)]
@@ -71,11 +75,22 @@ impl Commands {
         }
     }
 
+    /// The line that an array or a string begins with.
     fn head(&mut self, kind: u8, size: usize) {
-        self.bytes.push(kind);
-        self.bytes
-            .extend_from_slice(Digits::of(size as u64).as_ref());
-        self.bytes.extend_from_slice(b"\r\n");
+        let digit = |number: usize| b'0' + (number % 10) as u8;
+        match size {
+            // Nearly all are a name's: written at once.
+            0..10 => (self.bytes).extend_from_slice(&[kind, digit(size), b'\r', b'\n']),
+            10..100 => {
+                let line = [kind, digit(size / 10), digit(size), b'\r', b'\n'];
+                self.bytes.extend_from_slice(&line);
+            }
+            _ => {
+                self.bytes.push(kind);
+                (self.bytes).extend_from_slice(Digits::of(size as u64).as_ref());
+                self.bytes.extend_from_slice(b"\r\n");
+            }
+        }
     }
 }
 
@@ -176,10 +191,24 @@ impl std::error::Error for ServerError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nonsense(pub(crate) &'static str);
 
+/// A value as it was understood: what it is, and where its bytes lie in the buffer.
+#[derive(Debug)]
+enum Part {
+    Bulk(Range<usize>),
+    Nil,
+    Status(Range<usize>),
+    Integer(i64),
+    /// So many of the parts that follow.
+    Array(usize),
+    Error(Range<usize>),
+}
+
 /// Reads values as their bytes come in.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     buffer: Vec<u8>,
+    /// What is understood of it.
+    parts: Vec<Part>,
     /// The buffer before, to be used again when nobody holds what came in it.
     before: Bytes,
     /// How far it is understood.
@@ -189,8 +218,8 @@ pub(crate) struct Reader {
     /// How many values each array misses that is not whole, the outermost first.
     open: SmallVec<[usize; MAX_DEPTH]>,
     whole: usize,
-    /// Where the last whole value ends.
-    end: usize,
+    /// Where the last whole value ends, in the buffer and among the parts.
+    end: (usize, usize),
 }
 
 impl Reader {
@@ -225,49 +254,75 @@ impl Reader {
     /// Understands what came, and tells how many bytes are missing at least; one or more.
     pub(crate) fn scan(&mut self) -> Result<usize, Nonsense> {
         loop {
-            let Some((line, next)) = self.line()? else {
+            let rest = self.buffer.get(self.at..).unwrap_or_default();
+            let Some((kind, text)) = rest.split_first() else {
                 return Ok(1);
             };
-            let line = self.buffer.get(line).unwrap_or_default();
-            let next = match line.split_first() {
-                Some((b'+' | b'-', _)) => next,
-                Some((b':', digits)) => {
-                    integer(digits).ok_or(Nonsense("a number that is none"))?;
-                    next
+            let (part, next) = match kind {
+                b'+' | b'-' => {
+                    let Some((line, next)) = self.line()? else {
+                        return Ok(1);
+                    };
+                    match self.buffer.get(self.at) {
+                        Some(b'+') => (Part::Status(line), next),
+                        _ => (Part::Error(line), next),
+                    }
                 }
-                Some((b'$', digits)) => match size(digits, MAX_STRING)? {
-                    None => next,
-                    Some(size) => {
-                        let end = next + size + b"\r\n".len();
-                        if self.buffer.len() < end {
-                            return Ok(end - self.buffer.len());
+                b':' => {
+                    let Some((number, length)) = number(text, "a number that is none")? else {
+                        return Ok(1);
+                    };
+                    (Part::Integer(number), self.at + 1 + length)
+                }
+                b'$' => {
+                    let Some((size, length)) = size(text, MAX_STRING)? else {
+                        return Ok(1);
+                    };
+                    let begin = self.at + 1 + length;
+                    match size {
+                        None => (Part::Nil, begin),
+                        Some(size) => {
+                            let string = begin..begin + size;
+                            let end = string.end + b"\r\n".len();
+                            if self.buffer.len() < end {
+                                return Ok(end - self.buffer.len());
+                            }
+                            if self.buffer.get(string.end..end) != Some(b"\r\n") {
+                                return Err(Nonsense("a string of another length than its own"));
+                            }
+                            (Part::Bulk(string), end)
                         }
-                        if self.buffer.get(next + size..end) != Some(b"\r\n") {
-                            return Err(Nonsense("a string of another length than its own"));
+                    }
+                }
+                b'*' => {
+                    let Some((size, length)) = size(text, usize::MAX)? else {
+                        return Ok(1);
+                    };
+                    let next = self.at + 1 + length;
+                    match size {
+                        None => (Part::Nil, next),
+                        Some(0) => (Part::Array(0), next),
+                        Some(_) if self.open.len() == MAX_DEPTH => {
+                            return Err(Nonsense("arrays within arrays without end"));
                         }
-                        end
+                        Some(size) => {
+                            self.open.push(size);
+                            self.parts.push(Part::Array(size));
+                            self.go_to(next);
+                            continue;
+                        }
                     }
-                },
-                Some((b'*', digits)) => match size(digits, usize::MAX)? {
-                    None | Some(0) => next,
-                    Some(_) if self.open.len() == MAX_DEPTH => {
-                        return Err(Nonsense("arrays within arrays without end"));
-                    }
-                    Some(size) => {
-                        self.open.push(size);
-                        self.go_to(next);
-                        continue;
-                    }
-                },
+                }
                 _ => return Err(Nonsense("a value of unknown type")),
             };
+            self.parts.push(part);
             self.go_to(next);
             self.close();
         }
     }
 
-    /// Where the line at hand is, without its end, and where the next one begins; `None` if it is
-    /// not whole.
+    /// Where the text of the line at hand is, without its kind and its end, and where the next one
+    /// begins; `None` if it is not whole.
     fn line(&mut self) -> Result<Option<(Range<usize>, usize)>, Nonsense> {
         let rest = self.buffer.get(self.searched..).unwrap_or_default();
         let most = (self.at + MAX_LINE).saturating_sub(self.searched);
@@ -278,10 +333,9 @@ impl Reader {
             self.searched = self.buffer.len();
             return Ok(None);
         };
-        // Looked for anew if the string behind it is not all there: it is short.
         let next = self.searched + place + 1;
-        let line = self.at..next.saturating_sub(b"\r\n".len());
-        if self.buffer.get(line.end..next) != Some(b"\r\n") || line.is_empty() {
+        let line = self.at + 1..next.saturating_sub(b"\r\n".len());
+        if self.buffer.get(line.end..next) != Some(b"\r\n") {
             return Err(Nonsense("a line that ends wrongly"));
         }
         Ok(Some((line, next)))
@@ -301,7 +355,7 @@ impl Reader {
             self.open.pop();
         }
         self.whole += 1;
-        self.end = self.at;
+        self.end = (self.at, self.parts.len());
     }
 
     /// Takes out the values that are whole. Their strings are slices of the buffer that they came
@@ -310,13 +364,15 @@ impl Reader {
         if self.whole == 0 {
             return Ok(Vec::new());
         }
-        let came = self.buffer.get(..self.end).unwrap_or_default();
+        let whole = std::mem::take(&mut self.whole);
+        let (end, parts) = std::mem::take(&mut self.end);
+        let came = self.buffer.get(..end).unwrap_or_default();
         let bytes = if came.len() < self.buffer.capacity() / 2 {
             let copy = Bytes::copy_from_slice(came);
-            self.buffer.drain(..self.end);
+            self.buffer.drain(..end);
             copy
         } else {
-            let rest = self.buffer.split_off(self.end);
+            let rest = self.buffer.split_off(end);
             let is_kept = self.buffer.capacity() <= MOST_KEPT;
             let bytes = Bytes::from(std::mem::replace(&mut self.buffer, rest));
             if is_kept {
@@ -325,83 +381,79 @@ impl Reader {
             }
             bytes
         };
-        let (end, whole) = (self.end, self.whole);
         self.at -= end;
         self.searched -= end;
-        (self.end, self.whole) = (0, 0);
-        let mut cut = Cut { bytes, at: 0 };
-        (0..whole).map(|_| cut.value()).collect()
-    }
-}
-
-/// Cuts values out of bytes that were understood already.
-struct Cut {
-    bytes: Bytes,
-    at: usize,
-}
-
-impl Cut {
-    fn value(&mut self) -> Result<Value, Nonsense> {
-        const LOST: Nonsense = Nonsense("less than was read");
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let end = rest.iter().position(|byte| *byte == b'\n').ok_or(LOST)?;
-        let line = self.at + 1..(self.at + end).saturating_sub(1);
-        let kind = rest.first().ok_or(LOST)?;
-        let digits = self.bytes.get(line.clone()).ok_or(LOST)?;
-        self.at += end + 1;
-        Ok(match kind {
-            b'+' => Value::Status(self.bytes.slice(line)),
-            b'-' => Value::Error(ServerError::new(digits)),
-            b':' => Value::Integer(integer(digits).ok_or(LOST)?),
-            b'$' => match size(digits, MAX_STRING)? {
-                None => Value::Nil,
-                Some(size) => {
-                    let string = self.at..self.at + size;
-                    self.at = string.end + b"\r\n".len();
-                    Value::Bulk(self.bytes.slice(string))
-                }
-            },
-            _ => match size(digits, usize::MAX)? {
-                None => Value::Nil,
-                Some(size) => {
-                    Value::Array((0..size).map(|_| self.value()).collect::<Result<_, _>>()?)
-                }
-            },
-        })
-    }
-}
-
-/// The size of what follows; `None` for what is not there.
-fn size(digits: &[u8], most: usize) -> Result<Option<usize>, Nonsense> {
-    if digits == b"-1" {
-        return Ok(None);
-    }
-    let size = integer(digits).and_then(|size| usize::try_from(size).ok());
-    match size {
-        Some(size) if size <= most => Ok(Some(size)),
-        _ => Err(Nonsense("a size that is none")),
-    }
-}
-
-/// A number in digits, and a sign if it is negative.
-fn integer(text: &[u8]) -> Option<i64> {
-    let (digits, negative) = match text.strip_prefix(b"-") {
-        Some(digits) => (digits, true),
-        None => (text, false),
-    };
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_i64, |number, digit| {
-        let digit = i64::from(digit.wrapping_sub(b'0'));
-        if digit > 9 {
-            return None;
+        let mut cut = self.parts.drain(..parts);
+        let values = (0..whole).map(|_| value(&mut cut, &bytes)).collect();
+        drop(cut);
+        self.parts.shrink_to(MOST_KEPT / size_of::<Part>());
+        // What is left is the beginning of an array.
+        for part in &mut self.parts {
+            if let Part::Bulk(place) | Part::Status(place) | Part::Error(place) = part {
+                *place = place.start - end..place.end - end;
+            }
         }
-        let number = number.checked_mul(10)?;
-        if negative {
-            number.checked_sub(digit)
-        } else {
-            number.checked_add(digit)
+        values
+    }
+}
+
+/// Cuts the value out of `bytes` whose parts come next.
+fn value(parts: &mut vec::Drain<'_, Part>, bytes: &Bytes) -> Result<Value, Nonsense> {
+    Ok(match parts.next().ok_or(Nonsense("less than was read"))? {
+        Part::Bulk(place) => Value::Bulk(bytes.slice(place)),
+        Part::Nil => Value::Nil,
+        Part::Status(place) => Value::Status(bytes.slice(place)),
+        Part::Integer(number) => Value::Integer(number),
+        Part::Array(size) => {
+            // All of them are here.
+            let mut values = Vec::with_capacity(size.min(parts.len()));
+            for _ in 0..size {
+                values.push(value(parts, bytes)?);
+            }
+            Value::Array(values)
         }
+        Part::Error(place) => Value::Error(ServerError::new(bytes.get(place).unwrap_or_default())),
     })
+}
+
+/// The size of what follows, in the line that `text` begins with; within, `None` for what is not
+/// there. With it the length of that line; `None` if it is not whole.
+fn size(text: &[u8], most: usize) -> Result<Option<(Option<usize>, usize)>, Nonsense> {
+    const NONE: &str = "a size that is none";
+    let Some((size, length)) = number(text, NONE)? else {
+        return Ok(None);
+    };
+    match usize::try_from(size) {
+        Ok(size) if size <= most => Ok(Some((Some(size), length))),
+        Err(_) if size == -1 => Ok(Some((None, length))),
+        _ => Err(Nonsense(NONE)),
+    }
+}
+
+/// The number in the line that `text` begins with, and the length of that line with its end;
+/// `None` if it is not whole. `wrong` tells that it is none.
+fn number(text: &[u8], wrong: &'static str) -> Result<Option<(i64, usize)>, Nonsense> {
+    let negative = text.first() == Some(&b'-');
+    let begin = usize::from(negative);
+    let mut number = 0_i64;
+    for (place, byte) in text.iter().enumerate().skip(begin).take(MOST_DIGITS) {
+        let digit = i64::from(byte.wrapping_sub(b'0'));
+        if digit > 9 {
+            return match (byte, text.get(place + 1)) {
+                (b'\r', Some(b'\n')) if place > begin => Ok(Some((number, place + 2))),
+                (b'\r', None) if place > begin => Ok(None),
+                _ => Err(Nonsense(wrong)),
+            };
+        }
+        let signed = if negative { -digit } else { digit };
+        number = number
+            .checked_mul(10)
+            .and_then(|number| number.checked_add(signed))
+            .ok_or(Nonsense(wrong))?;
+    }
+    if text.len() < MOST_DIGITS {
+        Ok(None)
+    } else {
+        Err(Nonsense(wrong))
+    }
 }

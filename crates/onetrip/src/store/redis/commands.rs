@@ -64,12 +64,12 @@ pub(super) fn commands(batch: Batch<'_>) -> (Commands, Vec<Shape>) {
     let mut rest = batch.ops;
     while let Some((op, others)) = rest.split_first() {
         if batch.asking.is_none() {
+            // One name that is refused fails an MGET whole, and records only come along.
+            let records = is_record(op.name());
             let reads = rest
                 .iter()
                 .take(MOST_READS)
-                .take_while(|op| matches!(op, Op::Get { .. }))
-                // One name that is refused fails an MGET whole, and records only come along.
-                .take_while(|other| is_record(other.name()) == is_record(op.name()))
+                .take_while(|op| matches!(op, Op::Get { name } if is_record(name) == records))
                 .count();
             if reads > 1 {
                 let (names, after) = rest.split_at(reads);

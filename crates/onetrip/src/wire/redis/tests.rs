@@ -2,6 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The number that a line of these digits tells.
+fn integer(text: &[u8]) -> Option<i64> {
+    let line = [text, b"\r\n"].concat();
+    let (number, length) = number(&line, "").ok()??;
+    assert_eq!(length, line.len());
+    Some(number)
+}
+
 /// What a server would send for `value`.
 fn written(value: &Value) -> Vec<u8> {
     match value {
@@ -170,9 +178,14 @@ fn refused(bytes: &[u8]) -> &'static str {
 #[test]
 fn what_the_protocol_does_not_allow_is_refused() {
     assert_eq!(refused(b"HTTP/1.1 400\r\n"), "a value of unknown type");
-    assert_eq!(refused(b"\r\n"), "a line that ends wrongly");
+    assert_eq!(refused(b"\r\n"), "a value of unknown type");
     assert_eq!(refused(b"+OK\n"), "a line that ends wrongly");
     assert_eq!(refused(b":five\r\n"), "a number that is none");
+    assert_eq!(refused(b":5\n"), "a number that is none");
+    assert_eq!(
+        refused(&[b":", &[b'0'; MOST_DIGITS][..]].concat()),
+        "a number that is none"
+    );
     assert_eq!(refused(b"$-2\r\n"), "a size that is none");
     assert_eq!(refused(b"$9999999999999\r\n"), "a size that is none");
     assert_eq!(refused(b"*-2\r\n"), "a size that is none");
