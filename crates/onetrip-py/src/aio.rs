@@ -11,12 +11,10 @@ use crate::cache::{Cache, found, items, listed};
 use crate::coroutine::{Coroutine, awaited};
 use crate::decode::Detached;
 use crate::error::Result;
-use crate::key;
+use crate::key::{Key, owned};
 use crate::loops;
 use crate::route::Route;
 use crate::timeout::Lifetime;
-
-type Key = Vec<u8>;
 
 /// What a coroutine answers that has nothing to say: Rust's `()` would be Python's empty tuple.
 pub(crate) const NOTHING: Option<()> = None;
@@ -109,10 +107,6 @@ impl Face {
         let step = self.cache().core.policy().touch_many(&at, keys, timeout.0);
         self.travel(&at, step).await
     }
-}
-
-fn owned(key: &Bound<'_, PyAny>) -> Result<Key> {
-    Ok(key::bytes(key)?.into_owned())
 }
 
 fn all_owned(keys: &[Bound<'_, PyAny>]) -> Result<Vec<Key>> {

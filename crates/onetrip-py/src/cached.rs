@@ -11,7 +11,7 @@ use pyo3::{Borrowed, PyClass, PyClassInitializer};
 
 use crate::cache::Cache;
 use crate::error::{Result, configuration, raise, shown};
-use crate::key;
+use crate::key::{self, Key};
 use crate::recipe::{Arguments, Naming, Recipe};
 use crate::timeout::Lifetime;
 
@@ -397,7 +397,7 @@ const MAX_NESTING: usize = 100;
 pub(crate) fn collect_keys(
     cache: &Bound<'_, Cache>,
     what: &Bound<'_, PyAny>,
-    keys: &mut Vec<Vec<u8>>,
+    keys: &mut Vec<Key>,
     depth: usize,
 ) -> Result<()> {
     let py = what.py();
@@ -410,15 +410,14 @@ pub(crate) fn collect_keys(
         ));
     }
     if what.is_instance_of::<PyString>() {
-        keys.push(key::bytes(what)?.into_owned());
+        keys.push(key::owned(what)?);
     } else if let Ok(cached) = what.cast::<Cached>() {
         let cached = cached.get();
         cached.belongs_to(cache)?;
         keys.push(
             cached
                 .recipe
-                .key(&cached.arguments(&PyTuple::empty(py), None)?)?
-                .into_vec(),
+                .key(&cached.arguments(&PyTuple::empty(py), None)?)?,
         );
     } else if let Some((cached, args, kwargs)) = partial(what)? {
         let cached = cached.get();
@@ -426,8 +425,7 @@ pub(crate) fn collect_keys(
         keys.push(
             cached
                 .recipe
-                .key(&cached.arguments(&args, Some(&kwargs))?)?
-                .into_vec(),
+                .key(&cached.arguments(&args, Some(&kwargs))?)?,
         );
     } else if what.is_instance_of::<PyBytes>() {
         return Err(not_a_key(what)?);

@@ -35,8 +35,13 @@ pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
     ))
 }
 
-/// A key that is made for one call: most of them are short.
-pub(crate) type Key = SmallVec<[u8; 64]>;
+/// A key of its own. Most are short, and take no memory elsewhere.
+pub(crate) type Key = SmallVec<[u8; 40]>;
+
+/// The bytes of a key that outlive its string.
+pub(crate) fn owned(key: &Bound<'_, PyAny>) -> Result<Key> {
+    Ok(Key::from_slice(&bytes(key)?))
+}
 
 /// Appends the text of a part of a key, as `str` gives it.
 pub(crate) fn append(part: &Bound<'_, PyAny>, key: &mut Key) -> Result<()> {

@@ -134,7 +134,7 @@ impl Recipe {
             }
             Namer::Whole(whole) => {
                 let key = whole.bind(py).call(&call.args, call.kwargs.as_ref())?;
-                Ok(Key::from_slice(&key::bytes(&key)?))
+                key::owned(&key)
             }
         }
     }

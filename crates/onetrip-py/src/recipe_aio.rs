@@ -10,6 +10,7 @@ use pyo3::types::{IntoPyDict, PyTuple};
 use crate::aio::Face;
 use crate::coroutine::{Coroutine, awaited};
 use crate::error::Result;
+use crate::key::Key;
 use crate::recipe::{Arguments, Recipe, Unbound};
 
 impl Recipe {
@@ -19,7 +20,7 @@ impl Recipe {
 
     /// What the function returns is awaited within the coroutine that `work` makes.
     pub(crate) fn acall(self: &Arc<Self>, call: &Arguments<'_>) -> Result<Coroutine> {
-        let (face, key) = (self.face(call.py()), self.key(call)?.into_vec());
+        let (face, key) = (self.face(call.py()), self.key(call)?);
         let (recipe, call) = (Arc::clone(self), call.unbind());
         Ok(Coroutine::new("cached call", async move {
             match face.read(&key).await? {
@@ -30,7 +31,7 @@ impl Recipe {
     }
 
     pub(crate) fn arefresh(self: &Arc<Self>, call: &Arguments<'_>) -> Result<Coroutine> {
-        let (face, key) = (self.face(call.py()), self.key(call)?.into_vec());
+        let (face, key) = (self.face(call.py()), self.key(call)?);
         let (recipe, call) = (Arc::clone(self), call.unbind());
         Ok(Coroutine::new("refresh", async move {
             recipe.amake(&face, key, &call).await
@@ -38,13 +39,13 @@ impl Recipe {
     }
 
     pub(crate) fn abust(self: &Arc<Self>, call: &Arguments<'_>) -> Result<Coroutine> {
-        let (face, key) = (self.face(call.py()), self.key(call)?.into_vec());
+        let (face, key) = (self.face(call.py()), self.key(call)?);
         Ok(Coroutine::new("bust", async move {
             Ok(face.remove(&[key]).await? > 0)
         }))
     }
 
-    async fn amake(&self, face: &Face, key: Vec<u8>, call: &Unbound) -> Result<Py<PyAny>> {
+    async fn amake(&self, face: &Face, key: Key, call: &Unbound) -> Result<Py<PyAny>> {
         let coroutine = Python::attach(|py| self.compute(&call.bind(py)).map(Bound::unbind))?;
         let value = awaited(coroutine).await?;
         face.write_value(key, &value, self.timeout).await?;
@@ -61,7 +62,7 @@ impl Recipe {
         let face = self.face(py);
         let keys = calls
             .iter()
-            .map(|call| Ok(self.key(call)?.into_vec()))
+            .map(|call| Ok(self.key(call)?))
             .collect::<Result<Vec<_>>>()?;
         let calls: Vec<_> = calls.iter().map(Arguments::unbind).collect();
         let recipe = Arc::clone(self);
@@ -92,7 +93,7 @@ impl Recipe {
                 made.iter()
                     .map(|(key, value)| {
                         let entry = face.cache().entry(key, value.bind(py))?;
-                        Ok((key.to_vec(), entry))
+                        Ok((Key::from_slice(key), entry))
                     })
                     .collect::<Result<Vec<_>>>()
             })?;

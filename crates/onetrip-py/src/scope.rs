@@ -11,12 +11,13 @@ use crate::cache::Cache;
 use crate::context::{Entry, Layer};
 use crate::coroutine::Coroutine;
 use crate::error::{Raised, Result, configuration, is_ordinary};
+use crate::key::Key;
 
 /// A scope to be entered by `with`, and the keys to preload when it is.
 #[pyclass(frozen, module = "onetrip")]
 pub(crate) struct Scope {
     cache: Py<Cache>,
-    keys: Vec<Vec<u8>>,
+    keys: Vec<Key>,
     /// What it is made for, if that is known when it is entered.
     page: Option<Page>,
     entered: Mutex<Option<Entered>>,
@@ -40,7 +41,7 @@ impl Entered {
 }
 
 impl Scope {
-    pub(crate) fn new(cache: Py<Cache>, keys: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn new(cache: Py<Cache>, keys: Vec<Key>) -> Self {
         Self {
             cache,
             keys,
