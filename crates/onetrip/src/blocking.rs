@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::Cache as Asynchronous;
+use crate::codec::Serde;
 use crate::context::task;
 use crate::error::Result;
 use crate::learn::Report;
@@ -75,10 +76,10 @@ impl Cache {
         let (scope, opened) = cache.policy().enter(&at);
         let within = at.with_scope(Arc::clone(&scope));
         let keys: Vec<K> = keys.into_iter().collect();
-        cache.run(cache.travel(&within, cache.policy().preload(&scope, &keys)))?;
+        cache.travel_blocking(&within, cache.policy().preload(&scope, &keys))?;
         let output = task::within_blocking(cache.0.id, within.clone(), page);
         if opened {
-            cache.run(cache.travel(&within, cache.policy().close(&scope)))?;
+            cache.travel_blocking(&within, cache.policy().close(&scope))?;
         }
         Ok(output)
     }
@@ -106,11 +107,13 @@ impl Cache {
     /// Those of the [type](Self) and of the asynchronous method of this name.
     pub fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
         let key = key.as_ref();
-        // A hit is not to pay for a future that has room for a trip.
-        match self.0.held(key) {
-            Some(value) => Ok(value),
-            None => self.0.run(self.0.fetch(key)),
+        // The most frequent of all calls is not to pay for a future.
+        if let Some(value) = self.0.held(key) {
+            return Ok(value);
         }
+        let (at, serde) = (self.0.here(), Serde::new());
+        let step = self.0.policy().fetch(&at, key, &serde);
+        self.0.travel_blocking(&at, step)
     }
 
     /// The value of `key`; where there is none, that of `make`, which is then stored.

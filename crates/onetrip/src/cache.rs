@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::carrier::Carrier;
+use crate::carrier::{Carrier, Departed};
 use crate::codec::{self, Presence, Serde};
 use crate::context::{Context, task};
 use crate::error::Result;
@@ -153,15 +153,32 @@ impl Cache {
     /// What is wrong with the operations, and under [`OnError::Raise`](crate::OnError::Raise)
     /// failures of the store.
     pub async fn send(&self, at: &Context, trip: &Trip) -> Result<Replies> {
+        match self.depart(at, trip) {
+            Departed::Back(answer) => answer,
+            Departed::Away(answer) => answer.await,
+        }
+    }
+
+    fn depart<'a>(
+        &'a self,
+        at: &'a Context,
+        trip: &'a Trip,
+    ) -> Departed<impl Future<Output = Result<Replies>> + Send + 'a> {
         if let Some(scope) = at.scope().filter(|_| trip.reads()) {
             scope.count_trip();
         }
-        self.judge(trip.own(), self.carry(at, trip).await?)
+        let judge = |replies| self.judge(trip.own(), replies);
+        match self.0.carrier.depart(&self.0.policy.counters, at, trip) {
+            Departed::Back(answer) => Departed::Back(answer.and_then(judge)),
+            Departed::Away(answer) => Departed::Away(async move { judge(answer.await?) }),
+        }
     }
 
     pub(crate) async fn carry(&self, at: &Context, trip: &Trip) -> Result<Replies> {
-        let counters = &self.0.policy.counters;
-        self.0.carrier.carry(counters, at, trip).await
+        match self.0.carrier.depart(&self.0.policy.counters, at, trip) {
+            Departed::Back(answer) => answer,
+            Departed::Away(answer) => answer.await,
+        }
     }
 
     pub(crate) fn judge(&self, own: usize, replies: Replies) -> Result<Replies> {
@@ -175,7 +192,10 @@ impl Cache {
     /// Those of [`send`](Self::send); [`ErrorKind::Configuration`](crate::ErrorKind::Configuration)
     /// within a task of a Tokio runtime if the store is remote.
     pub fn send_blocking(&self, at: &Context, trip: &Trip) -> Result<Replies> {
-        self.run(self.send(at, trip))
+        match self.depart(at, trip) {
+            Departed::Back(answer) => answer,
+            Departed::Away(answer) => self.0.lanes.wait(answer),
+        }
     }
 
     /// Begins a trip on the calling thread: its answer, or what has to wait for it.
@@ -217,6 +237,17 @@ impl Cache {
             Step::Ask(trip, finish) => Ok(finish(self.send(at, &trip).await?)),
         }
     }
+
+    pub(crate) fn travel_blocking<T, F: FnOnce(Replies) -> T>(
+        &self,
+        at: &Context,
+        step: Step<T, F>,
+    ) -> Result<T> {
+        match step {
+            Step::Done(answer) => Ok(answer),
+            Step::Ask(trip, finish) => Ok(finish(self.send_blocking(at, &trip)?)),
+        }
+    }
 }
 
 /// Reading.
@@ -231,20 +262,17 @@ impl Cache {
         // A hit is not to pay for a step that has room for a trip.
         match self.held(key) {
             Some(value) => Ok(value),
-            None => self.fetch(key).await,
+            None => {
+                let (at, serde) = (self.here(), Serde::new());
+                let step = self.policy().fetch(&at, key, &serde);
+                self.travel(&at, step).await
+            }
         }
     }
 
     /// What the scope says of `key`; `None` where the store has to be asked.
     pub(crate) fn held<T: DeserializeOwned>(&self, key: &[u8]) -> Option<Option<T>> {
-        self.policy().held(&self.here(), key, &Serde::new())
-    }
-
-    /// The value of `key`, which the scope does not tell of.
-    pub(crate) async fn fetch<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>> {
-        let (at, serde) = (self.here(), Serde::new());
-        self.travel(&at, self.policy().fetch(&at, key, &serde))
-            .await
+        task::with(self.0.id, |at| self.policy().held(at, key, &Serde::new()))
     }
 
     /// The values of many keys, in their order, in one trip.

@@ -22,6 +22,14 @@ pub enum OnError {
     Raise,
 }
 
+/// A trip that was begun.
+pub(crate) enum Departed<F> {
+    /// It is over: answered without waiting, or refused.
+    Back(Result<Replies>),
+    /// Its answer is to be waited for.
+    Away(F),
+}
+
 /// One store and the way to it.
 #[derive(Debug)]
 pub(crate) struct Carrier {
@@ -54,33 +62,35 @@ impl Carrier {
         &self.label
     }
 
-    /// Makes one trip, whatever it fails with.
+    /// Begins one trip: its answer, whatever it failed with, or what to wait for.
     ///
     /// # Errors
     ///
     /// Under [`OnError::Raise`], why no trip was made.
-    pub(crate) async fn carry(
-        &self,
-        counters: &Counters,
-        at: &Context,
-        trip: &Trip,
-    ) -> Result<Replies> {
+    pub(crate) fn depart<'a>(
+        &'a self,
+        counters: &'a Counters,
+        at: &'a Context,
+        trip: &'a Trip,
+    ) -> Departed<impl Future<Output = Result<Replies>> + Send + 'a> {
         let began = watch::is_watched(at.watches()).then(Instant::now);
-        let replies = match self.store.exchange(trip) {
-            Exchange::Ready(replies) => replies,
-            // Its breaker has told already.
-            Exchange::Refused(error) => return self.fail(counters, trip, error.logged()),
-            Exchange::Pending(answer) => {
-                lanes::runtime().await;
-                answer.await.unwrap_or_else(|error| trip.failed(&error))
+        let arrive = move |replies| {
+            counters.trip(trip, &replies);
+            if let Some(began) = began {
+                watch::show(at.watches(), &self.label, trip, &replies, began.elapsed());
             }
+            self.log(&replies);
+            Ok(replies)
         };
-        counters.trip(trip, &replies);
-        if let Some(began) = began {
-            watch::show(at.watches(), &self.label, trip, &replies, began.elapsed());
+        match self.store.exchange(trip) {
+            Exchange::Ready(replies) => Departed::Back(arrive(replies)),
+            // Its breaker has told already.
+            Exchange::Refused(error) => Departed::Back(self.fail(counters, trip, error.logged())),
+            Exchange::Pending(answer) => Departed::Away(async move {
+                lanes::runtime().await;
+                arrive(answer.await.unwrap_or_else(|error| trip.failed(&error)))
+            }),
         }
-        self.log(&replies);
-        Ok(replies)
     }
 
     /// The replies to a trip that was not made. None is counted but for its failures.

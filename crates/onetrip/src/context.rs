@@ -52,6 +52,8 @@ impl Context {
 
 /// The contexts of the running task, one for each cache that has a scope or a watch open in it.
 pub(crate) mod task {
+    use std::sync::Arc;
+
     use super::Context;
 
     tokio::task_local! {
@@ -59,11 +61,11 @@ pub(crate) mod task {
     }
 
     /// What one task knows of every cache.
-    pub(crate) type Contexts = Vec<(u64, Context)>;
+    pub(crate) type Contexts = Arc<[(u64, Context)]>;
 
     /// The contexts of all caches in this task, to go on with elsewhere.
     pub(crate) fn all() -> Contexts {
-        CONTEXTS.try_with(Clone::clone).unwrap_or_default()
+        CONTEXTS.try_with(Arc::clone).unwrap_or_default()
     }
 
     /// Calls `body` with these contexts and no others.
@@ -73,24 +75,20 @@ pub(crate) mod task {
 
     /// Calls `look` with the context of cache `id` in this task.
     pub(crate) fn with<T>(id: u64, look: impl FnOnce(&Context) -> T) -> T {
-        // `try_with` drops its closure unheard where no context is set.
-        let mut look = Some(look);
-        let seen = CONTEXTS.try_with(|contexts| {
-            let (_, context) = contexts.iter().find(|(of, _)| *of == id)?;
-            Some(look.take()?(context))
-        });
-        match (seen, look) {
-            (Ok(Some(seen)), _) => seen,
-            (_, Some(look)) => look(&Context::default()),
-            (_, None) => unreachable!("the closure is taken only to be called"),
+        // Not borrowed meanwhile: `look` may decode a value, and what the program does then may
+        // enter a scope.
+        let contexts = CONTEXTS.try_with(Arc::clone);
+        let contexts = contexts.as_deref().unwrap_or_default();
+        match contexts.iter().find(|(of, _)| *of == id) {
+            Some((_, context)) => look(context),
+            None => look(&Context::default()),
         }
     }
 
     fn changed(id: u64, context: Context) -> Contexts {
-        let mut contexts = all();
-        contexts.retain(|(of, _)| *of != id);
-        contexts.push((id, context));
-        contexts
+        let contexts = all();
+        let others = contexts.iter().filter(|(of, _)| *of != id).cloned();
+        others.chain([(id, context)]).collect()
     }
 
     /// Runs `future` with `context` as that of cache `id`.

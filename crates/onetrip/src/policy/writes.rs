@@ -30,17 +30,15 @@ impl Policy {
                     Err(refused) => entry = refused,
                 }
             }
-            ticket = at.scope().map(|scope| scope.forget(key.as_ref()).1);
             let name = self.keyspace.name(key.as_ref());
+            if let Some(scope) = at.scope() {
+                ticket = Some(scope.forget(key.as_ref()).1);
+                sent.push((key, entry.clone()));
+            }
             trip.push(match life {
-                Life::Lives(ttl) => Op::Set {
-                    name,
-                    entry: entry.clone(),
-                    ttl,
-                },
+                Life::Lives(ttl) => Op::Set { name, entry, ttl },
                 Life::Over => Op::Delete { name },
             });
-            sent.push((key, entry));
         }
         if trip.is_empty() {
             return Step::Done(());

@@ -57,6 +57,8 @@ struct Memory {
     entries: Cache<Bytes, Stored, Weight>,
     clock: Clock,
     size: u64,
+    /// The most that one entry may weigh.
+    most: u64,
     label: Arc<str>,
 }
 
@@ -144,6 +146,7 @@ impl Memory {
             ),
         };
         Self {
+            most: (entries.shard_capacity() as f64 * HOT) as u64,
             entries,
             clock,
             size,
@@ -259,8 +262,7 @@ impl Memory {
     }
 
     fn refuse(&self, name: &Bytes, entry: &Bytes) -> Option<Reply> {
-        let most = (self.entries.shard_capacity() as f64 * HOT) as u64;
-        let weight = weigh(name, entry);
+        let (weight, most) = (weigh(name, entry), self.most);
         (weight > most).then(|| {
             Reply::Failed(Error::new(
                 ErrorKind::TooLarge,
