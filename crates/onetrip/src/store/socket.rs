@@ -200,3 +200,25 @@ fn register(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // `AsyncFd` itself, which never gives it out mutably.
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_waited_for_in_vain() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut socket = Socket::new(ours.into());
+        let began = Instant::now();
+        for patience in [20, 5, 30] {
+            let until = Instant::now() + Duration::from_millis(patience);
+            let mut buffer = Vec::with_capacity(10);
+            let error = socket.receive_waiting(&mut buffer, until).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(
+                socket.wait(began).unwrap_err().kind(),
+                io::ErrorKind::TimedOut
+            );
+        }
+    }
+}
