@@ -48,6 +48,7 @@ pub(crate) enum Seat {
     /// On a lane, with nobody beside it: it may hold up the thread until it is done.
     Alone,
     /// On a lane, where others of the same trip must go on while it waits.
+    #[cfg(any(feature = "memcached", feature = "redis"))]
     Beside,
 }
 

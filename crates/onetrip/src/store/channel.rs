@@ -33,11 +33,13 @@ impl Channel {
     }
 
     /// Whether the last question went out to its end.
+    #[cfg(feature = "kyoto")]
     pub(super) fn is_sent(&self) -> bool {
         self.stream.is_sent()
     }
 
     /// Whether anything came of an answer that did not come to its end.
+    #[cfg(feature = "kyoto")]
     pub(super) fn has_heard(&self) -> bool {
         !self.buffer.bytes().is_empty()
     }

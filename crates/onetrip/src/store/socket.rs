@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 /// How long an address of several is waited for, as RFC 8305 has it.
@@ -55,8 +55,9 @@ impl Socket {
     }
 
     /// Connects to the socket at `path`.
+    #[cfg(any(feature = "memcached", feature = "redis"))]
     pub(super) async fn unix(path: &std::path::Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(path).await?.into_std()?;
+        let stream = tokio::net::UnixStream::connect(path).await?.into_std()?;
         stream.set_nonblocking(false)?;
         Ok(Self::new(stream.into()))
     }

@@ -240,7 +240,8 @@ impl Answers {
     pub(crate) fn read(&mut self, came: &[u8]) -> Result<Progress, Nonsense> {
         loop {
             let rest = came.get(self.at..).unwrap_or_default();
-            let Some(end) = rest.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
+            let window = rest.get(..MAX_LINE).unwrap_or(rest);
+            let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
                 return match rest.len() {
                     ..MAX_LINE => Ok(Progress::Missing(1)),
                     _ => Err(Nonsense("a line without end")),
