@@ -11,6 +11,8 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::thread::LocalKey;
 
 use arc_swap::ArcSwapOption;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+use futures_util::future::join_all;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -46,17 +48,18 @@ pub(crate) enum Seat {
     /// On a lane, with nobody beside it: it may hold up the thread until it is done.
     Alone,
     /// On a lane, where others of the same trip must go on while it waits.
+    #[cfg(any(feature = "memcached", feature = "redis"))]
     Beside,
 }
 
 /// Where this is polled.
-#[cfg(feature = "redis")]
+#[cfg(feature = "_remote")]
 pub(crate) fn seat() -> Seat {
     SEAT.get()
 }
 
 /// Polls `work`, whose parts go on side by side: none of them holds up the thread.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "memcached", feature = "redis"))]
 pub(crate) async fn side_by_side<T>(work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
@@ -68,6 +71,19 @@ pub(crate) async fn side_by_side<T>(work: impl Future<Output = T>) -> T {
         work.as_mut().poll(context)
     })
     .await
+}
+
+/// Polls them all side by side until each is done. One alone may hold up the thread.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) async fn together<F: Future>(mut work: Vec<F>) -> Vec<F::Output> {
+    match (work.pop(), work.is_empty()) {
+        (None, _) => Vec::new(),
+        (Some(only), true) => vec![only.await],
+        (Some(last), false) => {
+            work.push(last);
+            side_by_side(join_all(work)).await
+        }
+    }
 }
 
 /// Calls `body` on a thread that a runtime keeps for what blocks.

@@ -1,5 +1,7 @@
 //! Where entries live. A store is one method, plus what it is able to do.
 
+#[cfg(any(feature = "kyoto", feature = "memcached"))]
+mod channel;
 #[cfg(feature = "redis")]
 mod connections;
 #[cfg(all(feature = "disk", unix))]
@@ -19,9 +21,13 @@ mod pool;
 mod redis;
 #[cfg(feature = "_remote")]
 mod runtimes;
+#[cfg(feature = "_remote")]
+mod sizes;
 mod slow;
-#[cfg(feature = "redis")]
+#[cfg(feature = "_remote")]
 mod socket;
+#[cfg(feature = "_remote")]
+mod stream;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 /// How long an address of several is waited for, as RFC 8305 has it.
@@ -55,8 +55,9 @@ impl Socket {
     }
 
     /// Connects to the socket at `path`.
+    #[cfg(any(feature = "memcached", feature = "redis"))]
     pub(super) async fn unix(path: &std::path::Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(path).await?.into_std()?;
+        let stream = tokio::net::UnixStream::connect(path).await?.into_std()?;
         stream.set_nonblocking(false)?;
         Ok(Self::new(stream.into()))
     }
@@ -199,4 +200,26 @@ fn register(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: an `OwnedFd` is open and the same until it is dropped, and this `Arc` is held by the
     // `AsyncFd` itself, which never gives it out mutably.
     Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_waited_for_in_vain() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut socket = Socket::new(ours.into());
+        let began = Instant::now();
+        for patience in [20, 5, 30] {
+            let until = Instant::now() + Duration::from_millis(patience);
+            let mut buffer = Vec::with_capacity(10);
+            let error = socket.receive_waiting(&mut buffer, until).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(
+                socket.wait(began).unwrap_err().kind(),
+                io::ErrorKind::TimedOut
+            );
+        }
+    }
 }

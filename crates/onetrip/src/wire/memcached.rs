@@ -9,10 +9,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Write};
+use std::fmt;
+use std::ops::Range;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::digits::Digits;
 use crate::trip::Ttl;
 
 /// The longest key that a server takes, in bytes.
@@ -21,8 +23,14 @@ pub(crate) const MAX_KEY: usize = 250;
 /// The largest value that any server can be set up to take, in bytes.
 pub(crate) const MAX_VALUE: usize = 1 << 30;
 
+/// What ends a line, and a value.
+const END: &[u8] = b"\r\n";
+
 /// The longest line of an answer, in bytes: a word, a size, and flags that we asked for.
 const MAX_LINE: usize = 2048;
+
+/// What a command mostly takes at most besides its key and its value: words, and numbers.
+const COMMAND: usize = 40;
 
 /// Relative times beyond this many seconds are taken for points in time.
 const MAX_RELATIVE: u64 = 30 * 24 * 60 * 60;
@@ -83,51 +91,71 @@ impl Expiry {
     }
 }
 
+/// How many bytes a command about `key` takes, or so.
+pub(crate) fn size(key: &[u8], command: &Command<'_>) -> usize {
+    let value = match command {
+        Command::Set { value, .. } => value.len(),
+        _ => 0,
+    };
+    key.len() + value + COMMAND
+}
+
 /// Appends one command about `key`, which is 1 to [`MAX_KEY`] bytes without spaces and control
 /// characters. `opaque` comes back with its answer.
-pub(crate) fn write(out: &mut BytesMut, key: &[u8], command: &Command<'_>, opaque: u64) {
-    out.put_slice(match command {
+pub(crate) fn write(out: &mut Vec<u8>, key: &[u8], command: &Command<'_>, opaque: u64) {
+    out.extend_from_slice(match command {
         Command::Get | Command::Look | Command::Touch { .. } => b"mg ",
         Command::Set { .. } => b"ms ",
         Command::Delete => b"md ",
         Command::Shift { .. } => b"ma ",
         // No meta command: it takes neither key nor token.
         Command::Flush => {
-            out.put_slice(b"flush_all\r\n");
+            out.extend_from_slice(b"flush_all\r\n");
             return;
         }
     });
-    out.put_slice(key);
-    // Writing to a buffer in memory never fails.
-    let _ = match command {
-        Command::Get => out.write_str(" v"),
-        Command::Look => out.write_str(" v c t"),
-        Command::Delete | Command::Flush => Ok(()),
-        Command::Touch { expiry } => write!(out, " T{}", expiry.0),
+    out.extend_from_slice(key);
+    match *command {
+        Command::Get => out.extend_from_slice(b" v"),
+        Command::Look => out.extend_from_slice(b" v c t"),
+        Command::Delete | Command::Flush => {}
+        Command::Touch { expiry } => write_number(out, b" T", expiry.0.into()),
         Command::Shift { by, cas } => {
-            let mode = if *by < 0 { 'D' } else { 'I' };
-            write!(out, " C{cas} M{mode} D{} v", by.unsigned_abs())
+            write_number(out, b" C", cas);
+            let mode = if by < 0 { b" MD D" } else { b" MI D" };
+            write_number(out, mode, by.unsigned_abs());
+            out.extend_from_slice(b" v");
         }
         Command::Set {
             value,
             expiry,
             mode,
-        } => write!(out, " {} T{}", value.len(), expiry.0).and_then(|()| match mode {
-            Mode::Always => Ok(()),
-            Mode::Absent => out.write_str(" ME"),
-            Mode::Unchanged(cas) => write!(out, " C{cas}"),
-        }),
-    };
-    let _ = write!(out, " O{opaque}\r\n");
+        } => {
+            write_number(out, b" ", value.len() as u64);
+            write_number(out, b" T", expiry.0.into());
+            match mode {
+                Mode::Always => {}
+                Mode::Absent => out.extend_from_slice(b" ME"),
+                Mode::Unchanged(cas) => write_number(out, b" C", cas),
+            }
+        }
+    }
+    write_number(out, b" O", opaque);
+    out.extend_from_slice(b"\r\n");
     if let Command::Set { value, .. } = command {
-        out.put_slice(value);
-        out.put_slice(b"\r\n");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
     }
 }
 
+fn write_number(out: &mut Vec<u8>, flag: &[u8], number: u64) {
+    out.extend_from_slice(flag);
+    out.extend_from_slice(Digits::of(number).as_ref());
+}
+
 /// Appends what ends a batch.
-pub(crate) fn write_end(out: &mut BytesMut) {
-    out.put_slice(b"mn\r\n");
+pub(crate) fn write_end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"mn\r\n");
 }
 
 /// The answer to one command.
@@ -176,20 +204,21 @@ pub(crate) enum Progress {
     Done,
 }
 
-/// Reads the answers to a batch, as their bytes come in.
+/// Reads the answers to a batch, as their bytes come in. What was read once is not looked at again.
 #[derive(Debug)]
 pub(crate) struct Answers {
     next: u64,
     count: usize,
-    read: Vec<Answer>,
+    /// How far they are read.
+    at: usize,
+    read: Vec<Told>,
 }
 
-/// The first line of an answer.
-#[derive(Debug, Default)]
-struct Line {
-    opaque: Option<u64>,
-    cas: Option<u64>,
-    left: Option<i64>,
+/// An answer; if it is a value, `value` is where its bytes are, which it does not hold yet.
+#[derive(Debug)]
+struct Told {
+    answer: Answer,
+    value: Range<usize>,
 }
 
 impl Answers {
@@ -198,27 +227,32 @@ impl Answers {
         Self {
             next: first,
             count,
+            at: 0,
             read: Vec::with_capacity(count),
         }
     }
 
-    /// Takes whole answers from the front of `buffer`, until one is not all there or the batch
-    /// has ended. Values are slices of the buffer.
-    pub(crate) fn feed(&mut self, buffer: &mut BytesMut) -> Result<Progress, Nonsense> {
+    /// Reads on in `came`, which begins with what it held before.
+    ///
+    /// # Errors
+    ///
+    /// [`Nonsense`] if it does not answer what was asked.
+    pub(crate) fn read(&mut self, came: &[u8]) -> Result<Progress, Nonsense> {
         loop {
-            let Some(end) = buffer.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
-                return match buffer.len() {
+            let rest = came.get(self.at..).unwrap_or_default();
+            let window = rest.get(..MAX_LINE).unwrap_or(rest);
+            let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
+                return match rest.len() {
                     ..MAX_LINE => Ok(Progress::Missing(1)),
                     _ => Err(Nonsense("a line without end")),
                 };
             };
-            let line = buffer.get(..end).unwrap_or_default();
+            let (line, rest) = rest.split_at_checked(end + 1).unwrap_or_default();
             let line = line
-                .strip_suffix(b"\r")
+                .strip_suffix(END)
                 .ok_or(Nonsense("a line that ends wrongly"))?;
             if line == b"MN" {
-                buffer.advance(end + 1);
-                return match (self.read.len() == self.count, buffer.is_empty()) {
+                return match (self.read.len() == self.count, rest.is_empty()) {
                     (true, true) => Ok(Progress::Done),
                     (true, false) => Err(Nonsense("more than was asked for")),
                     (false, _) => Err(Nonsense("fewer answers than questions")),
@@ -227,115 +261,128 @@ impl Answers {
             if self.read.len() == self.count {
                 return Err(Nonsense("more answers than questions"));
             }
-            let (head, size) = head(line)?;
-            let answer = match (head, size) {
-                (Head::Untold(answer), _) => {
-                    buffer.advance(end + 1);
-                    answer
-                }
-                (Head::Told(answer, line), None) => {
-                    self.check(&line)?;
-                    buffer.advance(end + 1);
-                    answer
-                }
-                (Head::Told(_, line), Some(size)) => {
-                    // Checked before the value is waited for.
-                    self.check(&line)?;
-                    let whole = end + 1 + size + b"\r\n".len();
-                    if buffer.len() < whole {
-                        return Ok(Progress::Missing(whole - buffer.len()));
+            let Head { answer, told, size } = head(line)?;
+            // Checked before a value is waited for.
+            if told.is_some_and(|token| token != Some(self.next)) {
+                return Err(Nonsense("an answer to another question"));
+            }
+            let begin = self.at + end + 1;
+            let (value, next) = match size {
+                None => (begin..begin, begin),
+                Some(size) => {
+                    let whole = size + END.len();
+                    if rest.len() < whole {
+                        return Ok(Progress::Missing(whole - rest.len()));
                     }
-                    buffer.advance(end + 1);
-                    let value = buffer.split_to(size).freeze();
-                    if !buffer.starts_with(b"\r\n") {
+                    if rest.get(size..whole) != Some(END) {
                         return Err(Nonsense("a value of another size than its own"));
                     }
-                    buffer.advance(b"\r\n".len());
-                    Answer::Value {
-                        value,
-                        cas: line.cas,
-                        left: line.left,
-                    }
+                    (begin..begin + size, begin + whole)
                 }
             };
-            self.read.push(answer);
+            self.read.push(Told { answer, value });
             self.next = self.next.wrapping_add(1);
+            self.at = next;
         }
     }
 
-    fn check(&self, line: &Line) -> Result<(), Nonsense> {
-        if line.opaque == Some(self.next) {
-            Ok(())
-        } else {
-            Err(Nonsense("an answer to another question"))
-        }
-    }
-
-    /// The answers so far, in the order of their commands.
-    pub(crate) fn into_answers(self) -> Vec<Answer> {
-        self.read
+    /// The answers so far, in the order of their commands. Values are slices of `came`, which is
+    /// what they were read from.
+    pub(crate) fn into_answers(self, came: Bytes) -> impl Iterator<Item = Answer> {
+        self.read.into_iter().map(move |told| match told.answer {
+            Answer::Value { cas, left, .. } => Answer::Value {
+                value: came.slice(told.value),
+                cas,
+                left,
+            },
+            answer => answer,
+        })
     }
 }
 
-enum Head {
-    Told(Answer, Line),
-    /// Without a token, and known by its place alone: the server did not understand or could not,
-    /// or was asked something that is no meta command.
-    Untold(Answer),
+/// The first line of an answer.
+#[derive(Debug)]
+struct Head {
+    answer: Answer,
+    /// The opaque token, or that there is none, which is wrong. `None` where nobody tells one, and
+    /// the answer is known by its place alone: the server did not understand or could not, or was
+    /// asked something that is no meta command.
+    told: Option<Option<u64>>,
+    /// How many bytes of value follow.
+    size: Option<usize>,
 }
 
-/// Reads the first line of an answer, and how many bytes of value follow it.
-fn head(line: &[u8]) -> Result<(Head, Option<usize>), Nonsense> {
-    let text = std::str::from_utf8(line).map_err(|_| Nonsense("a line that is no text"))?;
-    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let mut flags = rest.split(' ').filter(|flag| !flag.is_empty());
+fn head(line: &[u8]) -> Result<Head, Nonsense> {
+    let untold = |answer| {
+        Ok(Head {
+            answer,
+            told: None,
+            size: None,
+        })
+    };
+    let space = line.iter().position(|byte| *byte == b' ');
+    let (word, rest) = line.split_at(space.unwrap_or(line.len()));
+    let rest = rest.strip_prefix(b" ").unwrap_or_default();
+    let mut flags = rest
+        .split(|byte| *byte == b' ')
+        .filter(|flag| !flag.is_empty());
     let mut size = None;
-    let answer = match word {
-        "HD" => Answer::Done,
-        "EN" | "NF" => Answer::Absent,
-        "NS" => Answer::NotStored,
-        "EX" => Answer::Changed,
-        "VA" => {
+    let mut answer = match word {
+        b"HD" => Answer::Done,
+        b"EN" | b"NF" => Answer::Absent,
+        b"NS" => Answer::NotStored,
+        b"EX" => Answer::Changed,
+        b"VA" => {
             let told = flags.next().and_then(number);
             let told = told.and_then(|size| usize::try_from(size).ok());
             size = Some(
                 told.filter(|size| *size <= MAX_VALUE)
                     .ok_or(Nonsense("a value without a size"))?,
             );
-            // Stands for the value until that is there.
             Answer::Done
         }
-        "SERVER_ERROR" | "CLIENT_ERROR" => {
-            return Ok((Head::Untold(Answer::Refused(rest.to_owned())), None));
+        b"SERVER_ERROR" | b"CLIENT_ERROR" => {
+            let why = std::str::from_utf8(rest).map_err(|_| Nonsense("a line that is no text"))?;
+            return untold(Answer::Refused(why.to_owned()));
         }
-        "OK" if rest.is_empty() => return Ok((Head::Untold(Answer::Flushed), None)),
-        "ERROR" => {
+        b"OK" if rest.is_empty() => return untold(Answer::Flushed),
+        b"ERROR" => {
             return Err(Nonsense(
                 "no meta command is known to it; it must be memcached 1.6 or newer",
             ));
         }
         _ => return Err(Nonsense("an unknown word")),
     };
-    let mut line = Line::default();
+    let (mut opaque, mut cas, mut left) = (None, None, None);
     for flag in flags {
-        let (name, token) = flag.split_at_checked(1).unwrap_or((flag, ""));
-        let known = match name {
-            "O" => keep(&mut line.opaque, number(token)),
-            "c" => keep(&mut line.cas, number(token)),
-            "t" if token == "-1" => keep(&mut line.left, Some(-1)),
-            "t" => keep(
-                &mut line.left,
-                number(token).and_then(|left| i64::try_from(left).ok()),
-            ),
+        let known = match flag {
+            [b'O', token @ ..] => keep(&mut opaque, number(token)),
+            [b'c', token @ ..] => keep(&mut cas, number(token)),
+            b"t-1" => keep(&mut left, Some(-1)),
+            [b't', token @ ..] => {
+                let seconds = number(token).and_then(|left| i64::try_from(left).ok());
+                keep(&mut left, seconds)
+            }
             // Another client marked the value as stale and has someone renew it.
-            "W" | "X" | "Z" => token.is_empty(),
+            b"W" | b"X" | b"Z" => true,
             _ => false,
         };
         if !known {
             return Err(Nonsense("a flag that was not asked for"));
         }
     }
-    Ok((Head::Told(answer, line), size))
+    if size.is_some() {
+        answer = Answer::Value {
+            value: Bytes::new(),
+            cas,
+            left,
+        };
+    }
+    Ok(Head {
+        answer,
+        told: Some(opaque),
+        size,
+    })
 }
 
 /// Keeps what a flag says; whether it says something, and for the first time.
@@ -346,7 +393,13 @@ fn keep<T>(place: &mut Option<T>, told: Option<T>) -> bool {
 }
 
 /// A number in digits alone.
-fn number(digits: &str) -> Option<u64> {
-    let good = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if good { digits.parse().ok() } else { None }
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        let number = number.checked_mul(10)?.checked_add(digit.into())?;
+        (digit <= 9).then_some(number)
+    })
 }

@@ -1,5 +1,9 @@
 //! Protocols that are our own: pure functions from operations to bytes, and from bytes to answers.
 
+#[cfg(any(feature = "kyoto", feature = "memcached"))]
+pub(crate) mod buffer;
+#[cfg(feature = "memcached")]
+mod digits;
 #[cfg(feature = "kyoto")]
 pub(crate) mod kyoto;
 #[cfg(feature = "memcached")]

@@ -1,29 +1,22 @@
 //! One connection: requests go out while answers come in.
 
 use std::io;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use socket2::SockRef;
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::plan::Batch;
+use crate::store::channel::Channel;
+use crate::store::socket::Socket;
 use crate::wire::kyoto::{Answer, Reader, Stop};
-
-/// The least room to read into: an answer about one entry mostly takes less.
-const LEAST_ROOM: usize = 4 << 10;
-
-/// Room that is made at once for what a reply says will follow. More than this only comes as
-/// bytes come, so that a false length costs nobody memory.
-const MOST_ROOM: usize = 1 << 20;
 
 /// A connection. It is in step between exchanges, and only then.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    channel: Channel,
     /// Whether it was idle since its last exchange. The server may have closed it meanwhile.
-    pub(super) reused: bool,
+    reused: bool,
     /// Whether all that was asked has been answered, and no more.
     pub(super) in_step: bool,
 }
@@ -31,9 +24,14 @@ pub(super) struct Connection {
 /// Why an exchange failed.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The connection broke. Whether a part of the answers had come.
-    Io(io::Error, bool),
+    Io(io::Error),
     Nonsense(&'static str),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<Stop> for Broken {
@@ -47,11 +45,9 @@ impl From<Stop> for Broken {
 
 impl Connection {
     pub(super) async fn open(host: &str, port: u16, patience: Duration) -> io::Result<Self> {
-        let connect = TcpStream::connect((host, port));
-        let stream = tokio::time::timeout(patience, connect).await??;
-        stream.set_nodelay(true)?;
+        let socket = timeout(patience, Socket::tcp(host, port)).await??;
         Ok(Self {
-            stream,
+            channel: Channel::new(socket),
             reused: false,
             in_step: true,
         })
@@ -66,88 +62,41 @@ impl Connection {
     /// Whether all was answered, and the server has neither closed it since nor said anything
     /// unasked.
     pub(super) fn is_in_step(&self) -> bool {
-        // Asked of the socket itself: an idle runtime has not yet heard what became of it.
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        let seen = SockRef::from(&self.stream).peek(&mut byte);
-        self.in_step && seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.in_step && self.channel.is_in_step()
+    }
+
+    /// Whether its exchange may have `broken` because the server had closed it while it was idle.
+    pub(super) fn was_closed(&self, broken: &Broken) -> bool {
+        let ended = matches!(broken, Broken::Io(error) if error.kind() != io::ErrorKind::TimedOut);
+        ended && self.reused && !self.channel.has_heard()
     }
 
     /// Sends a batch and reads its answers: one for each question, unless one is a refusal, which
     /// is the last.
-    ///
-    /// Both go on at once: a server that waits for us to read does not read on itself.
-    pub(super) async fn exchange(&mut self, batch: &Batch) -> Result<(Vec<Answer>, Bytes), Broken> {
+    pub(super) async fn exchange(
+        &mut self,
+        batch: Batch,
+        until: Instant,
+    ) -> Result<(Vec<Answer>, Bytes), Broken> {
         // Until the end of this exchange, which may be dropped at any point.
         self.in_step = false;
-        let mut out = batch.bytes.as_slice();
+        let keys = batch.questions.iter().map(|question| question.records());
+        let keys = keys.sum();
         let mut reader = Reader::new(&batch.questions);
-        let mut buffer = BytesMut::with_capacity(LEAST_ROOM);
-        std::future::poll_fn(|context| self.poll(context, &mut out, &mut reader, &mut buffer))
-            .await?;
+        let missing = |came: &[u8]| match reader.read(came) {
+            Ok(()) => Ok(0),
+            Err(Stop::More(bytes)) => Ok(bytes),
+            Err(nonsense) => Err(Broken::from(nonsense)),
+        };
+        let came = self.channel.ask(batch.bytes, keys, until, missing).await?;
         let answers = reader.into_answers();
         self.reused = false;
-        self.in_step = out.is_empty()
+        self.in_step = self.channel.is_sent()
             && !answers.iter().any(|answer| match answer {
                 Answer::Refused => true,
                 Answer::Response(response) => response.closes,
                 _ => false,
             });
-        Ok((answers, buffer.freeze()))
-    }
-
-    fn poll(
-        &self,
-        context: &mut Context<'_>,
-        out: &mut &[u8],
-        reader: &mut Reader<'_>,
-        buffer: &mut BytesMut,
-    ) -> Poll<Result<(), Broken>> {
-        // A server that refuses hangs up before it has read everything, and its answer may still
-        // be there to read: only the reading half tells what happened.
-        let mut unsent = None;
-        while !out.is_empty() {
-            match self.stream.try_write(out) {
-                Ok(sent) => *out = out.get(sent..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.stream.poll_write_ready(context) {
-                        Poll::Pending => break,
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => {
-                            unsent = Some(error);
-                            break;
-                        }
-                    }
-                }
-                Err(error) => {
-                    unsent = Some(error);
-                    break;
-                }
-            }
-        }
-        loop {
-            let missing = match reader.read(buffer) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(Stop::Nonsense(what)) => return Poll::Ready(Err(Broken::Nonsense(what))),
-                Err(Stop::More(missing)) => missing,
-            };
-            if buffer.capacity() - buffer.len() < missing.min(MOST_ROOM) {
-                buffer.reserve(missing.clamp(LEAST_ROOM, MOST_ROOM.max(buffer.len())));
-            }
-            let broke = match self.stream.try_read_buf(buffer) {
-                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
-                Ok(_) => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.stream.poll_read_ready(context) {
-                        Poll::Ready(Ok(())) => continue,
-                        Poll::Ready(Err(error)) => error,
-                        Poll::Pending if unsent.is_none() => return Poll::Pending,
-                        Poll::Pending => io::ErrorKind::BrokenPipe.into(),
-                    }
-                }
-                Err(error) => error,
-            };
-            let cause = unsent.unwrap_or(broke);
-            return Poll::Ready(Err(Broken::Io(cause, !buffer.is_empty())));
-        }
+        Ok((answers, came))
     }
 }

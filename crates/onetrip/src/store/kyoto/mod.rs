@@ -5,15 +5,15 @@ mod plan;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
 
 use self::connection::{Broken, Connection};
 use self::plan::{Batch, Segment};
 use super::pool::Pool;
 use super::runtimes::ByRuntime;
+use super::stream::until;
 use super::{Exchange, Store, StoreOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::trip::{Op, Replies, Reply, Trip};
@@ -84,7 +84,7 @@ impl Kyoto {
         let Some(turn) = pool.turn(self.door.trip_timeout).await else {
             return Err(self
                 .door
-                .failure(Broken::Io(io::ErrorKind::TimedOut.into(), true)));
+                .failure(Broken::Io(io::ErrorKind::TimedOut.into())));
         };
         let patience = self.door.trip_timeout.saturating_sub(began.elapsed());
         let (mut connection, _turn) = match pool.take(|idle| idle.is_in_step()) {
@@ -94,7 +94,7 @@ impl Kyoto {
                 let opened = pool.open(turn, async move { door.connect().await }).await;
                 let ended = || {
                     self.door
-                        .failure(Broken::Io(io::ErrorKind::NotConnected.into(), false))
+                        .failure(Broken::Io(io::ErrorKind::NotConnected.into()))
                 };
                 let (opened, turn) = opened.ok_or_else(ended)?;
                 (opened?, turn)
@@ -134,11 +134,11 @@ impl Kyoto {
         // another connection. Each time at least one operation is answered.
         while !segment.is_answered() {
             self.mend(connection).await?;
-            match in_time(patience, self.carry(connection, segment)).await {
+            match self.carry(connection, segment, until(patience)).await {
                 Ok(()) => {}
                 // The server closed the idle connection just now. Nothing is lost by asking once
                 // more, unless the trip might have arrived and must not be done twice.
-                Err(Broken::Io(_, false)) if connection.reused && again => {}
+                Err(broken) if again && connection.was_closed(&broken) => {}
                 Err(broken) => return Err(self.door.failure(broken)),
             }
         }
@@ -157,14 +157,15 @@ impl Kyoto {
         &self,
         connection: &mut Connection,
         segment: &mut Segment<'_>,
+        until: Instant,
     ) -> Result<(), Broken> {
         for _ in 0..ATTEMPTS {
             let (batch, asked) = segment.ask();
-            let (answers, buffer) = connection.exchange(&batch).await?;
+            let (answers, buffer) = connection.exchange(batch, until).await?;
             let changes = segment.answered(&self.door.label, &asked, answers, &buffer)?;
             if connection.in_step && !changes.is_empty() {
                 let batch = segment.change(&changes);
-                let (answers, buffer) = connection.exchange(&batch).await?;
+                let (answers, buffer) = connection.exchange(batch, until).await?;
                 segment.changed(&self.door.label, changes, answers, &buffer)?;
             }
             if segment.is_answered() || !connection.in_step {
@@ -181,14 +182,13 @@ impl Kyoto {
         let (mut removed, mut before) = (0, Vec::new());
         loop {
             self.mend(connection).await?;
-            let was_reused = connection.reused;
-            let (answers, buffer) =
-                match in_time(self.door.trip_timeout, connection.exchange(&look)).await {
-                    Ok(answered) => answered,
-                    // As above; and looking changes nothing.
-                    Err(Broken::Io(_, false)) if was_reused => continue,
-                    Err(broken) => return Err(self.door.failure(broken)),
-                };
+            let looking = connection.exchange(look.clone(), until(self.door.trip_timeout));
+            let (answers, buffer) = match looking.await {
+                Ok(answered) => answered,
+                // As above; and looking changes nothing.
+                Err(broken) if connection.was_closed(&broken) => continue,
+                Err(broken) => return Err(self.door.failure(broken)),
+            };
             let names = match plan::looked(&self.door.label, &answers, &buffer) {
                 Ok(Ok(names)) => names,
                 Ok(Err(refused)) => return Ok(Reply::Failed(refused)),
@@ -202,12 +202,9 @@ impl Kyoto {
                 return Err(self.door.failure(error));
             }
             let batch = plan::remove(self.door.db, &names);
-            let answer = in_time(self.door.trip_timeout, connection.exchange(&batch)).await;
-            match answer
-                .map_err(|broken| self.door.failure(broken))?
-                .0
-                .as_slice()
-            {
+            let removing = connection.exchange(batch, until(self.door.trip_timeout));
+            let (answers, _) = removing.await.map_err(|broken| self.door.failure(broken))?;
+            match answers.as_slice() {
                 // What had expired was not removed by us.
                 [Answer::Count(count)] => removed += *count as u64,
                 _ => {
@@ -226,7 +223,7 @@ impl Kyoto {
 impl Door {
     async fn connect(&self) -> Result<Connection> {
         let opened = Connection::open(&self.host, self.port, self.connect_timeout).await;
-        let mut connection = opened.map_err(|error| self.failure(Broken::Io(error, false)))?;
+        let mut connection = opened.map_err(|error| self.failure(Broken::Io(error)))?;
         // The first database is always there. Of another that is not the binary protocol would
         // say nothing: it would be an empty one.
         if self.db > 0 {
@@ -235,7 +232,7 @@ impl Door {
                 ..Batch::default()
             };
             http::call(&mut batch.bytes, "status", self.db, &[]);
-            let told = in_time(self.trip_timeout, connection.exchange(&batch)).await;
+            let told = connection.exchange(batch, until(self.trip_timeout)).await;
             match told.map_err(|broken| self.failure(broken))?.0.as_slice() {
                 [Answer::Response(response)] if response.status == http::INVALID => {
                     return Err(plan::no_database(&self.label));
@@ -255,14 +252,14 @@ impl Door {
                     "{label} answered what the protocol does not allow ({what}); is it a Kyoto Tycoon server?"
                 ),
             ),
-            Broken::Io(error, _) if error.kind() == io::ErrorKind::TimedOut => Error::with_source(
+            Broken::Io(error) if error.kind() == io::ErrorKind::TimedOut => Error::with_source(
                 ErrorKind::Timeout,
                 format!(
                     "{label} did not answer in time; see connect_timeout and trip_timeout ({error})"
                 ),
                 error,
             ),
-            Broken::Io(error, _) => Error::with_source(
+            Broken::Io(error) => Error::with_source(
                 ErrorKind::Unavailable,
                 format!(
                     "{label} cannot be reached; is the server running, and the URL right? ({error})"
@@ -271,15 +268,6 @@ impl Door {
             ),
         }
     }
-}
-
-async fn in_time<T>(
-    patience: Duration,
-    work: impl Future<Output = Result<T, Broken>>,
-) -> Result<T, Broken> {
-    timeout(patience, work)
-        .await
-        .unwrap_or_else(|elapsed| Err(Broken::Io(elapsed.into(), true)))
 }
 
 impl Store for Kyoto {

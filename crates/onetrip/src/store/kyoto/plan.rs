@@ -17,7 +17,7 @@ use crate::wire::kyoto::binary::{self, NEVER, NEVER_SEEN, NewRecord};
 use crate::wire::kyoto::{Answer, MAX_DATA, Question, Stop, http};
 
 /// Requests that travel together, in the order in which they are answered.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) questions: Vec<Question>,

@@ -176,12 +176,8 @@ impl Sum {
 
     /// The reply to the increment; `None` where the number was changed, and is to be looked at
     /// again.
-    pub(super) fn reply(
-        &self,
-        label: &str,
-        answers: Vec<Answer>,
-    ) -> Result<Option<Reply>, Nonsense> {
-        Ok(match (only(answers)?, self.in_place) {
+    pub(super) fn reply(&self, label: &str, answer: Answer) -> Result<Option<Reply>, Nonsense> {
+        Ok(match (answer, self.in_place) {
             (Answer::Changed | Answer::Absent, _) => None,
             (Answer::Refused(why), _) => Some(Reply::Failed(refused(label, &why))),
             (Answer::Value { value, .. }, true) if value == self.digits.as_bytes() => {
@@ -191,11 +187,6 @@ impl Sum {
             _ => return Err(Nonsense("another sum")),
         })
     }
-}
-
-/// The answer to a batch of one.
-pub(super) fn only(mut answers: Vec<Answer>) -> Result<Answer, Nonsense> {
-    answers.pop().ok_or(Nonsense("no answer"))
 }
 
 fn refusal(label: &str, op: &Op, why: &str) -> Error {
@@ -294,14 +285,11 @@ mod tests {
     fn another_sum_than_ours_is_nonsense() {
         let sum = added("5", 1).unwrap();
         assert!(matches!(
-            sum.reply("test://", vec![look("6")]),
+            sum.reply("test://", look("6")),
             Ok(Some(Reply::Number(Some(6))))
         ));
-        assert!(sum.reply("test://", vec![look("7")]).is_err());
-        assert!(sum.reply("test://", vec![Answer::Done]).is_err());
-        assert!(matches!(
-            sum.reply("test://", vec![Answer::Changed]),
-            Ok(None)
-        ));
+        assert!(sum.reply("test://", look("7")).is_err());
+        assert!(sum.reply("test://", Answer::Done).is_err());
+        assert!(matches!(sum.reply("test://", Answer::Changed), Ok(None)));
     }
 }

@@ -1,36 +1,18 @@
 //! One connection to one server.
 
 use std::io;
-
-use bytes::BytesMut;
-use futures_util::future::try_join;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use std::time::Instant;
 
 use super::address::Address;
+use crate::store::channel::Channel;
+use crate::store::socket::Socket;
 use crate::wire::memcached::{self as wire, Answer, Answers, Command, Nonsense, Progress};
-
-/// Room for each answer, of which a batch shares some. Values keep the room that they came in.
-const ROOM: usize = 4 << 10;
-const SHARED_ROOM: usize = 64 << 10;
-
-/// The most room that is made at a time: a server that promises a large value gets memory as it
-/// sends it.
-const MOST_ROOM: usize = 256 << 10;
 
 /// A connection that is in step: nothing is on the wire.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: Stream,
-    buffer: BytesMut,
+    channel: Channel,
     opaque: u64,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// Why a connection is of no more use.
@@ -54,80 +36,57 @@ impl From<Nonsense> for Broken {
 
 impl Connection {
     pub(super) async fn open(address: &Address) -> io::Result<Self> {
-        let stream = match address {
-            Address::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Stream::Tcp(stream)
-            }
-            Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+        let socket = match address {
+            Address::Tcp(host, port) => Socket::tcp(host, *port).await?,
+            Address::Unix(path) => Socket::unix(path).await?,
         };
         Ok(Self {
-            stream,
-            buffer: BytesMut::new(),
+            channel: Channel::new(socket),
             opaque: 0,
         })
     }
 
     /// Whether the server neither closed it nor said anything unasked.
     pub(super) fn is_in_step(&self) -> bool {
-        // Asked of the socket itself: an idle runtime has not yet heard what became of it.
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        let seen = match &self.stream {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
-        };
-        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.channel.is_in_step()
     }
 
     /// Sends commands about keys and reads their answers, in one exchange. Whoever drops it half
     /// way, or sees it fail, must drop the connection too.
-    pub(super) async fn exchange(
+    pub(super) async fn exchange<'a, C: Iterator<Item = (&'a [u8], Command<'a>)> + Clone>(
         &mut self,
-        commands: &[(&[u8], Command<'_>)],
-    ) -> Result<Vec<Answer>, Broken> {
-        let mut question = BytesMut::new();
-        let first = self.opaque;
+        commands: C,
+        until: Instant,
+    ) -> Result<impl Iterator<Item = Answer> + use<'a, C>, Broken> {
+        let sizes = commands
+            .clone()
+            .map(|(key, command)| wire::size(key, &command));
+        let mut question = Vec::with_capacity(sizes.sum());
+        let (first, mut count) = (self.opaque, 0);
         for (key, command) in commands {
-            wire::write(&mut question, key, command, self.opaque);
+            wire::write(&mut question, key, &command, self.opaque);
             self.opaque = self.opaque.wrapping_add(1);
+            count += 1;
         }
         wire::write_end(&mut question);
-        let mut answers = Answers::new(first, commands.len());
-        let room = (commands.len() * ROOM).min(SHARED_ROOM);
-        let buffer = &mut self.buffer;
-        match &mut self.stream {
-            Stream::Tcp(stream) => {
-                let (reader, writer) = stream.split();
-                exchange(reader, writer, &question, buffer, room, &mut answers).await?;
-            }
-            Stream::Unix(stream) => {
-                let (reader, writer) = stream.split();
-                exchange(reader, writer, &question, buffer, room, &mut answers).await?;
-            }
-        }
-        Ok(answers.into_answers())
+        let mut answers = Answers::new(first, count);
+        let read = |came: &[u8]| match answers.read(came)? {
+            Progress::Missing(bytes) => Ok(bytes),
+            Progress::Done => Ok::<_, Broken>(0),
+        };
+        let came = self.channel.ask(question, count, until, read).await?;
+        Ok(answers.into_answers(came))
     }
-}
 
-/// Writes and reads at once: a server that waits for its answers to be read reads no more itself.
-async fn exchange(
-    mut reader: impl AsyncRead + Unpin,
-    mut writer: impl AsyncWrite + Unpin,
-    question: &[u8],
-    buffer: &mut BytesMut,
-    room: usize,
-    answers: &mut Answers,
-) -> Result<(), Broken> {
-    let write = async { Ok(writer.write_all(question).await?) };
-    let read = async {
-        while let Progress::Missing(bytes) = answers.feed(buffer)? {
-            buffer.reserve(bytes.clamp(room, MOST_ROOM));
-            if reader.read_buf(buffer).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-        }
-        Ok(())
-    };
-    try_join(write, read).await.map(|_| ())
+    /// Sends one command, and reads its answer.
+    pub(super) async fn one(
+        &mut self,
+        key: &[u8],
+        command: Command<'_>,
+        until: Instant,
+    ) -> Result<Answer, Broken> {
+        let only = std::iter::once((key, command));
+        let mut answers = self.exchange(only, until).await?;
+        Ok(answers.next().ok_or(Nonsense("no answer"))?)
+    }
 }

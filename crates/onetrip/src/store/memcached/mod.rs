@@ -14,7 +14,6 @@ mod ring;
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use smallvec::SmallVec;
 
 pub(super) use self::address::SCHEMES;
@@ -23,6 +22,7 @@ use self::ring::Ring;
 use super::guarded::Guarded;
 use super::{Exchange, Store, StoreOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lanes;
 use crate::trip::{Op, Replies, Reply, Trip};
 use crate::url::StoreUrl;
 
@@ -90,7 +90,7 @@ impl Memcached {
         }
         let asked = self.servers.iter().zip(&parts);
         let asked = asked.filter(|(_, part)| !part.trip.is_empty());
-        let answers = join_all(asked.map(async |(server, part)| {
+        let asked = asked.map(async |(server, part)| {
             let answers = match server.exchange(&part.trip) {
                 Exchange::Ready(replies) => replies,
                 // Its breaker has told already.
@@ -100,8 +100,8 @@ impl Memcached {
                     .unwrap_or_else(|error| part.trip.failed(&error)),
             };
             (part, answers)
-        }));
-        for (part, answers) in answers.await {
+        });
+        for (part, answers) in lanes::together(asked.collect()).await {
             for (place, answer) in part.places.iter().zip(answers) {
                 match replies.get_mut(*place) {
                     // Of what all servers were asked, one failure is the answer.

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::address::Address;
 use super::commands::{self, Asked};
@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key;
 use crate::store::pool::{Pool, Turn};
 use crate::store::runtimes::ByRuntime;
+use crate::store::stream::until;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Replies, Reply, Trip};
 use crate::wire::memcached::{Answer, Command};
@@ -75,9 +76,6 @@ impl Node {
         };
         match pool.open(turn, opening).await {
             Some((Ok(connection), turn)) => Ok((connection, turn)),
-            Some((Err(error), _)) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(self.timed_out())
-            }
             Some((Err(error), _)) => Err(self.failure(Broken::Io(error))),
             None => Err(self.failure(Broken::Io(io::ErrorKind::NotConnected.into()))),
         }
@@ -91,32 +89,37 @@ impl Node {
         trip: &Trip,
         patience: Duration,
     ) -> Result<Replies> {
-        match timeout(patience, self.ask(&mut connection, trip)).await {
-            Ok(Ok(replies)) => {
+        match self.ask(&mut connection, trip, until(patience)).await {
+            Ok(replies) => {
                 pool.put(connection);
                 Ok(replies)
             }
-            Ok(Err(broken)) => Err(self.failure(broken)),
-            Err(_) => Err(self.timed_out()),
+            Err(broken) => Err(self.failure(broken)),
         }
     }
 
-    async fn ask(&self, connection: &mut Connection, trip: &Trip) -> Result<Replies, Broken> {
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        trip: &Trip,
+        until: Instant,
+    ) -> Result<Replies, Broken> {
+        let now = now();
         let mut replies = Replies::with_capacity(trip.len());
         let mut rest = trip.ops();
         // All goes out at once up to an increment, which takes a second step.
         while !rest.is_empty() {
             let increment = rest.iter().position(|op| matches!(op, Op::Incr { .. }));
             let (ops, after) = rest.split_at(increment.map_or(rest.len(), |at| at + 1));
-            let asked: Vec<_> = ops.iter().map(|op| Asked::new(op, now())).collect();
-            let commands: Vec<_> = asked.iter().filter_map(Asked::command).collect();
-            let mut answers = connection.exchange(&commands).await?.into_iter();
+            let asked: Vec<_> = ops.iter().map(|op| Asked::new(op, now)).collect();
+            let commands = asked.iter().filter_map(Asked::command);
+            let mut answers = connection.exchange(commands, until).await?;
             let mut stale = Vec::new();
             for asked in &asked {
                 let answer = asked.command().and_then(|_| answers.next());
                 let reply = match (asked.op, answer) {
                     (Op::Incr { name, delta }, Some(looked)) => {
-                        self.add(connection, name, *delta, looked).await?
+                        self.add(connection, name, *delta, looked, until).await?
                     }
                     (_, answer) => commands::reply(&self.label, asked, answer)?,
                 };
@@ -127,7 +130,7 @@ impl Node {
                 replies.push(reply);
             }
             if !stale.is_empty() {
-                connection.exchange(&stale).await?;
+                drop(connection.exchange(stale.into_iter(), until).await?);
             }
             rest = after;
         }
@@ -141,6 +144,7 @@ impl Node {
         name: &Bytes,
         delta: i64,
         mut looked: Answer,
+        until: Instant,
     ) -> Result<Reply, Broken> {
         let key = &*name::key(name);
         for _ in 0..TRIES {
@@ -148,12 +152,11 @@ impl Node {
                 Ok(sum) => sum,
                 Err(reply) => return Ok(reply),
             };
-            let answers = connection.exchange(&[(key, sum.command(now()))]).await?;
-            if let Some(reply) = sum.reply(&self.label, answers)? {
+            let answer = connection.one(key, sum.command(now()), until).await?;
+            if let Some(reply) = sum.reply(&self.label, answer)? {
                 return Ok(reply);
             }
-            let answers = connection.exchange(&[(key, Command::Look)]).await?;
-            looked = commands::only(answers)?;
+            looked = connection.one(key, Command::Look, until).await?;
         }
         Ok(Reply::Failed(Error::new(
             ErrorKind::Refused,
@@ -177,6 +180,7 @@ impl Node {
 
     fn failure(&self, broken: Broken) -> Error {
         match broken {
+            Broken::Io(error) if error.kind() == io::ErrorKind::TimedOut => self.timed_out(),
             Broken::Io(error) => Error::with_source(
                 ErrorKind::Unavailable,
                 format!(

@@ -2,11 +2,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
-use tokio::time::Instant;
 
 use super::errand::{Errand, Ledger, Map, Origin, Outcome, Part, Visited, parts};
 use super::node::{Node, lost};
@@ -15,6 +13,7 @@ use super::topology::Topology;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lanes;
 use crate::store::owed::Owed;
+use crate::store::stream::until;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Replies, Reply, Trip};
 
@@ -104,7 +103,7 @@ impl Cluster {
     }
 
     async fn follow(&self, ops: &[Op], carry: bool, ledger: &mut Ledger) -> Result<()> {
-        let late = Instant::now() + self.trip_timeout;
+        let late = until(self.trip_timeout);
         let mut map = self.topology.map().await?;
         let all = ops.iter().enumerate();
         let mut waiting: Vec<(Option<Arc<Node>>, Errand)> = all
@@ -127,7 +126,7 @@ impl Cluster {
             let parts = parts(ready).into_iter();
             let visits = parts.map(|part| self.visit(part, Arc::clone(&map), carry));
             let mut moved = Vec::new();
-            for (node, outcomes) in side_by_side(visits.collect()).await {
+            for (node, outcomes) in lanes::together(visits.collect()).await {
                 for (mut errand, outcome) in outcomes {
                     match outcome {
                         Outcome::Told(reply) => ledger.note(errand, reply),
@@ -223,7 +222,7 @@ impl Cluster {
         };
         let nodes = map.nodes().iter();
         let clears = nodes.map(|node| self.clear_node(node, prefix));
-        let counts = side_by_side(clears.collect()).await;
+        let counts = lanes::together(clears.collect()).await;
         let mut missed: Vec<&Arc<Node>> = Vec::new();
         let mut reply = Reply::Count(0);
         for (node, count) in map.nodes().iter().zip(counts) {
@@ -284,18 +283,6 @@ impl Cluster {
             }
         }
         Ok(())
-    }
-}
-
-/// Polls them all until each is done. One alone may hold up the thread of a lane.
-async fn side_by_side<T>(mut work: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
-    match (work.pop(), work.is_empty()) {
-        (None, _) => Vec::new(),
-        (Some(only), true) => vec![only.await],
-        (Some(last), false) => {
-            work.push(last);
-            lanes::side_by_side(join_all(work)).await
-        }
     }
 }
 

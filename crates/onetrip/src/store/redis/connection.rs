@@ -2,27 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
 use super::address::{Door, Greeting};
 use super::link::Link;
-use crate::lanes::{self, Seat};
+use crate::store::sizes::{MOST_ROOM, Sizes, room};
+use crate::store::stream::{self, Reading};
 use crate::wire::redis::{Commands, Digits, Nonsense, Reader, ServerError, Value};
-
-/// The least room to receive into.
-const LEAST_ROOM: usize = 512;
-
-/// Room for what each key is answered with, as long as nothing was learned.
-const ROOM: usize = 2 << 10;
-
-/// The most room that is made at a time: what a server promises gets memory as it comes.
-const MOST_ROOM: usize = 256 << 10;
-
-/// The same where so much came before.
-const MOST_EXPECTED: usize = 2 << 20;
 
 /// A connection that is in step: nothing is on the wire.
 #[derive(Debug)]
@@ -66,7 +54,7 @@ impl From<Nonsense> for Broken {
 impl Connection {
     /// Connects, and shows what the server is to see.
     pub(super) async fn open(door: &Door, patience: Duration) -> Result<Self, Broken> {
-        let until = Instant::now() + patience;
+        let until = stream::until(patience);
         let opening = Link::open(&door.place, door.greeting.certificates.as_ref());
         let link = timeout_at(until.into(), opening).await;
         let mut connection = Self {
@@ -105,42 +93,17 @@ impl Connection {
         commands: Commands,
         until: Instant,
     ) -> Result<Vec<Value>, Broken> {
-        let mut reading = Reading {
+        let mut answers = Answers {
+            reader: &mut self.reader,
             count: commands.count,
             expected: self.sizes.expected(commands.weight),
-            came: 0,
+            taken: 0,
             values: Vec::new(),
         };
         self.link.put(commands.bytes)?;
-        if lanes::seat() == Seat::Alone {
-            while let Some(room) = reading.go_on(&mut self.reader)? {
-                let buffer = self.reader.room(room);
-                let before = buffer.len();
-                self.link.pull_waiting(buffer, until)?;
-                reading.came += buffer.len() - before;
-            }
-        } else {
-            let reading = std::future::poll_fn(|context| self.poll(context, &mut reading));
-            let read = timeout_at(until.into(), reading).await;
-            read.map_err(|_| Broken::Timeout)??;
-        }
-        self.sizes.learn(commands.weight, reading.came);
-        Ok(reading.values)
-    }
-
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        reading: &mut Reading,
-    ) -> Poll<Result<(), Broken>> {
-        while let Some(room) = reading.go_on(&mut self.reader)? {
-            let buffer = self.reader.room(room);
-            let before = buffer.len();
-            let pulled = ready!(self.link.poll_pull(context, buffer));
-            reading.came += buffer.len() - before;
-            pulled?;
-        }
-        Poll::Ready(Ok(()))
+        stream::read(&mut self.link, &mut answers, until).await?;
+        self.sizes.learn(commands.weight, answers.taken);
+        Ok(answers.values)
     }
 }
 
@@ -150,72 +113,49 @@ pub(super) fn only(answers: Vec<Value>) -> Result<Value, Broken> {
     answer.ok_or(Broken::Nonsense("too few replies"))
 }
 
-/// How far the answers to some commands have come.
-struct Reading {
+/// The answers to some commands, as far as they have come.
+struct Answers<'a> {
+    reader: &'a mut Reader,
     count: usize,
     expected: usize,
-    came: usize,
+    /// How many bytes the values were.
+    taken: usize,
     values: Vec<Value>,
 }
 
-impl Reading {
-    /// How much room the next bytes need; `None` if all is read.
-    fn go_on(&mut self, reader: &mut Reader) -> Result<Option<usize>, Broken> {
-        let missing = reader.scan()?;
-        if self.values.len() + reader.whole() < self.count {
-            // What came in one buffer is held together.
-            if reader.held() >= MOST_ROOM {
-                self.values.append(&mut reader.take()?);
-            }
-            return Ok(Some(room(missing, self.expected.saturating_sub(self.came))));
-        }
+impl Answers<'_> {
+    fn take(&mut self) -> Result<(), Broken> {
+        let held = self.reader.held();
+        let mut values = self.reader.take()?;
+        self.taken += held - self.reader.held();
         if self.values.is_empty() {
-            self.values = reader.take()?;
+            self.values = values;
         } else {
-            self.values.append(&mut reader.take()?);
+            self.values.append(&mut values);
         }
-        if self.values.len() > self.count || reader.held() > 0 {
+        Ok(())
+    }
+}
+
+impl Reading for Answers<'_> {
+    type Broken = Broken;
+
+    fn room(&mut self) -> Result<Option<&mut Vec<u8>>, Broken> {
+        let missing = self.reader.scan()?;
+        if self.values.len() + self.reader.whole() < self.count {
+            // What came in one buffer is held together.
+            if self.reader.held() >= MOST_ROOM {
+                self.take()?;
+            }
+            let came = self.taken + self.reader.held();
+            let expected = self.expected.saturating_sub(came);
+            return Ok(Some(self.reader.room(room(missing, expected))));
+        }
+        self.take()?;
+        if self.values.len() > self.count || self.reader.held() > 0 {
             return Err(Broken::Nonsense("more than was asked for"));
         }
         Ok(None)
-    }
-}
-
-/// Room to receive into where so many bytes are missing and so many are expected.
-pub(super) fn room(missing: usize, expected: usize) -> usize {
-    let expected = expected.min(MOST_EXPECTED);
-    missing.min(MOST_ROOM).max(expected).max(LEAST_ROOM)
-}
-
-/// What exchanges brought before, by the number of keys that they were about, in powers of two:
-/// bytes for each.
-#[derive(Debug, Default)]
-pub(super) struct Sizes([u32; 16]);
-
-impl Sizes {
-    fn of(&mut self, weight: usize) -> Option<&mut u32> {
-        let class = weight.max(1).ilog2() as usize;
-        let class = class.min(self.0.len() - 1);
-        self.0.get_mut(class)
-    }
-
-    /// How many bytes to expect.
-    pub(super) fn expected(&mut self, weight: usize) -> usize {
-        match self.of(weight) {
-            Some(&mut bytes) if bytes > 0 => {
-                let all = weight.saturating_mul(bytes as usize);
-                all + all / 8 + 16
-            }
-            _ => weight.saturating_mul(ROOM).min(MOST_ROOM),
-        }
-    }
-
-    /// Keeps the most that came, and forgets it by and by.
-    pub(super) fn learn(&mut self, weight: usize, bytes: usize) {
-        let each = u32::try_from(bytes / weight.max(1) + 1).unwrap_or(u32::MAX);
-        if let Some(size) = self.of(weight) {
-            *size = each.max(*size - *size / 8);
-        }
     }
 }
 

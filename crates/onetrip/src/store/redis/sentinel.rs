@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::address::{Door, Greeting};
 use super::commands::{failure, nonsense, refused};
@@ -10,6 +10,7 @@ use super::connection::{Broken, Connection, only};
 use super::slots::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
+use crate::store::stream::until;
 use crate::wire::redis::{Commands, Value};
 
 /// The sentinels of a service.
@@ -187,8 +188,8 @@ async fn say(
     words: &[&[u8]],
     patience: Duration,
 ) -> Result<Value, Broken> {
-    let until = Instant::now() + patience;
-    only(connection.exchange(Commands::one(words), until).await?)
+    let answers = connection.exchange(Commands::one(words), until(patience));
+    only(answers.await?)
 }
 
 /// What a sentinel told: a host and a port.

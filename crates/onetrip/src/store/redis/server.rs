@@ -16,6 +16,7 @@ use crate::lanes::{self, Seat};
 use crate::store::connections::{Connections, Lease};
 use crate::store::pool::Pool;
 use crate::store::runtimes::ByRuntime;
+use crate::store::stream::until;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Replies, Reply, Trip};
 use crate::wire::redis::{Commands, Digits, Value};
@@ -261,7 +262,7 @@ impl Server {
 
     /// Sends commands: as many answers.
     async fn converse(&self, line: &mut Line, commands: Commands) -> Result<Vec<Value>, Broken> {
-        let until = Instant::now() + self.trip_timeout;
+        let until = until(self.trip_timeout);
         let answer = match &mut line.wire {
             Wire::Own(connection, _) => connection.exchange(commands, until).await,
             Wire::Shared(lease) => lease.connection.exchange(commands, until).await,

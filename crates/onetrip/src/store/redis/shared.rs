@@ -8,7 +8,9 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
-use super::connection::{Broken, Connection, room};
+use super::connection::{Broken, Connection};
+use crate::store::sizes::room;
+use crate::store::stream::Pull;
 use crate::wire::redis::{Commands, Value};
 
 type Answer = Result<Vec<Value>, Broken>;

@@ -30,6 +30,15 @@ pub(crate) const NEVER: i64 = i64::MAX;
 /// The expiry of an answer from which on a record never expires: it has 40 bits.
 pub(crate) const NEVER_SEEN: i64 = (1 << 40) - 1;
 
+/// What stands before all records of a request: its kind, flags, and their number.
+const HEAD: usize = 1 + 4 + 4;
+
+/// What stands before a name: the database, and a length.
+const NAME_HEAD: usize = 2 + 4;
+
+/// What stands before a record: the database, two lengths, and the expiry.
+const RECORD_HEAD: usize = 2 + 4 + 4 + 8;
+
 /// A record that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -60,7 +69,7 @@ pub(crate) struct NewRecord<'a> {
 pub(crate) fn get_bulk<'a>(
     out: &mut Vec<u8>,
     db: u16,
-    names: impl ExactSizeIterator<Item = &'a [u8]>,
+    names: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
 ) {
     names_bulk(out, GET_BULK, db, names);
 }
@@ -69,7 +78,7 @@ pub(crate) fn get_bulk<'a>(
 pub(crate) fn remove_bulk<'a>(
     out: &mut Vec<u8>,
     db: u16,
-    names: impl ExactSizeIterator<Item = &'a [u8]>,
+    names: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
 ) {
     names_bulk(out, REMOVE_BULK, db, names);
 }
@@ -78,13 +87,15 @@ fn names_bulk<'a>(
     out: &mut Vec<u8>,
     magic: u8,
     db: u16,
-    names: impl ExactSizeIterator<Item = &'a [u8]>,
+    names: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
 ) {
+    let sizes = names.clone().map(|name| NAME_HEAD + name.len());
+    out.reserve(HEAD + sizes.sum::<usize>());
     head(out, magic, names.len());
     for name in names {
-        out.extend(db.to_be_bytes());
-        out.extend(size(name.len()));
-        out.extend(name);
+        out.extend_from_slice(&db.to_be_bytes());
+        out.extend_from_slice(&size(name.len()));
+        out.extend_from_slice(name);
     }
 }
 
@@ -92,16 +103,20 @@ fn names_bulk<'a>(
 pub(crate) fn set_bulk<'a>(
     out: &mut Vec<u8>,
     db: u16,
-    records: impl ExactSizeIterator<Item = NewRecord<'a>>,
+    records: impl ExactSizeIterator<Item = NewRecord<'a>> + Clone,
 ) {
+    let sizes = records
+        .clone()
+        .map(|record| RECORD_HEAD + record.name.len() + record.value.len());
+    out.reserve(HEAD + sizes.sum::<usize>());
     head(out, SET_BULK, records.len());
     for record in records {
-        out.extend(db.to_be_bytes());
-        out.extend(size(record.name.len()));
-        out.extend(size(record.value.len()));
-        out.extend(record.expires.to_be_bytes());
-        out.extend(record.name);
-        out.extend(record.value);
+        out.extend_from_slice(&db.to_be_bytes());
+        out.extend_from_slice(&size(record.name.len()));
+        out.extend_from_slice(&size(record.value.len()));
+        out.extend_from_slice(&record.expires.to_be_bytes());
+        out.extend_from_slice(record.name);
+        out.extend_from_slice(record.value);
     }
 }
 

@@ -32,6 +32,16 @@ pub(crate) enum Question {
     Call,
 }
 
+impl Question {
+    /// How many records it is about, or so.
+    pub(crate) fn records(self) -> usize {
+        match self {
+            Self::Get(asked) => asked,
+            Self::Set(_) | Self::Remove(_) | Self::Call => 1,
+        }
+    }
+}
+
 /// What the server answered. Ranges are of the buffer that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {

@@ -1,0 +1,87 @@
+//! A connection on which one question is asked at a time, and its answer read into one buffer.
+
+use std::io;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::sizes::{Sizes, room};
+use super::socket::Socket;
+use super::stream::{self, Reading, Stream};
+use crate::wire::buffer::Buffer;
+
+/// A connection, whatever is said over it.
+#[derive(Debug)]
+pub(super) struct Channel {
+    stream: Stream,
+    buffer: Buffer,
+    sizes: Sizes,
+}
+
+impl Channel {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self {
+            stream: Stream::new(socket),
+            buffer: Buffer::default(),
+            sizes: Sizes::default(),
+        }
+    }
+
+    /// Whether the server neither closed it nor said anything unasked.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.stream.is_in_step()
+    }
+
+    /// Whether the last question went out to its end.
+    #[cfg(feature = "kyoto")]
+    pub(super) fn is_sent(&self) -> bool {
+        self.stream.is_sent()
+    }
+
+    /// Whether anything came of an answer that did not come to its end.
+    #[cfg(feature = "kyoto")]
+    pub(super) fn has_heard(&self) -> bool {
+        !self.buffer.bytes().is_empty()
+    }
+
+    /// Sends `question`, which is about so many keys, and reads its answer: all that comes, until
+    /// `missing` makes out of what came so far that nothing is; otherwise it tells how many bytes
+    /// are, at least. Whoever drops it half way, or sees it fail, must drop the connection too.
+    pub(super) async fn ask<B: From<io::Error>>(
+        &mut self,
+        question: Vec<u8>,
+        keys: usize,
+        until: Instant,
+        missing: impl FnMut(&[u8]) -> Result<usize, B>,
+    ) -> Result<Bytes, B> {
+        let mut answer = Answer {
+            buffer: &mut self.buffer,
+            expected: self.sizes.expected(keys),
+            missing,
+        };
+        self.stream.put(question);
+        stream::read(&mut self.stream, &mut answer, until).await?;
+        let came = self.buffer.bytes().len();
+        self.sizes.learn(keys, came);
+        Ok(self.buffer.take(came))
+    }
+}
+
+struct Answer<'a, M> {
+    buffer: &'a mut Buffer,
+    expected: usize,
+    missing: M,
+}
+
+impl<B: From<io::Error>, M: FnMut(&[u8]) -> Result<usize, B>> Reading for Answer<'_, M> {
+    type Broken = B;
+
+    fn room(&mut self) -> Result<Option<&mut Vec<u8>>, B> {
+        let came = self.buffer.bytes();
+        let expected = self.expected.saturating_sub(came.len());
+        Ok(match (self.missing)(came)? {
+            0 => None,
+            missing => Some(self.buffer.room(room(missing, expected))),
+        })
+    }
+}
