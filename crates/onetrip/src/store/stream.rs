@@ -125,8 +125,7 @@ impl Stream {
     /// Whether the server neither closed it nor said anything unasked.
     pub(super) fn is_in_step(&self) -> bool {
         // Asked of the socket itself: an idle runtime has not yet heard what became of it.
-        let seen = self.socket.peek();
-        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.socket.is_quiet()
     }
 
     /// Appends to `buffer` what is there.
