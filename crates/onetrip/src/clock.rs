@@ -1,11 +1,10 @@
 //! The time that expiry and age are measured by.
 
 use std::sync::Arc;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-/// A point of monotonic time, in microseconds since the process began to look.
+/// A point of monotonic time, in microseconds since some beginning.
 ///
 /// Entries in this process expire by it, so that setting the wall clock expires nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,11 +71,23 @@ impl Clock {
     /// The present moment.
     #[must_use]
     pub fn now(&self) -> Moment {
-        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         match &self.0 {
-            None => Moment(micros(BEGAN.elapsed())),
+            None => Moment(monotonic::now()),
             Some(now) => Moment(now.load(Ordering::SeqCst)),
         }
+    }
+
+    /// Whether `end` has come.
+    ///
+    /// It is mostly far ahead. Then a clock tells as much that goes in steps, of some milliseconds,
+    /// and is quicker to read.
+    pub(crate) fn has_come(&self, end: Moment) -> bool {
+        const LATE_AT_MOST: Duration = Duration::from_secs(1);
+        let lately = match &self.0 {
+            None => Moment(monotonic::lately()),
+            Some(_) => self.now(),
+        };
+        lately.after(LATE_AT_MOST) >= end && self.now() >= end
     }
 
     /// The wall clock's time, as the span since 1970 began (UTC). A manual clock begins there, and
@@ -92,5 +103,68 @@ impl Clock {
                 .unwrap_or_default(),
             Some(now) => Duration::from_micros(now.load(Ordering::SeqCst)),
         }
+    }
+}
+
+/// The system's monotonic clock, in microseconds.
+#[cfg(target_os = "linux")]
+mod monotonic {
+    use rustix::time::{ClockId, clock_gettime};
+
+    pub(super) fn now() -> u64 {
+        read(ClockId::Monotonic)
+    }
+
+    /// What it told at the last tick of the system's timer.
+    pub(super) fn lately() -> u64 {
+        read(ClockId::MonotonicCoarse)
+    }
+
+    fn read(clock: ClockId) -> u64 {
+        // Never negative: it counts from the start of the system.
+        let time = clock_gettime(clock);
+        time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1000
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod monotonic {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    pub(super) fn now() -> u64 {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        super::micros(BEGAN.elapsed())
+    }
+
+    /// There is no cheaper clock.
+    pub(super) fn lately() -> u64 {
+        now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_comes_with_its_moment_and_not_before() {
+        let clock = Clock::manual();
+        for span in [Duration::from_micros(1), Duration::from_secs(10)] {
+            let end = clock.now().after(span);
+            assert!(!clock.has_come(end));
+            clock.advance(span - Duration::from_micros(1));
+            assert!(!clock.has_come(end));
+            clock.advance(Duration::from_micros(1));
+            assert!(clock.has_come(end));
+        }
+    }
+
+    #[test]
+    fn the_systems_clocks_agree() {
+        let clock = Clock::system();
+        assert!(clock.has_come(clock.now()));
+        assert!(!clock.has_come(clock.now().after(Duration::from_secs(3600))));
+        assert!(monotonic::lately() <= monotonic::now());
     }
 }

@@ -151,7 +151,7 @@ impl Scope {
         let Some(held) = state.held.get_mut(key) else {
             return Lookup::Unknown;
         };
-        if held.good_until <= self.clock.now() {
+        if self.clock.has_come(held.good_until) {
             return Lookup::Unknown;
         }
         match &held.answer {
