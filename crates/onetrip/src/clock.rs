@@ -80,7 +80,7 @@ impl Clock {
     /// Whether `end` has come.
     ///
     /// It is mostly far ahead. Then a clock tells as much that goes in steps, of some milliseconds,
-    /// and is read in a fifth of the time.
+    /// and is quicker to read.
     pub(crate) fn has_come(&self, end: Moment) -> bool {
         const LATE_AT_MOST: Duration = Duration::from_secs(1);
         let lately = match &self.0 {
