@@ -1,9 +1,9 @@
 //! Protocols that are our own: pure functions from operations to bytes, and from bytes to answers.
 
-#[cfg(any(feature = "kyoto", feature = "memcached"))]
+#[cfg(feature = "_remote")]
 pub(crate) mod buffer;
-#[cfg(feature = "memcached")]
-mod digits;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) mod digits;
 #[cfg(feature = "kyoto")]
 pub(crate) mod kyoto;
 #[cfg(feature = "memcached")]

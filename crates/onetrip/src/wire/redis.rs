@@ -14,6 +14,9 @@ use std::vec;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::buffer::Buffer;
+use super::digits::Digits;
+
 /// The longest string that any server sends, in bytes; by default none is longer than 512 MiB.
 const MAX_STRING: usize = 1 << 30;
 
@@ -23,8 +26,8 @@ const MAX_LINE: usize = 64 << 10;
 /// How deep arrays lie within each other. CLUSTER SLOTS has the deepest, with three.
 const MAX_DEPTH: usize = 8;
 
-/// The largest buffer that is kept for what comes next.
-const MOST_KEPT: usize = 128 << 10;
+/// The most parts whose memory is kept for those that come next.
+const MOST_PARTS: usize = 4096;
 
 /// The most digits of a number, with room for its sign and for noughts in front.
 const MOST_DIGITS: usize = 24;
@@ -91,35 +94,6 @@ impl Commands {
                 self.bytes.extend_from_slice(b"\r\n");
             }
         }
-    }
-}
-
-/// A number in decimal digits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Digits {
-    digits: [u8; 20],
-    from: usize,
-}
-
-impl Digits {
-    pub(crate) fn of(mut number: u64) -> Self {
-        let mut digits = [0; 20];
-        let mut from = digits.len();
-        for (place, digit) in digits.iter_mut().enumerate().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
-            from = place;
-            if number == 0 {
-                break;
-            }
-        }
-        Self { digits, from }
-    }
-}
-
-impl AsRef<[u8]> for Digits {
-    fn as_ref(&self) -> &[u8] {
-        self.digits.get(self.from..).unwrap_or_default()
     }
 }
 
@@ -206,11 +180,9 @@ enum Part {
 /// Reads values as their bytes come in.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// What is understood of it.
     parts: Vec<Part>,
-    /// The buffer before, to be used again when nobody holds what came in it.
-    before: Bytes,
     /// How far it is understood.
     at: usize,
     /// How far the end of the line that begins there was looked for.
@@ -225,25 +197,12 @@ pub(crate) struct Reader {
 impl Reader {
     /// The buffer to append to what came, with room for so many bytes.
     pub(crate) fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
-        if self.buffer.capacity() - self.buffer.len() < bytes {
-            if self.buffer.is_empty() {
-                let before = std::mem::take(&mut self.before);
-                if before.is_unique() {
-                    self.buffer = before.into();
-                }
-                if self.buffer.capacity() < bytes {
-                    self.buffer = Vec::with_capacity(bytes);
-                }
-            } else {
-                self.buffer.reserve(bytes);
-            }
-        }
-        &mut self.buffer
+        self.buffer.room(bytes)
     }
 
     /// How many bytes lie in the buffer.
     pub(crate) fn held(&self) -> usize {
-        self.buffer.len()
+        self.buffer.bytes().len()
     }
 
     /// How many values are whole.
@@ -254,7 +213,7 @@ impl Reader {
     /// Understands what came, and tells how many bytes are missing at least; one or more.
     pub(crate) fn scan(&mut self) -> Result<usize, Nonsense> {
         loop {
-            let rest = self.buffer.get(self.at..).unwrap_or_default();
+            let rest = self.buffer.bytes().get(self.at..).unwrap_or_default();
             let Some((kind, text)) = rest.split_first() else {
                 return Ok(1);
             };
@@ -263,7 +222,7 @@ impl Reader {
                     let Some((line, next)) = self.line()? else {
                         return Ok(1);
                     };
-                    match self.buffer.get(self.at) {
+                    match self.buffer.bytes().get(self.at) {
                         Some(b'+') => (Part::Status(line), next),
                         _ => (Part::Error(line), next),
                     }
@@ -284,10 +243,10 @@ impl Reader {
                         Some(size) => {
                             let string = begin..begin + size;
                             let end = string.end + b"\r\n".len();
-                            if self.buffer.len() < end {
-                                return Ok(end - self.buffer.len());
+                            if self.buffer.bytes().len() < end {
+                                return Ok(end - self.buffer.bytes().len());
                             }
-                            if self.buffer.get(string.end..end) != Some(b"\r\n") {
+                            if self.buffer.bytes().get(string.end..end) != Some(b"\r\n") {
                                 return Err(Nonsense("a string of another length than its own"));
                             }
                             (Part::Bulk(string), end)
@@ -324,18 +283,18 @@ impl Reader {
     /// Where the text of the line at hand is, without its kind and its end, and where the next one
     /// begins; `None` if it is not whole.
     fn line(&mut self) -> Result<Option<(Range<usize>, usize)>, Nonsense> {
-        let rest = self.buffer.get(self.searched..).unwrap_or_default();
+        let rest = self.buffer.bytes().get(self.searched..).unwrap_or_default();
         let most = (self.at + MAX_LINE).saturating_sub(self.searched);
         let Some(place) = rest.iter().take(most).position(|byte| *byte == b'\n') else {
             if rest.len() >= most {
                 return Err(Nonsense("a line without end"));
             }
-            self.searched = self.buffer.len();
+            self.searched = self.buffer.bytes().len();
             return Ok(None);
         };
         let next = self.searched + place + 1;
         let line = self.at + 1..next.saturating_sub(b"\r\n".len());
-        if self.buffer.get(line.end..next) != Some(b"\r\n") {
+        if self.buffer.bytes().get(line.end..next) != Some(b"\r\n") {
             return Err(Nonsense("a line that ends wrongly"));
         }
         Ok(Some((line, next)))
@@ -359,34 +318,20 @@ impl Reader {
     }
 
     /// Takes out the values that are whole. Their strings are slices of the buffer that they came
-    /// in, and keep it: where they leave most of it empty, they are copied.
+    /// in.
     pub(crate) fn take(&mut self) -> Result<Vec<Value>, Nonsense> {
         if self.whole == 0 {
             return Ok(Vec::new());
         }
         let whole = std::mem::take(&mut self.whole);
         let (end, parts) = std::mem::take(&mut self.end);
-        let came = self.buffer.get(..end).unwrap_or_default();
-        let bytes = if came.len() < self.buffer.capacity() / 2 {
-            let copy = Bytes::copy_from_slice(came);
-            self.buffer.drain(..end);
-            copy
-        } else {
-            let rest = self.buffer.split_off(end);
-            let is_kept = self.buffer.capacity() <= MOST_KEPT;
-            let bytes = Bytes::from(std::mem::replace(&mut self.buffer, rest));
-            if is_kept {
-                self.before = bytes.clone();
-                self.before.clear();
-            }
-            bytes
-        };
+        let bytes = self.buffer.take(end);
         self.at -= end;
         self.searched -= end;
         let mut cut = self.parts.drain(..parts);
         let values = (0..whole).map(|_| value(&mut cut, &bytes)).collect();
         drop(cut);
-        self.parts.shrink_to(MOST_KEPT / size_of::<Part>());
+        self.parts.shrink_to(MOST_PARTS);
         // What is left is the beginning of an array.
         for part in &mut self.parts {
             if let Part::Bulk(place) | Part::Status(place) | Part::Error(place) = part {

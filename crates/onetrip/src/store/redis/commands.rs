@@ -12,7 +12,8 @@ use crate::error::{Error, ErrorKind};
 use crate::key::is_record;
 use crate::store::not_a_number;
 use crate::trip::{Op, Replies, Reply, Ttl};
-use crate::wire::redis::{Commands, Digits, ServerError, Value};
+use crate::wire::digits::Digits;
+use crate::wire::redis::{Commands, ServerError, Value};
 
 /// The largest string that Redis keeps, unless it is told otherwise (proto-max-bulk-len).
 const MAX_ENTRY: usize = 512 << 20;

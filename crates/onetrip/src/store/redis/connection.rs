@@ -10,7 +10,8 @@ use super::address::{Door, Greeting};
 use super::link::Link;
 use crate::store::sizes::{MOST_ROOM, Sizes, room};
 use crate::store::stream::{self, Reading};
-use crate::wire::redis::{Commands, Digits, Nonsense, Reader, ServerError, Value};
+use crate::wire::digits::Digits;
+use crate::wire::redis::{Commands, Nonsense, Reader, ServerError, Value};
 
 /// A connection that is in step: nothing is on the wire.
 #[derive(Debug)]

@@ -19,7 +19,8 @@ use crate::store::runtimes::ByRuntime;
 use crate::store::stream::until;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Replies, Reply, Trip};
-use crate::wire::redis::{Commands, Digits, Value};
+use crate::wire::digits::Digits;
+use crate::wire::redis::{Commands, Value};
 
 /// Keys looked at in one step of a clear.
 const SCAN_COUNT: u64 = 1000;
