@@ -16,6 +16,13 @@ mod memory;
 #[cfg(feature = "_remote")]
 mod owed;
 #[cfg(feature = "_remote")]
+#[cfg_attr(
+    not(any(feature = "kyoto", feature = "memcached")),
+    expect(
+        dead_code,
+        reason = "Redis takes no turns: its tasks share one connection"
+    )
+)]
 mod pool;
 #[cfg(feature = "redis")]
 mod redis;
