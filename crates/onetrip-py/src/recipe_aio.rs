@@ -62,7 +62,7 @@ impl Recipe {
         let face = self.face(py);
         let keys = calls
             .iter()
-            .map(|call| Ok(self.key(call)?))
+            .map(|call| self.key(call))
             .collect::<Result<Vec<_>>>()?;
         let calls: Vec<_> = calls.iter().map(Arguments::unbind).collect();
         let recipe = Arc::clone(self);
