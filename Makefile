@@ -82,10 +82,17 @@ $(PEERS): requirements/bench.txt $(TOOLS)
 	$(BENCH)/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
+# Whoever removed the extension itself gets it anew.
+ifeq ($(wildcard python/onetrip/_core.*.so),)
+.PHONY: $(EXTENSION)
+endif
+
 # Always the release profile: tests, demo and benchmarks then share one build, and it is the real one.
 $(EXTENSION): $(TOOLS) $(SOURCES)
 	@# Rust needs a linker, and zstd and ring bring C.
 	@command -v cc >/dev/null || scripts/install gcc libc6-dev
+	@# One of another Python, or of before, is not to be imported instead.
+	rm -f python/onetrip/_core*.so
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
 	touch $@
 

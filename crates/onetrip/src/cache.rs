@@ -17,7 +17,6 @@ use crate::error::Result;
 use crate::lanes::{self, Lanes};
 use crate::options::{Builder, Serializer};
 use crate::policy::{Policy, Step, Timeout};
-use crate::process;
 use crate::stats::Stats;
 use crate::trip::{Replies, Trip};
 
@@ -193,10 +192,10 @@ impl Cache {
     /// Those of [`send`](Self::send); [`ErrorKind::Configuration`](crate::ErrorKind::Configuration)
     /// within a task of a Tokio runtime if the store is remote.
     pub fn send_blocking(&self, at: &Context, trip: &Trip) -> Result<Replies> {
-        process::steady(|| match self.depart(at, trip) {
+        match self.depart(at, trip) {
             Departed::Back(answer) => answer,
             Departed::Away(answer) => self.0.lanes.wait(answer),
-        })
+        }
     }
 
     /// Begins a trip on the calling thread: its answer, or what has to wait for it.

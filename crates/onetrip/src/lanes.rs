@@ -102,10 +102,10 @@ impl Lanes {
     /// runtime, which must not be blocked.
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut work = pin!(work);
-        process::steady(|| match look(work.as_mut()) {
+        match look(work.as_mut()) {
             Poll::Ready(done) => done,
             Poll::Pending => self.wait(work),
-        })
+        }
     }
 
     /// Polls `work`, which has to wait, on a lane.

@@ -6,45 +6,27 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 thread_local! {
-    /// Which process this is, as far as [`steady`] knows.
-    static PROCESS: Cell<Process> = const { Cell::new(Process::Changing) };
-}
-
-#[derive(Clone, Copy)]
-enum Process {
-    /// It may be another one the next time.
-    Changing,
-    /// It is the same for a while, and nobody has asked yet.
-    Steady,
-    Known(u32),
+    /// Which process this is, as long as [`steady`] knows; else nought.
+    static PID: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Calls `body`, which does not fork: the system is asked once which process this is, where a trip
 /// would ask it many times.
 pub(crate) fn steady<T>(body: impl FnOnce() -> T) -> T {
-    struct Reset(Process);
+    struct Reset(u32);
     impl Drop for Reset {
         fn drop(&mut self) {
-            PROCESS.set(self.0);
+            PID.set(self.0);
         }
     }
-    let before = PROCESS.get();
-    let _reset = Reset(before);
-    if let Process::Changing = before {
-        PROCESS.set(Process::Steady);
-    }
+    let _reset = Reset(PID.replace(id()));
     body()
 }
 
 fn id() -> u32 {
-    match PROCESS.get() {
-        Process::Changing => std::process::id(),
-        Process::Steady => {
-            let id = std::process::id();
-            PROCESS.set(Process::Known(id));
-            id
-        }
-        Process::Known(id) => id,
+    match PID.get() {
+        0 => std::process::id(),
+        known => known,
     }
 }
 

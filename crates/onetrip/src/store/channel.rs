@@ -46,7 +46,7 @@ impl Channel {
 
     /// Sends `question`, which is about so many keys, and reads its answer: all that comes, until
     /// `missing` makes out of what came so far that nothing is; otherwise it tells how many bytes
-    /// are, at least. Whoever drops it half way, or sees it fail, must drop the connection too.
+    /// are, at least. Slices of the answer hold it whole. Whoever drops it half way, or sees it fail, must drop the connection too.
     pub(super) async fn ask<B: From<io::Error>>(
         &mut self,
         question: Vec<u8>,

@@ -38,18 +38,23 @@ impl Buffer {
     }
 
     /// Takes out the first bytes, up to `end`. Slices of them keep all the memory that they came
-    /// in: where they leave most of that empty, they are copied.
+    /// in: where they leave most of that empty, they are copied, or it is given back.
     pub(crate) fn take(&mut self, end: usize) -> Bytes {
         let came = self.bytes.get(..end).unwrap_or(&self.bytes);
         let end = came.len();
-        if end < self.bytes.capacity() / 2 {
+        let is_kept = self.bytes.capacity() <= MOST_KEPT;
+        let is_sparse = end < self.bytes.capacity() / 2;
+        if is_kept && is_sparse {
             let copy = Bytes::copy_from_slice(came);
             self.bytes.drain(..end);
             return copy;
         }
         let rest = self.bytes.split_off(end);
-        let is_kept = self.bytes.capacity() <= MOST_KEPT;
-        let bytes = Bytes::from(std::mem::replace(&mut self.bytes, rest));
+        let mut bytes = std::mem::replace(&mut self.bytes, rest);
+        if is_sparse {
+            bytes.shrink_to_fit();
+        }
+        let bytes = Bytes::from(bytes);
         if is_kept {
             self.before = bytes.clone();
             self.before.clear();
@@ -103,6 +108,23 @@ mod tests {
             assert_eq!(buffer.bytes(), b"then");
             assert_eq!(buffer.take(99), "then");
             assert!(buffer.bytes().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_large_answer_leaves_no_memory_behind() {
+        for length in [MOST_KEPT / 4, MOST_KEPT + 1, 4 * MOST_KEPT] {
+            let mut buffer = Buffer::default();
+            came(&mut buffer, &vec![1; length], 16 * MOST_KEPT);
+            buffer.room(0).push(2);
+            let taken = buffer.take(length);
+            assert!(taken.iter().all(|byte| *byte == 1));
+            assert_eq!(taken.len(), length);
+            assert_eq!(buffer.bytes(), [2]);
+            assert!(buffer.room(0).capacity() <= MOST_KEPT);
+            // Nor does what was taken hold more than it is.
+            let held = taken.try_into_mut().map(|bytes| bytes.capacity());
+            assert!(held.is_ok_and(|capacity| capacity < 2 * length));
         }
     }
 }
