@@ -153,10 +153,7 @@ impl Cache {
     /// What is wrong with the operations, and under [`OnError::Raise`](crate::OnError::Raise)
     /// failures of the store.
     pub async fn send(&self, at: &Context, trip: &Trip) -> Result<Replies> {
-        match self.depart(at, trip) {
-            Departed::Back(answer) => answer,
-            Departed::Away(answer) => answer.await,
-        }
+        self.depart(at, trip).answer().await
     }
 
     fn depart<'a>(
@@ -175,10 +172,8 @@ impl Cache {
     }
 
     pub(crate) async fn carry(&self, at: &Context, trip: &Trip) -> Result<Replies> {
-        match self.0.carrier.depart(&self.0.policy.counters, at, trip) {
-            Departed::Back(answer) => answer,
-            Departed::Away(answer) => answer.await,
-        }
+        let counters = &self.0.policy.counters;
+        self.0.carrier.depart(counters, at, trip).answer().await
     }
 
     pub(crate) fn judge(&self, own: usize, replies: Replies) -> Result<Replies> {

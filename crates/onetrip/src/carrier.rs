@@ -30,6 +30,16 @@ pub(crate) enum Departed<F> {
     Away(F),
 }
 
+impl<F: Future<Output = Result<Replies>>> Departed<F> {
+    /// Its answer, once it is there.
+    pub(crate) async fn answer(self) -> Result<Replies> {
+        match self {
+            Self::Back(answer) => answer,
+            Self::Away(answer) => answer.await,
+        }
+    }
+}
+
 /// One store and the way to it.
 #[derive(Debug)]
 pub(crate) struct Carrier {

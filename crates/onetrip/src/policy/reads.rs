@@ -64,36 +64,29 @@ impl Policy {
         reply: Option<Reply>,
         decode: &D,
     ) -> Option<D::Value> {
-        let value = self.read_entry(at, ticket, key, reply, decode);
+        let entry = match reply {
+            Some(Reply::Entry(entry)) => {
+                if let Some(scope) = at.scope() {
+                    scope.note_read(key, entry.as_ref().map_or(0, Bytes::len));
+                }
+                entry
+            }
+            _ => None,
+        };
+        let value = entry.and_then(|entry| {
+            let content = match self.open(key, &entry) {
+                Ok(content) => content,
+                Err(bad) => return self.bad(key, bad),
+            };
+            let mut memo = None;
+            let value = self.decoded(key, &content, decode, |decoded| memo = Some(decoded))?;
+            if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
+                scope.keep(ticket, key, content, memo, None);
+            }
+            Some(value)
+        });
         self.answered(at, value.is_some());
         value
-    }
-
-    fn read_entry<D: Decode>(
-        &self,
-        at: &Context,
-        ticket: Option<Ticket>,
-        key: &[u8],
-        reply: Option<Reply>,
-        decode: &D,
-    ) -> Option<D::Value> {
-        let Some(Reply::Entry(entry)) = reply else {
-            return None;
-        };
-        if let Some(scope) = at.scope() {
-            scope.note_read(key, entry.as_ref().map_or(0, Bytes::len));
-        }
-        let entry = entry?;
-        let content = match self.open(key, &entry) {
-            Ok(content) => content,
-            Err(bad) => return self.bad(key, bad),
-        };
-        let mut memo = None;
-        let value = self.decoded(key, &content, decode, |decoded| memo = Some(decoded))?;
-        if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
-            scope.keep(ticket, key, content, memo, None);
-        }
-        Some(value)
     }
 
     fn decoded<D: Decode>(
