@@ -4,6 +4,9 @@
 //! for each, in their order. Whatever concerns all operations alike (counting, timing, failing,
 //! tracing) can therefore be written once, around the one method that a store has.
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -129,6 +132,8 @@ pub enum Reply {
     Number(Option<i64>),
     /// How many entries were removed.
     Count(u64),
+    /// It was handed to the system on its way to the server. Its reply is read later.
+    Posted,
     /// This operation failed, whatever became of the others. What it asked for is *unknown*.
     Failed(Error),
 }
@@ -156,12 +161,55 @@ impl Reply {
 /// The answers to a trip, one for each operation, in their order.
 pub type Replies = SmallVec<[Reply; 1]>;
 
+/// Identifies the scope that a trip is made in, within this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ScopeId(u64);
+
+impl ScopeId {
+    /// Returns an id that no other scope of this process has.
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Receives the failures of posted writes, which nobody waits for.
+pub trait Late: Send + Sync {
+    /// Counts `failed` writes that were posted and not carried out.
+    fn failed(&self, failed: usize, error: &Error);
+}
+
+/// Says what the caller of a trip waits for.
+#[derive(Clone, Default)]
+pub enum Purpose {
+    /// The replies.
+    #[default]
+    Answer,
+    /// Nothing: the writes are handed to the system at once or dropped, and never sent again.
+    Post(Arc<dyn Late>),
+    /// The replies to what its scope posted, or, without a scope, to all that is posted. Such a
+    /// trip has no operations of its own.
+    Settle,
+}
+
+impl fmt::Debug for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answer => "Answer",
+            Self::Post(_) => "Post",
+            Self::Settle => "Settle",
+        })
+    }
+}
+
 /// Operations that travel together.
 #[derive(Clone, Debug, Default)]
 pub struct Trip {
     ops: SmallVec<[Op; 1]>,
     /// How many of them, the last ones, only came along: their failure is not the trip's.
     along: usize,
+    scope: Option<ScopeId>,
+    purpose: Purpose,
 }
 
 impl Trip {
@@ -169,6 +217,40 @@ impl Trip {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns a trip that reads the replies to what `scope` posted; to all that is posted if
+    /// there is none.
+    pub(crate) fn settle(scope: Option<ScopeId>) -> Self {
+        Self {
+            scope,
+            purpose: Purpose::Settle,
+            ..Self::default()
+        }
+    }
+
+    /// Returns this trip, made in `scope`.
+    pub(crate) fn within(mut self, scope: Option<ScopeId>) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Returns this trip as one that nobody waits for. `late` hears of its failures.
+    pub(crate) fn posted(mut self, late: Arc<dyn Late>) -> Self {
+        self.purpose = Purpose::Post(late);
+        self
+    }
+
+    /// The scope that it is made in.
+    #[must_use]
+    pub fn scope(&self) -> Option<ScopeId> {
+        self.scope
+    }
+
+    /// What its caller waits for.
+    #[must_use]
+    pub fn purpose(&self) -> &Purpose {
+        &self.purpose
     }
 
     /// Adds one more operation.
@@ -232,7 +314,7 @@ impl From<Op> for Trip {
     fn from(op: Op) -> Self {
         Self {
             ops: smallvec::smallvec![op],
-            along: 0,
+            ..Self::default()
         }
     }
 }
@@ -247,7 +329,7 @@ impl FromIterator<Op> for Trip {
     fn from_iter<I: IntoIterator<Item = Op>>(ops: I) -> Self {
         Self {
             ops: ops.into_iter().collect(),
-            along: 0,
+            ..Self::default()
         }
     }
 }

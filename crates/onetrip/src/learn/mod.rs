@@ -40,7 +40,7 @@ pub use self::page::Page;
 use self::recent::Recent;
 use self::record::Heard;
 use self::report::Totals;
-pub use self::report::{Report, Visit};
+pub use self::report::{Predicted, Report, Use, Visit};
 use self::route::Route;
 use crate::clock::Moment;
 

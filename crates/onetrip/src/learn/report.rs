@@ -7,9 +7,50 @@ use hashbrown::HashMap;
 use super::recent::Recent;
 use super::route::Route;
 
+/// What one visit did with one key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Bytes of its entry when it was last seen; 0 if it was absent.
+    pub bytes: u32,
+    /// Whether it was read as a piece: by a fetch, or as a key that the program preloads by name.
+    pub piece: bool,
+    /// How often a plain call read it.
+    pub reads: u16,
+    /// Whether a plain read found it, and whether the last one did.
+    pub found: bool,
+    /// Whether the last plain read found nothing.
+    pub absent: bool,
+    /// Whether a plain call set, touched or deleted it.
+    pub wrote: bool,
+    /// Whether it was changed after it was found, deleted, or different when it was read again.
+    /// Setting what was absent is no change.
+    pub changed: bool,
+    /// Whether it was added, incremented or locked: an agreement between processes.
+    pub exact: bool,
+}
+
+/// A key that a visit is likely to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predicted {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Bytes of its entry when it was last seen; 0 if it was absent.
+    pub bytes: u32,
+    /// Whether it is read as a piece.
+    pub piece: bool,
+    /// Whether plain calls read it and it has earned a place in a snapshot.
+    pub state: bool,
+    /// Whether its absence, too, has earned its place: it is then good for more than one read.
+    pub lasting: bool,
+    /// Whether a visit is likely to read it more than once by plain calls.
+    pub again: bool,
+}
+
 /// What one visit to a page read.
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
+    /// Keys that were read or written, and how.
+    pub uses: HashMap<Box<[u8]>, Use>,
     /// Keys that were read, with the bytes of their entries; none where there was no entry.
     pub read: HashMap<Box<[u8]>, u32>,
     /// Keys that were asked for ahead of being read, with the bytes of their entries.
