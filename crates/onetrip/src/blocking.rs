@@ -4,6 +4,7 @@
 //! to wait.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,10 +12,13 @@ use serde::de::DeserializeOwned;
 use crate::cache::Cache as Asynchronous;
 use crate::codec::Serde;
 use crate::context::task;
-use crate::error::Result;
+use crate::drive::Fetching;
+use crate::error::{Error, Result};
 use crate::learn::Report;
 use crate::policy::Timeout;
+use crate::scope::Work;
 use crate::watch::Watch;
+use crate::write_batch::WriteBatch;
 
 /// The same cache as [`onetrip::Cache`](crate::Cache), method for method, for threads.
 ///
@@ -73,15 +77,46 @@ impl Cache {
         page: impl FnOnce() -> T,
     ) -> Result<T> {
         let (cache, at) = (&self.0, self.0.here());
-        let (scope, opened) = cache.policy().enter(&at);
+        let (scope, opened) = cache.policy().enter(&at, Work::Other);
         let within = at.with_scope(Arc::clone(&scope));
         let keys: Vec<K> = keys.into_iter().collect();
-        cache.travel_blocking(&within, cache.policy().preload(&scope, &keys))?;
+        cache.travel_blocking(&within, cache.policy().preload(&within, &keys))?;
         let output = task::within_blocking(cache.0.id, within.clone(), page);
         if opened {
-            cache.travel_blocking(&within, cache.policy().close(&scope))?;
+            cache.close_blocking(&within, &scope)?;
         }
         Ok(output)
+    }
+
+    /// Calls `page` in a scope whose plain reads, too, are answered by what it holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`onetrip::Cache::scope_holding`](crate::Cache::scope_holding).
+    pub fn scope_holding<T>(&self, max_age: Duration, page: impl FnOnce() -> T) -> Result<T> {
+        self.scope(|| {
+            let at = self.0.here().with_hold(max_age);
+            task::within_blocking(self.0.0.id, at, page)
+        })
+    }
+
+    /// Calls `work`, whose plain `set`s leave in one trip.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`onetrip::Cache::batch`](crate::Cache::batch).
+    pub fn batch<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let (cache, batch) = (&self.0, Arc::<WriteBatch>::default());
+        let at = cache.here().with_batch(Arc::clone(&batch));
+        let output = task::within_blocking(cache.0.id, at.clone(), work);
+        batch.close();
+        cache.travel_blocking(&at, cache.policy().flush(&at))?;
+        Ok(output)
+    }
+
+    /// Ends the snapshot of the scope that this is called in.
+    pub fn fresh(&self) {
+        self.0.fresh();
     }
 
     /// Calls `page` in a scope that holds nothing yet.
@@ -112,28 +147,41 @@ impl Cache {
             return Ok(value);
         }
         let (at, serde) = (self.0.here(), Serde::new());
-        let step = self.0.policy().fetch(&at, key, &serde);
+        let step = self.0.policy().get_from_store(&at, key, &serde);
         self.0.travel_blocking(&at, step)
     }
 
-    /// The value of `key`; where there is none, that of `make`, which is then stored.
+    /// Returns the value of `key`. On a miss, computes it by `make` and stores it for `timeout`.
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get) and [`set_for`](Self::set_for).
-    pub fn get_or_insert<T: Serialize + DeserializeOwned>(
+    /// Those of the [type](Self) and of
+    /// [`onetrip::Cache::get_or_insert_with`](crate::Cache::get_or_insert_with).
+    pub fn get_or_insert_with<T: Serialize + DeserializeOwned>(
         &self,
         key: impl AsRef<[u8]>,
         timeout: impl Into<Timeout>,
         make: impl FnOnce() -> T,
     ) -> Result<T> {
-        let key = key.as_ref();
-        if let Some(value) = self.get(key)? {
-            return Ok(value);
-        }
-        let value = make();
-        self.set_for(key, &value, timeout)?;
-        Ok(value)
+        self.try_get_or_insert_with(key, timeout, || Ok(make()))
+    }
+
+    /// Returns the value of `key`. On a miss, computes it by `make`, which may fail, and stores it
+    /// for `timeout`. Nothing is stored of an error.
+    ///
+    /// # Errors
+    ///
+    /// Those of `make`, of the [type](Self) and of
+    /// [`onetrip::Cache::try_get_or_insert_with`](crate::Cache::try_get_or_insert_with).
+    pub fn try_get_or_insert_with<T: Serialize + DeserializeOwned, E: From<Error>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        timeout: impl Into<Timeout>,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let what = Fetching::new(key.as_ref(), timeout.into()).adding();
+        self.0
+            .fetch_blocking(what, make, |error| Err(error.into()))
     }
 
     driven! {

@@ -5,6 +5,7 @@ mod scopes;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -13,10 +14,12 @@ use serde::de::DeserializeOwned;
 use crate::carrier::{Carrier, Departed};
 use crate::codec::{self, Presence, Serde};
 use crate::context::{Context, task};
-use crate::error::Result;
+use crate::drive::Fetching;
+use crate::error::{Error, Result};
 use crate::lanes::{self, Lanes};
 use crate::options::{Builder, Serializer};
 use crate::policy::{Policy, Step, Timeout};
+use crate::scope::{Reading, Scope};
 use crate::stats::Stats;
 use crate::trip::{Replies, Trip};
 
@@ -66,6 +69,8 @@ pub(crate) struct Inner {
     pub(crate) serializer: Serializer,
     pub(crate) carrier: Carrier,
     pub(crate) lanes: Lanes,
+    /// The longest that one exchange takes, connecting included.
+    pub(crate) patience: Duration,
 }
 
 impl std::fmt::Debug for Inner {
@@ -214,6 +219,17 @@ impl Cache {
         self.0.lanes.close();
     }
 
+    /// Ends `scope` on this thread: reads the replies to what it posted, and waits for what tasks
+    /// posted in it.
+    pub(crate) fn close_blocking(&self, at: &Context, scope: &Scope) -> Result<()> {
+        self.travel_blocking(at, self.policy().close(scope))?;
+        for post in scope.take_posts() {
+            // A post that never ends has a runtime that ended before.
+            let _ = post.wait(self.0.patience);
+        }
+        Ok(())
+    }
+
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.0.lanes.run(work)
     }
@@ -259,15 +275,19 @@ impl Cache {
             Some(value) => Ok(value),
             None => {
                 let (at, serde) = (self.here(), Serde::new());
-                let step = self.policy().fetch(&at, key, &serde);
+                let step = self.policy().get_from_store(&at, key, &serde);
                 self.travel(&at, step).await
             }
         }
     }
 
-    /// What the scope says of `key`; `None` where the store has to be asked.
+    /// Answers a plain read from the scope; `None` where the store has to be asked.
     pub(crate) fn held<T: DeserializeOwned>(&self, key: &[u8]) -> Option<Option<T>> {
-        task::with(self.0.id, |at| self.policy().held(at, key, &Serde::new()))
+        task::with(self.0.id, |at| {
+            let reading = Reading::Plain(at.hold());
+            let read = self.policy().held(at, key, reading, &Serde::new())?;
+            Some(read.found())
+        })
     }
 
     /// The values of many keys, in their order, in one trip.
@@ -297,31 +317,69 @@ impl Cache {
         Ok(found.is_some())
     }
 
-    /// The value of `key`; where there is none, that of `make`, which is then stored.
+    /// Returns the value of `key`. On a miss, computes it by `make` and stores it for `timeout`.
+    ///
+    /// Callers who miss the key together, in this process, compute it once. If another process
+    /// stored a value meanwhile, that one is kept and returned. One trip on a hit, two on a miss.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization) if the value cannot be
     /// stored; under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
-    pub async fn get_or_insert<T: Serialize + DeserializeOwned, F: Future<Output = T>>(
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use onetrip::{Cache, Timeout};
+    ///
+    /// let cache = Cache::open("memory://")?;
+    /// let title: String = cache
+    ///     .get_or_insert_with("title:5", Timeout::Default, async || "Hello".into())
+    ///     .await?;
+    /// assert_eq!(title, "Hello");
+    /// # Ok::<(), onetrip::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn get_or_insert_with<T: Serialize + DeserializeOwned, F: Future<Output = T>>(
         &self,
         key: impl AsRef<[u8]>,
         timeout: impl Into<Timeout>,
         make: impl FnOnce() -> F,
     ) -> Result<T> {
-        let key = key.as_ref();
-        if let Some(value) = self.get(key).await? {
-            return Ok(value);
-        }
-        let value = make().await;
-        self.set_for(key, &value, timeout).await?;
-        Ok(value)
+        let make = || {
+            let value = make();
+            async { Ok(value.await) }
+        };
+        self.try_get_or_insert_with(key, timeout, make).await
+    }
+
+    /// Returns the value of `key`. On a miss, computes it by `make`, which may fail, and stores it
+    /// for `timeout`. Nothing is stored of an error.
+    ///
+    /// Otherwise as [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Errors
+    ///
+    /// Those of `make`, and those of [`get_or_insert_with`](Self::get_or_insert_with).
+    pub async fn try_get_or_insert_with<T, E, F>(
+        &self,
+        key: impl AsRef<[u8]>,
+        timeout: impl Into<Timeout>,
+        make: impl FnOnce() -> F,
+    ) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+        F: Future<Output = Result<T, E>>,
+    {
+        let what = Fetching::new(key.as_ref(), timeout.into()).adding();
+        self.fetch_awaiting(what, make, |error| Err(error.into()))
+            .await
     }
 }
 
 /// Writing.
 impl Cache {
-    fn entry<T: Serialize + ?Sized>(&self, key: &[u8], value: &T) -> Result<Bytes> {
+    pub(crate) fn entry<T: Serialize + ?Sized>(&self, key: &[u8], value: &T) -> Result<Bytes> {
         self.policy().seal(key, |out| codec::encode(value, out))
     }
 

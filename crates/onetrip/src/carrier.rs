@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::flight::StoreId;
 use crate::lanes;
 use crate::stats::Counters;
 use crate::store::{Exchange, Store};
-use crate::trip::{Replies, Reply, Trip};
+use crate::trip::{Late, Purpose, Replies, Reply, Trip};
 use crate::watch;
 
 /// What becomes of a failure of the store.
@@ -40,6 +41,22 @@ impl<F: Future<Output = Result<Replies>>> Departed<F> {
     }
 }
 
+/// Counts and tells the failures of posted writes.
+struct LateFailures {
+    counters: Arc<Counters>,
+    label: Arc<str>,
+}
+
+impl Late for LateFailures {
+    fn failed(&self, failed: usize, error: &Error) {
+        self.counters.errors.add(failed as u64);
+        if !error.is_logged() {
+            let label = &self.label;
+            log::warn!("{failed} writes that were posted to {label} are lost: {error}");
+        }
+    }
+}
+
 /// One store and the way to it.
 #[derive(Debug)]
 pub(crate) struct Carrier {
@@ -61,6 +78,25 @@ impl Carrier {
     /// Whether trips are answered without waiting.
     pub(crate) fn is_local(&self) -> bool {
         self.store.is_local()
+    }
+
+    /// Returns a number that tells this store from the others of the process.
+    pub(crate) fn store_id(&self) -> StoreId {
+        Arc::as_ptr(&self.store).cast::<()>() as StoreId
+    }
+
+    /// Whether writes that nobody asks for are posted: not where the store answers at once, nor
+    /// where its failures are to be raised.
+    pub(crate) fn posts(&self) -> bool {
+        !self.is_local() && self.on_error == OnError::Miss
+    }
+
+    /// Returns what the failures of posted writes are told to.
+    pub(crate) fn late(&self, counters: &Arc<Counters>) -> Arc<dyn Late> {
+        Arc::new(LateFailures {
+            counters: Arc::clone(counters),
+            label: Arc::clone(&self.label),
+        })
     }
 
     #[cfg(feature = "minijinja")]
@@ -85,6 +121,9 @@ impl Carrier {
     ) -> Departed<impl Future<Output = Result<Replies>> + Send + 'a> {
         let began = watch::is_watched(at.watches()).then(Instant::now);
         let arrive = move |replies| {
+            if matches!(trip.purpose(), Purpose::Settle) {
+                return Ok(replies);
+            }
             counters.trip(trip, &replies);
             if let Some(began) = began {
                 watch::show(at.watches(), &self.label, trip, &replies, began.elapsed());

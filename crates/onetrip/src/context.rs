@@ -1,19 +1,25 @@
-//! Where a call is made from: the scope that it is in and the watches that are open around it.
+//! Where a call is made from: the scope that it is in and what else is open around it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::flight::Computing;
 use crate::scope::Scope;
 use crate::watch::Watch;
+use crate::write_batch::WriteBatch;
 
-/// The scope and the watches around a piece of code, for one cache.
+/// What is open around a piece of code, for one cache.
 ///
 /// A context is a value: entering a scope makes a new one, and leaving goes back to the old. Each
 /// face keeps it where its language keeps such things: Rust in a task-local, Python in a
-/// `ContextVar`. It is therefore never shared by two requests.
+/// `ContextVar`. Two requests therefore never share one.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     scope: Option<Arc<Scope>>,
     watches: Vec<Arc<Watch>>,
+    hold: Option<Duration>,
+    batch: Option<Arc<WriteBatch>>,
+    computing: Option<Arc<Computing>>,
 }
 
 impl Context {
@@ -29,23 +35,63 @@ impl Context {
         &self.watches
     }
 
-    /// This context, within `scope`.
+    /// How long the scope holds plain answers, if the program said so.
+    #[must_use]
+    pub fn hold(&self) -> Option<Duration> {
+        self.hold
+    }
+
+    /// What gathers plain writes.
+    #[must_use]
+    pub fn batch(&self) -> Option<&Arc<WriteBatch>> {
+        self.batch.as_ref()
+    }
+
+    pub(crate) fn computing(&self) -> Option<&Arc<Computing>> {
+        self.computing.as_ref()
+    }
+
+    /// Returns this context, within `scope`.
     #[must_use]
     pub fn with_scope(&self, scope: Arc<Scope>) -> Self {
         Self {
             scope: Some(scope),
-            watches: self.watches.clone(),
+            ..self.clone()
         }
     }
 
-    /// This context, seen by `watch` as well.
+    /// Returns this context, seen by `watch` as well.
     #[must_use]
     pub fn with_watch(&self, watch: Arc<Watch>) -> Self {
-        let mut watches = self.watches.clone();
-        watches.push(watch);
+        let mut context = self.clone();
+        context.watches.push(watch);
+        context
+    }
+
+    /// Returns this context, whose scope holds plain answers for `hold`.
+    #[must_use]
+    pub fn with_hold(&self, hold: Duration) -> Self {
         Self {
-            scope: self.scope.clone(),
-            watches,
+            hold: Some(hold),
+            ..self.clone()
+        }
+    }
+
+    /// Returns this context, whose plain writes `batch` gathers.
+    #[must_use]
+    pub fn with_batch(&self, batch: Arc<WriteBatch>) -> Self {
+        Self {
+            batch: Some(batch),
+            ..self.clone()
+        }
+    }
+
+    /// Returns this context, for code that computes what was missed.
+    #[must_use]
+    pub fn with_computing(&self, computing: Arc<Computing>) -> Self {
+        Self {
+            computing: Some(computing),
+            ..self.clone()
         }
     }
 }

@@ -66,11 +66,14 @@ mod clock;
 pub mod codec;
 mod compress;
 mod context;
+mod drive;
 pub mod entry;
 mod error;
+mod flight;
 mod fragment;
 mod key;
 mod lanes;
+mod latch;
 pub mod learn;
 mod markup;
 #[cfg(feature = "minijinja")]
@@ -92,6 +95,8 @@ mod untag;
 mod url;
 mod watch;
 mod wire;
+mod write_batch;
+mod writes;
 
 pub use batch::{Batch, Footprint};
 pub use cache::{Begun, Cache};
@@ -101,6 +106,7 @@ pub use clock::{Clock, Moment};
 pub use compress::{Compression, MAX_EXPANDED};
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
+pub use flight::{Caller, Waiting};
 pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
 pub use lanes::close_all_idle;
@@ -108,10 +114,11 @@ pub use learn::Page;
 pub use markup::Markup;
 pub use options::{Builder, DEFAULT_URL, Serializer};
 pub use pages::PageMode;
-pub use policy::{Policy, Step, Timeout};
-pub use scope::{MAX_PENDING, Scope};
+pub use policy::{Fetch, Outcome, Policy, Read, Stage, Step, Storing, Timeout};
+pub use scope::{Scope, Work};
 pub use stats::Stats;
 pub use watch::{Everything, MAX_RECORDS, Record, Watch, watch_everything};
+pub use write_batch::WriteBatch;
 
 /// Keeps the results of a function in a cache.
 ///

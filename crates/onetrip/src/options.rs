@@ -60,7 +60,7 @@ pub struct Builder {
     connect_timeout: Duration,
     trip_timeout: Duration,
     scope_max_age: Duration,
-    defer_writes: bool,
+    read_max_age: Duration,
     debug: bool,
     pages: PageMode,
     page_budget: Budget,
@@ -81,7 +81,7 @@ impl Builder {
             connect_timeout: Duration::from_secs(1),
             trip_timeout: Duration::from_secs(1),
             scope_max_age: Duration::from_secs(10),
-            defer_writes: true,
+            read_max_age: Duration::from_millis(100),
             debug: false,
             pages: PageMode::default(),
             page_budget: Budget::default(),
@@ -150,16 +150,17 @@ impl Builder {
         self
     }
 
-    /// The oldest answer that a scope gives before it asks the store again: ten seconds by
-    /// default.
+    /// The oldest piece that a scope answers with before it asks the store again: ten seconds by
+    /// default. Pieces are what fetches make and what is preloaded by name.
     pub fn scope_max_age(mut self, span: Duration) -> Self {
         self.scope_max_age = span;
         self
     }
 
-    /// Whether writes made in a scope wait until it closes, to leave in one trip: true by default.
-    pub fn defer_writes(mut self, defer: bool) -> Self {
-        self.defer_writes = defer;
+    /// The oldest answer of a learned page's snapshot to a plain read, and the oldest piece once a
+    /// response is being sent: 0.1 seconds by default. Zero reads all state from the store.
+    pub fn read_max_age(mut self, span: Duration) -> Self {
+        self.read_max_age = span;
         self
     }
 
@@ -214,6 +215,8 @@ impl Builder {
             Serializer::Native => self.sealer(),
             Serializer::Pickle => self.sealer().with_pickle(),
         };
+        let carrier = Carrier::new(store, self.on_error);
+        let counters = Arc::<Counters>::default();
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Ok(Cache(Arc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -224,17 +227,20 @@ impl Builder {
                 record_sealer: Sealer::new(&self.secrets, None, 0),
                 sealer,
                 clock: self.clock,
-                counters: Counters::default(),
+                late: carrier.posts().then(|| carrier.late(&counters)),
+                store: carrier.store_id(),
+                counters,
                 timeout: self.timeout,
                 max_age: self.scope_max_age,
-                defer_writes: self.defer_writes,
+                read_max_age: self.read_max_age,
                 disabled: self.debug,
                 page_mode: self.pages,
                 learner: Learner::new(self.page_budget),
             },
             serializer: self.serializer,
-            carrier: Carrier::new(store, self.on_error),
+            carrier,
             lanes: Lanes::default(),
+            patience: self.connect_timeout.saturating_add(self.trip_timeout),
         })))
     }
 

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use crate::error::ErrorKind;
-use crate::learn::{Learner, MAX_NAME, Page, Report};
+use crate::learn::{Learner, MAX_NAME, Page, Predicted, Report};
 use crate::policy::Policy;
 use crate::records::Asked;
-use crate::scope::{Scope, Ticket};
+use crate::scope::{Brought, Reading, Scope, Ticket};
 use crate::trip::{Op, Replies, Reply, Trip};
 
 /// What pages do with what they learn.
@@ -30,13 +30,26 @@ pub enum PageMode {
     Off,
 }
 
-/// Operations that a trip takes along behind its own.
+/// Reads that a trip brings behind its own.
 pub(crate) struct Ahead {
-    /// How many operations the trip has of its own.
-    own: usize,
-    ticket: Ticket,
-    keys: Vec<(Arc<Page>, Vec<u8>)>,
+    pub(crate) ticket: Ticket,
+    /// Where the trip's own reads begin, and where they end.
+    own: std::ops::Range<usize>,
+    keys: Vec<Expected>,
+    /// Those of the trip's own reads that the snapshot is to hold, by their place among them.
+    shots: Vec<(usize, Bytes, bool)>,
     records: SmallVec<[Asked; 1]>,
+    /// Whether what it brings replaces the snapshot.
+    snapshot: bool,
+}
+
+/// A key that is read ahead, and what for.
+struct Expected {
+    page: Option<Arc<Page>>,
+    key: Vec<u8>,
+    piece: bool,
+    state: bool,
+    lasting: bool,
 }
 
 impl Policy {
@@ -47,8 +60,8 @@ impl Policy {
         self.page_mode != PageMode::Off && !self.disabled && !self.max_age.is_zero()
     }
 
-    /// Tells that `scope` is made for `page` from now on. Give what comes back to
-    /// [`end_visit`](Self::end_visit), or let the end of the scope end the visit.
+    /// Marks `scope` as serving `page`. Give what comes back to [`end_visit`](Self::end_visit), or
+    /// let the end of the scope end the visit.
     pub fn begin_visit(&self, scope: &Scope, page: Page) -> Arc<Page> {
         let page = Arc::new(page);
         if self.learns() && page.route().len() <= MAX_NAME {
@@ -60,22 +73,34 @@ impl Policy {
     /// Ends a visit. It is learned from if it was one that others will be like: not an error, nor a
     /// request that changes something.
     pub fn end_visit(&self, scope: &Scope, page: &Arc<Page>, learn: bool) {
-        if let Some(visit) = scope.end_visit(page)
-            && learn
-        {
+        let Some(visit) = scope.end_visit(page) else {
+            return;
+        };
+        if learn {
             self.learner.learn(page, &visit);
+        } else {
+            self.learner.note(&visit);
         }
     }
 
-    /// Ends all visits of a scope without learning from them.
+    /// Ends all visits of a scope. What they changed is learned, what they read is not.
     pub fn discard_visits(&self, scope: &Scope) {
-        scope.end_visits();
+        for (_, visit) in scope.end_visits() {
+            self.learner.note(&visit);
+        }
     }
 
-    /// Learns from the visits that end with their scope.
+    /// Learns from what ends with a scope.
     pub(crate) fn learn_visits(&self, scope: &Scope) {
+        if !self.learns() {
+            return;
+        }
         for (page, visit) in scope.end_visits() {
             self.learner.learn(&page, &visit);
+        }
+        let rest = scope.take_rest();
+        if !rest.uses.is_empty() {
+            self.learner.note(&rest);
         }
     }
 
@@ -89,60 +114,71 @@ impl Policy {
         &self.learner
     }
 
-    /// Lets a trip that reads `own` keys take along what the pages of `scope` are likely to read.
+    /// Lets a trip, whose last operations read `own` keys, bring what the pages of `scope` are likely
+    /// to read: all of it with a page's first trip, and with each plain read the state that has
+    /// earned a place in the snapshot.
     pub(crate) fn ahead<K: AsRef<[u8]>>(
         &self,
         scope: Option<&Arc<Scope>>,
         own: &[K],
+        reading: Reading,
         trip: &mut Trip,
     ) -> Option<Ahead> {
         let scope = scope?;
-        let departing = scope.depart_visits();
-        if departing.is_empty() {
+        let outlook = scope.outlook()?;
+        let is_plain = matches!(reading, Reading::Plain(_));
+        if outlook.departing.is_empty() && !(is_plain && outlook.snapshots) {
             return None;
         }
-        let mut ahead = Ahead {
-            own: trip.len(),
-            ticket: scope.ticket(),
+        let begin = trip.len() - own.len();
+        let names: HashMap<&[u8], usize> = own.iter().map(AsRef::as_ref).zip(0..).collect();
+        let mut asked = Bringing {
+            policy: self,
+            scope,
+            own: &names,
+            is_plain,
+            snapshots: outlook.snapshots && self.page_mode == PageMode::Preload,
+            seen: HashSet::new(),
+            shots: Vec::new(),
             keys: Vec::new(),
+        };
+        for expected in &outlook.expected {
+            for predicted in expected.iter() {
+                asked.add(None, predicted);
+            }
+        }
+        for page in &outlook.departing {
+            let predicted: Arc<[Predicted]> = self.learner().predict(page).into();
+            for predicted in predicted.iter() {
+                asked.add(Some(page), predicted);
+            }
+            scope.expect(page, predicted);
+        }
+        let snapshot = outlook.snapshots && (is_plain || asked.keys.iter().any(|key| key.state));
+        let mut ahead = Ahead {
+            own: begin..trip.len(),
+            // Of its departure: what is written from here on is not in it.
+            ticket: scope.depart(snapshot),
+            snapshot,
+            shots: asked.shots,
+            keys: asked.keys,
             records: SmallVec::new(),
         };
         // In this order, so that what is brought is found by its place: keys, what other workers are
         // asked for, and last what they are told, which nobody waits for.
-        let own: HashSet<&[u8]> = own.iter().map(AsRef::as_ref).collect();
-        for page in &departing {
-            self.take_along(scope, page, &own, trip, &mut ahead);
+        for expected in &ahead.keys {
+            let name = self.keyspace.name(&expected.key);
+            trip.push_along(Op::Get { name });
         }
         let mut told = SmallVec::<[Op; 2]>::new();
-        for page in &departing {
+        for page in &outlook.departing {
             self.exchange(page, trip, &mut ahead.records, &mut told);
         }
         told.into_iter().for_each(|op| trip.push_along(op));
         Some(ahead)
     }
 
-    fn take_along(
-        &self,
-        scope: &Scope,
-        page: &Arc<Page>,
-        own: &HashSet<&[u8]>,
-        trip: &mut Trip,
-        ahead: &mut Ahead,
-    ) {
-        for (key, bytes) in self.learner().predict(page) {
-            let asked = own.contains(key.as_slice());
-            if asked || self.page_mode == PageMode::Shadow {
-                scope.note_ahead(page, &key, bytes as usize);
-            } else if !scope.holds(&key) {
-                trip.push_along(Op::Get {
-                    name: self.keyspace.name(&key),
-                });
-                ahead.keys.push((Arc::clone(page), key));
-            }
-        }
-    }
-
-    /// Takes what came along out of `replies`, which are then those of the trip's own operations.
+    /// Takes what a trip brought out of `replies`, which are then those of its own operations.
     pub(crate) fn arrive(
         &self,
         scope: Option<&Arc<Scope>>,
@@ -152,18 +188,41 @@ impl Policy {
         let (Some(scope), Some(ahead)) = (scope, ahead) else {
             return;
         };
-        let own = ahead.own.min(replies.len());
-        let brought: Vec<Reply> = replies.drain(own..).collect();
+        let end = ahead.own.end.min(replies.len());
+        let brought: Vec<Reply> = replies.drain(end..).collect();
         let mut brought = brought.into_iter();
-        let mut answers = Vec::with_capacity(ahead.keys.len());
-        for ((page, key), reply) in ahead.keys.into_iter().zip(brought.by_ref()) {
-            // Unknown is not absent: such a key is asked for again when it is read.
-            if let Reply::Entry(entry) = reply {
-                scope.note_ahead(&page, &key, entry.as_ref().map_or(0, Bytes::len));
-                answers.push((Bytes::from(key), entry));
+        let mut pieces = Vec::with_capacity(ahead.keys.len());
+        let mut shots = Vec::new();
+        for (nth, key, lasting) in ahead.shots {
+            if let Some(Reply::Entry(entry)) = replies.get(ahead.own.start + nth) {
+                let entry = entry.clone();
+                shots.push(Brought { key, entry, lasting });
             }
         }
-        scope.keep_all(ahead.ticket, answers.into_iter());
+        for (expected, reply) in ahead.keys.into_iter().zip(brought.by_ref()) {
+            // Unknown is not absent: such a key is asked for again when it is read.
+            let Reply::Entry(entry) = reply else {
+                continue;
+            };
+            if let Some(page) = &expected.page {
+                scope.note_ahead(page, &expected.key, entry.as_ref().map_or(0, Bytes::len));
+            }
+            let key = Bytes::from(expected.key);
+            if expected.state {
+                shots.push(Brought {
+                    key: key.clone(),
+                    entry: entry.clone(),
+                    lasting: expected.lasting,
+                });
+            }
+            if expected.piece {
+                pieces.push((key, entry));
+            }
+        }
+        scope.keep_all(ahead.ticket, pieces.into_iter());
+        if ahead.snapshot {
+            scope.keep_snapshot(ahead.ticket, shots.into_iter());
+        }
         for (asked, reply) in ahead.records.iter().zip(brought.by_ref()) {
             self.heed(&reply, true);
             if let Some(page) = self.hear(asked, reply) {
@@ -181,6 +240,55 @@ impl Policy {
             && error.kind() == ErrorKind::Refused
         {
             self.learner().refused(load, self.clock.now());
+        }
+    }
+}
+
+/// Gathers what a trip is to bring.
+struct Bringing<'a> {
+    policy: &'a Policy,
+    scope: &'a Scope,
+    own: &'a HashMap<&'a [u8], usize>,
+    is_plain: bool,
+    snapshots: bool,
+    seen: HashSet<Vec<u8>>,
+    shots: Vec<(usize, Bytes, bool)>,
+    keys: Vec<Expected>,
+}
+
+impl Bringing<'_> {
+    /// Adds a key that is likely to be read. `page` is one that makes its first trip.
+    fn add(&mut self, page: Option<&Arc<Page>>, predicted: &Predicted) {
+        let Predicted { key, lasting, .. } = predicted;
+        if let Some(nth) = self.own.get(key.as_slice()) {
+            if let Some(page) = page {
+                self.scope.note_ahead(page, key, predicted.bytes as usize);
+            }
+            if self.is_plain && self.snapshots && predicted.state {
+                self.shots.push((*nth, Bytes::copy_from_slice(key), *lasting));
+            }
+            return;
+        }
+        if self.policy.page_mode == PageMode::Shadow {
+            if let Some(page) = page {
+                self.scope.note_ahead(page, key, predicted.bytes as usize);
+            }
+            return;
+        }
+        let slot = self.policy.slot(key);
+        // Pieces come once. State is read anew with each snapshot, if it is likely to be read yet.
+        let piece = page.is_some() && predicted.piece && !self.scope.holds(key, slot);
+        let state = self.snapshots
+            && predicted.state
+            && (page.is_some() || predicted.again || !self.scope.has_read(key));
+        if (piece || state) && self.seen.insert(key.clone()) {
+            self.keys.push(Expected {
+                page: page.cloned(),
+                key: key.clone(),
+                piece,
+                state,
+                lasting: *lasting,
+            });
         }
     }
 }

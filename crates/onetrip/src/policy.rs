@@ -1,9 +1,11 @@
 //! What each operation means, within a scope and without one: pure, and written once.
 //!
-//! An operation is a [`Step`]: either it is answered from the scope at once, or it has a [`Trip`]
-//! to make and knows what to make of the replies. The faces of the cache (asynchronous, blocking,
-//! Python's) differ only in how they make that trip.
+//! An operation is a [`Step`]: either it is answered at once, or it has a [`Trip`] to make and knows
+//! what to make of the replies. A [`Fetch`] is several steps, with the caller's own computing in
+//! between. The faces of the cache (asynchronous, blocking, Python's) differ only in how they make
+//! trips, wait and compute.
 
+mod fetch;
 mod reads;
 mod writes;
 
@@ -11,18 +13,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
+pub use self::fetch::{Fetch, Outcome, Stage, Storing};
+pub use self::reads::Read;
 use crate::clock::Clock;
 use crate::codec::Decode;
 use crate::context::Context;
 use crate::entry::{BadEntry, Content, Kind, Name, Sealer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::flight::{self, StoreId};
 use crate::key::{self, Keyspace};
 use crate::learn::Learner;
 use crate::pages::PageMode;
-use crate::scope::{Leaving, Scope};
+use crate::scope::{Scope, Work};
 use crate::stats::Counters;
-use crate::trip::{Op, Replies, Reply, Trip, Ttl};
+use crate::trip::{Late, Replies, Trip, Ttl};
+use crate::writes::Slot;
 
 /// Longer than this, an entry might as well live until it is evicted. A store's own arithmetic
 /// overflows somewhere beyond.
@@ -60,10 +67,13 @@ pub struct Policy {
     pub(crate) sealer: Sealer,
     pub(crate) record_sealer: Sealer,
     pub(crate) clock: Clock,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
+    /// What the failures of posted writes are told to; none where stores are waited for.
+    pub(crate) late: Option<Arc<dyn Late>>,
+    pub(crate) store: StoreId,
     pub(crate) timeout: Ttl,
     pub(crate) max_age: Duration,
-    pub(crate) defer_writes: bool,
+    pub(crate) read_max_age: Duration,
     pub(crate) disabled: bool,
     pub(crate) page_mode: PageMode,
     pub(crate) learner: Learner,
@@ -77,6 +87,15 @@ type Found<D> = Option<<D as Decode>::Value>;
 enum Life {
     Lives(Ttl),
     Over,
+}
+
+impl Life {
+    fn ttl(self) -> Ttl {
+        match self {
+            Self::Lives(ttl) => ttl,
+            Self::Over => Some(Duration::ZERO),
+        }
+    }
 }
 
 impl Policy {
@@ -129,70 +148,129 @@ impl Policy {
         }
     }
 
-    /// A scope for code in `at`: the one that is open there, or a new one that the caller closes.
+    pub(crate) fn slot(&self, key: &[u8]) -> Slot {
+        Slot::of(self.keyspace.prefix(), key)
+    }
+
+    /// Returns the scope for code in `at` that does such `work`: the one that is open there, or a
+    /// new one, which the caller closes.
     #[must_use]
-    pub fn enter(&self, at: &Context) -> (Arc<Scope>, bool) {
+    pub fn enter(&self, at: &Context, work: Work) -> (Arc<Scope>, bool) {
         match at.scope() {
             Some(scope) if scope.is_open() => (Arc::clone(scope), false),
-            _ => (Arc::new(Scope::new(self.clock.clone(), self.max_age)), true),
+            _ => {
+                let clock = self.clock.clone();
+                let scope = Scope::new(clock, self.max_age, self.read_max_age, work);
+                (Arc::new(scope), true)
+            }
         }
     }
 
-    /// Reads many keys into `scope` at once, those that it does not hold already.
-    pub fn preload<'a, K: AsRef<[u8]>>(
+    /// Makes a step of a trip from `at`.
+    fn travel<'a, T>(
         &'a self,
-        scope: &'a Arc<Scope>,
-        keys: &'a [K],
-    ) -> Step<(), impl FnOnce(Replies) + 'a> {
-        let (wanted, ticket) = scope.wanted(keys);
-        if wanted.is_empty() || self.disabled {
-            return Step::Done(());
-        }
-        let names: Vec<Bytes> = self.keyspace.names(wanted.iter().copied()).collect();
-        let reads = names.iter().cloned().map(|name| Op::Get { name });
-        let mut trip: Trip = reads.collect();
-        let ahead = self.ahead(Some(scope), &wanted, &mut trip);
+        at: &'a Context,
+        trip: Trip,
+        finish: impl FnOnce(Replies) -> T + 'a,
+    ) -> Step<T, impl FnOnce(Replies) -> T + 'a> {
+        let (trip, behind) = self.load(at, trip);
         Step::Ask(trip, move |mut replies: Replies| {
-            self.arrive(Some(scope), ahead, &mut replies);
-            let answers = names
-                .into_iter()
-                .zip(replies)
-                .filter_map(|(name, reply)| match reply {
-                    Reply::Entry(entry) => Some((self.keyspace.key(name), entry)),
-                    // Unknown is not absent: such a key is asked for again when it is read.
-                    _ => None,
-                });
-            scope.keep_all(ticket, answers);
+            behind.strip(&mut replies);
+            finish(replies)
         })
     }
 
-    /// Ends `scope`: all that was written in it leaves together.
+    /// Puts a trip behind what a batch gathered at `at`: they leave together.
+    fn load<'a>(&'a self, at: &'a Context, trip: Trip) -> (Trip, Behind<'a>) {
+        let gathered = at.batch().map(|batch| batch.take()).unwrap_or_default();
+        let behind = Behind {
+            count: gathered.len(),
+            writing: (!gathered.is_empty()).then(|| {
+                let names = gathered.iter().map(|op| op.name().clone());
+                Writing::begin(self, at, names)
+            }),
+        };
+        let scope = at.scope().map(|scope| scope.id());
+        let trip = match gathered.is_empty() {
+            true => trip,
+            false => trip.behind(gathered),
+        };
+        (trip.within(scope), behind)
+    }
+
+    /// Sends what a batch gathered.
+    pub fn flush<'a>(&'a self, at: &'a Context) -> Step<(), impl FnOnce(Replies) + 'a> {
+        match self.travel(at, Trip::new(), |_| ()) {
+            Step::Ask(trip, _) if trip.is_empty() => Step::Done(()),
+            step => step,
+        }
+    }
+
+    /// Ends `scope`: reads the replies to what it posted. That is no trip.
     pub fn close(&self, scope: &Scope) -> Step<(), impl FnOnce(Replies) + use<>> {
         self.learn_visits(scope);
-        self.send_off(scope.close())
-    }
-
-    /// Sends what was written in `scope` so far. The scope goes on, and keeps what it knows.
-    pub fn flush(&self, scope: &Scope) -> Step<(), impl FnOnce(Replies) + use<>> {
-        self.send_off(scope.settle())
-    }
-
-    fn send_off(&self, leaving: Vec<(Bytes, Leaving)>) -> Step<(), impl FnOnce(Replies) + use<>> {
-        if leaving.is_empty() {
-            return Step::Done(());
+        scope.close();
+        if scope.has_posted() {
+            Step::Ask(Trip::settle(Some(scope.id())), |_| ())
+        } else {
+            Step::Done(())
         }
-        let trip = leaving
-            .into_iter()
-            .map(|(key, write)| self.leave(&key, write))
-            .collect();
-        Step::Ask(trip, |_| ())
+    }
+}
+
+/// How many operations of a batch go ahead of a trip's own.
+struct Behind<'a> {
+    count: usize,
+    writing: Option<Writing<'a>>,
+}
+
+impl Behind<'_> {
+    /// Leaves the replies to the trip's own operations.
+    fn strip(self, replies: &mut Replies) {
+        drop(self.writing);
+        if self.count > 0 {
+            replies.drain(..self.count.min(replies.len()));
+        }
+    }
+}
+
+/// A state write under way: nothing that was known of its names before holds after it.
+///
+/// It is noted when it begins and when this is dropped, whether its trip returned or was given up.
+struct Writing<'a> {
+    policy: &'a Policy,
+    scope: Option<&'a Arc<Scope>>,
+    names: SmallVec<[Bytes; 1]>,
+}
+
+impl<'a> Writing<'a> {
+    fn begin(
+        policy: &'a Policy,
+        at: &'a Context,
+        names: impl IntoIterator<Item = Bytes>,
+    ) -> Self {
+        let writing = Self {
+            policy,
+            scope: at.scope(),
+            names: names.into_iter().collect(),
+        };
+        writing.note();
+        writing
     }
 
-    fn leave(&self, key: &[u8], leaving: Leaving) -> Op {
-        let name = self.keyspace.name(key);
-        match leaving {
-            Leaving::Set(entry, ttl) => Op::Set { name, entry, ttl },
-            Leaving::Delete => Op::Delete { name },
+    fn note(&self) {
+        for name in &self.names {
+            Slot::of(b"", name).write();
+            flight::outdate(self.policy.store, name);
         }
+        if let Some(scope) = self.scope {
+            scope.write();
+        }
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.note();
     }
 }

@@ -120,9 +120,10 @@ impl Policy {
     /// A record that cannot be read is no record. It is told of once: it is asked for every minute.
     fn bad_record<T>(&self, key: &[u8], bad: BadEntry) -> Option<T> {
         if self.learner().is_first_bad() {
-            return self.bad(key, bad);
+            self.note_bad(key, bad);
+        } else {
+            self.counters.bad_entries.add(1);
         }
-        self.counters.bad_entries.add(1);
         None
     }
 
@@ -174,7 +175,10 @@ impl Policy {
         };
         match self.told(key, &entry) {
             Ok(bytes) => Some(bytes),
-            Err(bad) => self.bad(key, bad),
+            Err(bad) => {
+                self.note_bad(key, bad);
+                None
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::ErrorKind;
-use crate::trip::{Op, Replies, Reply, Trip};
+use crate::trip::{Op, Purpose, Replies, Reply, Trip};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
@@ -51,6 +51,8 @@ counters! {
     scope_hits,
     /// Entries sent to the store, by set or add.
     writes,
+    /// Those of the writes that were posted: sent, and not waited for.
+    posted,
     /// Deletes sent to the store.
     deletes,
     /// Operations that the store failed to carry out.
@@ -95,9 +97,11 @@ impl Counters {
                 Reply::Failed(error) if error.kind() != ErrorKind::NotANumber
             ));
         }
-        self.trips.add(1);
+        let is_post = matches!(trip.purpose(), Purpose::Post(_));
+        self.trips.add(u64::from(!is_post));
         for (counter, more) in [
             (&self.writes, writes),
+            (&self.posted, if is_post { writes } else { 0 }),
             (&self.deletes, deletes),
             (&self.errors, errors),
             (&self.bytes_in, bytes_in),

@@ -235,6 +235,12 @@ impl Trip {
         self
     }
 
+    /// Returns this trip, behind `ops`.
+    pub(crate) fn behind(mut self, ops: Vec<Op>) -> Self {
+        self.ops.insert_many(0, ops);
+        self
+    }
+
     /// Returns this trip as one that nobody waits for. `late` hears of its failures.
     pub(crate) fn posted(mut self, late: Arc<dyn Late>) -> Self {
         self.purpose = Purpose::Post(late);

@@ -1,14 +1,16 @@
 //! Scopes, pages and watches around a future.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Cache;
 use crate::context::{Context, task};
 use crate::error::Result;
 use crate::learn::{Page, Report};
 use crate::policy::Policy;
-use crate::scope::Scope;
+use crate::scope::{Scope, Work};
 use crate::watch::Watch;
+use crate::write_batch::WriteBatch;
 
 /// A visit that ends when this is dropped, and is learned from if it was made to its end.
 struct Visiting<'a> {
@@ -28,12 +30,13 @@ impl Drop for Visiting<'_> {
 impl Cache {
     /// Runs `page` in a scope that holds the entries of `keys`, read in one trip.
     ///
-    /// What `page` writes leaves in one trip when it is done, or with the scope around it. If the
-    /// returned future is dropped before, what waits to be written is dropped as well.
+    /// Fetches and plain reads of these keys are answered by the scope for `scope_max_age`; those
+    /// that are absent are absent for as long. What fetches compute in it is stored by posts, which
+    /// nobody waits for until the scope closes.
     ///
     /// # Errors
     ///
-    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store in those two trips.
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store in that trip.
     pub fn preload<K: AsRef<[u8]>, F: Future>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -44,10 +47,10 @@ impl Cache {
         let page = Box::pin(page);
         async move {
             let at = self.here();
-            let (scope, opened) = self.policy().enter(&at);
+            let (scope, opened) = self.policy().enter(&at, Work::Other);
             let within = at.with_scope(Arc::clone(&scope));
             let keys: Vec<K> = keys.into_iter().collect();
-            self.travel(&within, self.policy().preload(&scope, &keys))
+            self.travel(&within, self.policy().preload(&within, &keys))
                 .await?;
             let output = task::within(self.0.id, within.clone(), page).await;
             if opened {
@@ -123,18 +126,67 @@ impl Cache {
         self.travel(&at, self.policy().shared_pages(&routes)).await
     }
 
-    async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {
-        self.travel(at, self.policy().close(scope)).await
+    pub(crate) async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {
+        self.travel(at, self.policy().close(scope)).await?;
+        for post in scope.take_posts() {
+            std::future::poll_fn(|context| post.poll(context)).await;
+        }
+        Ok(())
     }
 
-    /// Runs `page` in a scope that holds nothing yet: what it reads twice is asked for once, and
-    /// what it writes leaves together.
+    /// Runs `page` in a scope that holds nothing yet: what it fetches twice is asked for once, and
+    /// what it computes is posted.
     ///
     /// # Errors
     ///
     /// Those of [`preload`](Self::preload).
     pub fn scope<F: Future>(&self, page: F) -> impl Future<Output = Result<F::Output>> {
         self.preload::<&[u8], F>([], page)
+    }
+
+    /// Runs `page` in a scope whose plain reads, too, are answered by what it holds, for `max_age`.
+    /// Absences are held as well.
+    ///
+    /// For work that can live with old answers: what other processes write meanwhile is not seen
+    /// for as long. [`fresh`](Self::fresh) ends what is held.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`preload`](Self::preload).
+    pub fn scope_holding<F: Future>(
+        &self,
+        max_age: Duration,
+        page: F,
+    ) -> impl Future<Output = Result<F::Output>> {
+        let page = Box::pin(page);
+        self.scope(async move {
+            let at = self.here().with_hold(max_age);
+            task::within(self.0.id, at, page).await
+        })
+    }
+
+    /// Ends the snapshot of the scope that this is called in: the next plain read asks the store.
+    /// For news that came another way than through this cache, such as a row lock or a message.
+    pub fn fresh(&self) {
+        task::with(self.0.id, |at| at.scope().map(|scope| scope.refresh()));
+    }
+
+    /// Runs `work`, whose plain `set`s leave in one trip: with the next operation of `work` that
+    /// travels, at the latest when it is done.
+    ///
+    /// # Errors
+    ///
+    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store in that last trip.
+    pub fn batch<F: Future>(&self, work: F) -> impl Future<Output = Result<F::Output>> {
+        let work = Box::pin(work);
+        async move {
+            let batch = Arc::<WriteBatch>::default();
+            let at = self.here().with_batch(Arc::clone(&batch));
+            let output = task::within(self.0.id, at.clone(), work).await;
+            batch.close();
+            self.travel(&at, self.policy().flush(&at)).await?;
+            Ok(output)
+        }
     }
 
     /// Runs `work` and tells which trips it made, in this task.

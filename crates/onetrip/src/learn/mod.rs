@@ -195,12 +195,24 @@ impl Learner {
 
     /// The keys that a visit to `page` is likely to read, with the bytes that their entries had.
     #[must_use]
-    pub fn predict(&self, page: &Page) -> Vec<(Vec<u8>, u32)> {
-        self.with(page, |known| known.route.predict(page, &self.budget))
+    pub fn predict(&self, page: &Page) -> Vec<Predicted> {
+        let keys = self.with(page, |known| known.route.predict(page, &self.budget));
+        let keys = keys.into_iter();
+        keys.map(|(key, bytes)| Predicted { key, bytes, piece: true, state: true, lasting: false, again: true })
+            .collect()
     }
+
+    /// Stub.
+    pub fn note(&self, _visit: &Visit) {}
+
+    /// Stub.
+    pub fn mark_exact(&self, _key: &[u8]) {}
 
     /// Learns from a visit to `page`.
     pub fn learn(&self, page: &Page, visit: &Visit) {
+        let mut visit = visit.clone();
+        visit.read = visit.uses.iter().filter(|(_, used)| used.piece || used.reads > 0).map(|(key, used)| (key.clone(), used.bytes)).collect();
+        let visit = &visit;
         self.with(page, |known| {
             known.totals.note(visit);
             known.changed = true;

@@ -1,48 +1,79 @@
-//! Reads: what the scope tells, and what the store replied.
+//! Reads: what the scope holds, and what the store replied.
 
 use bytes::Bytes;
 
 use super::{Found, Policy, Step};
-use crate::codec::Decode;
+use crate::codec::{Decode, Memo};
 use crate::context::Context;
 use crate::entry::{BadEntry, Content};
 use crate::key;
-use crate::scope::{Lookup, Ticket};
+use crate::pages::Ahead;
+use crate::scope::{Lookup, Reading, Scope, Ticket};
 use crate::trip::{Op, Replies, Reply, Trip};
 
+/// What became of a read.
+#[derive(Debug)]
+pub enum Read<V> {
+    /// It has this value.
+    Found(V),
+    /// There is no entry, or what there is is unknown.
+    Absent,
+    /// There is an entry that cannot be read, which is a miss.
+    Bad,
+}
+
+impl<V> Read<V> {
+    /// Returns the value, if there is one.
+    pub fn found(self) -> Option<V> {
+        match self {
+            Self::Found(value) => Some(value),
+            Self::Absent | Self::Bad => None,
+        }
+    }
+}
+
+/// Reads that travel, and what their trip brings besides.
+pub(crate) struct Asked {
+    reading: Reading,
+    ticket: Option<Ticket>,
+    ahead: Option<Ahead>,
+}
+
 impl Policy {
-    /// What the scope says of `key`; `None` where the store has to be asked.
+    /// Answers a read from the scope; `None` where the store has to be asked.
     pub(crate) fn held<D: Decode>(
         &self,
         at: &Context,
         key: &[u8],
+        reading: Reading,
         decode: &D,
-    ) -> Option<Option<D::Value>> {
+    ) -> Option<Read<D::Value>> {
         if self.disabled {
             self.answered(at, false);
-            return Some(None);
+            return Some(Read::Absent);
         }
         let scope = at.scope()?;
-        let value = match scope.look(key, |entry| self.open(key, entry)) {
+        let read = match scope.look(key, self.slot(key), reading, |entry| self.open(key, entry)) {
             Lookup::Unknown => return None,
-            Lookup::Absent => None,
+            Lookup::Absent => Read::Absent,
             Lookup::Bad(bad) => self.bad(key, bad),
             Lookup::Value(content, memo) => match memo.and_then(|memo| decode.recall(&memo)) {
-                Some(value) => Some(value),
+                Some(value) => Read::Found(value),
                 None => self.decoded(key, &content, decode, |memo| {
-                    scope.memoize(key, &content, memo)
+                    scope.memoize(key, &content, memo);
                 }),
             },
         };
-        if value.is_some() {
+        let is_hit = matches!(read, Read::Found(_));
+        if is_hit {
             self.counters.scope_hits.add(1);
         }
-        self.answered(at, value.is_some());
-        Some(value)
+        self.answered(at, is_hit);
+        Some(read)
     }
 
     /// Counts a read that was answered, with a value or with none.
-    fn answered(&self, at: &Context, hit: bool) {
+    pub(crate) fn answered(&self, at: &Context, hit: bool) {
         let counters = &self.counters;
         let counter = if hit {
             &counters.hits
@@ -55,38 +86,92 @@ impl Policy {
         }
     }
 
-    /// What the store replied for `key`, remembered by the scope.
+    /// Adds reads of `keys` to `trip`, and what the page's first trip or its snapshot brings.
+    pub(crate) fn ask_for<K: AsRef<[u8]>>(
+        &self,
+        at: &Context,
+        keys: &[K],
+        reading: Reading,
+        trip: &mut Trip,
+    ) -> Asked {
+        match keys {
+            [key] => trip.push(Op::Get {
+                name: self.keyspace.name(key.as_ref()),
+            }),
+            keys => {
+                let names = self.keyspace.names(keys.iter().map(AsRef::as_ref));
+                trip.extend(names.map(|name| Op::Get { name }));
+            }
+        }
+        let ahead = self.ahead(at.scope(), keys, reading, trip);
+        let ticket = match &ahead {
+            Some(ahead) => Some(ahead.ticket),
+            None => at.scope().map(|scope| scope.depart(false)),
+        };
+        Asked {
+            reading,
+            ticket,
+            ahead,
+        }
+    }
+
+    /// Takes what the store replied to `keys`, which the scope remembers as far as it may.
+    pub(crate) fn answer<'k, D: Decode>(
+        &self,
+        at: &Context,
+        asked: Asked,
+        keys: impl Iterator<Item = &'k [u8]>,
+        mut replies: Replies,
+        decode: &D,
+        mut each: impl FnMut(usize, Read<D::Value>),
+    ) {
+        self.arrive(at.scope(), asked.ahead, &mut replies);
+        let mut replies = replies.into_iter();
+        for (place, key) in keys.enumerate() {
+            let reply = replies.next();
+            let kept = at.scope().zip(asked.ticket);
+            each(place, self.read(at, kept, key, asked.reading, reply, decode));
+        }
+    }
+
+    /// Takes what the store replied for `key`.
     fn read<D: Decode>(
         &self,
         at: &Context,
-        ticket: Option<Ticket>,
+        kept: Option<(&std::sync::Arc<Scope>, Ticket)>,
         key: &[u8],
+        reading: Reading,
         reply: Option<Reply>,
         decode: &D,
-    ) -> Option<D::Value> {
-        let entry = match reply {
-            Some(Reply::Entry(entry)) => {
-                if let Some(scope) = at.scope() {
-                    scope.note_read(key, entry.as_ref().map_or(0, Bytes::len));
-                }
-                entry
-            }
-            _ => None,
+    ) -> Read<D::Value> {
+        // Unknown is not absent: such a key is asked for again when it is read.
+        let Some(Reply::Entry(entry)) = reply else {
+            self.answered(at, false);
+            return Read::Absent;
         };
-        let value = entry.and_then(|entry| {
-            let content = match self.open(key, &entry) {
-                Ok(content) => content,
-                Err(bad) => return self.bad(key, bad),
-            };
-            let mut memo = None;
-            let value = self.decoded(key, &content, decode, |decoded| memo = Some(decoded))?;
-            if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
-                scope.keep(ticket, key, content, memo, None);
+        if let Some((scope, _)) = kept {
+            scope.note_read(key, reading, entry.as_deref());
+        }
+        let Some(entry) = entry else {
+            if let (Some((scope, ticket)), Reading::Plain(_)) = (kept, reading) {
+                scope.keep(ticket, key, None, reading);
             }
-            Some(value)
-        });
-        self.answered(at, value.is_some());
-        value
+            self.answered(at, false);
+            return Read::Absent;
+        };
+        let read = match self.open(key, &entry) {
+            Err(bad) => self.bad(key, bad),
+            Ok(content) => {
+                let mut memo = None;
+                let read = self.decoded(key, &content, decode, |decoded| memo = Some(decoded));
+                if let (Some((scope, ticket)), Read::Found(_)) = (kept, &read) {
+                    scope.keep(ticket, key, Some((content, memo)), reading);
+                }
+                read
+            }
+        };
+        self.answered(at, matches!(read, Read::Found(_)));
+        read
     }
 
     fn decoded<D: Decode>(
@@ -94,105 +179,156 @@ impl Policy {
         key: &[u8],
         content: &Content,
         decode: &D,
-        memoize: impl FnOnce(crate::codec::Memo),
-    ) -> Option<D::Value> {
+        memoize: impl FnOnce(Memo),
+    ) -> Read<D::Value> {
         match decode.decode(content) {
             Ok(value) => {
                 if let Some(memo) = decode.memo(&value) {
                     memoize(memo);
                 }
-                Some(value)
+                Read::Found(value)
             }
             Err(bad) => self.bad(key, bad),
         }
     }
 
-    /// An entry that cannot be read is a miss, and noted.
-    pub(crate) fn bad<T>(&self, key: &[u8], bad: BadEntry) -> Option<T> {
+    /// Decodes an entry that another caller of this process stored.
+    pub(crate) fn shared<D: Decode>(
+        &self,
+        at: &Context,
+        key: &[u8],
+        entry: &Bytes,
+        decode: &D,
+    ) -> Option<D::Value> {
+        let content = self.open(key, entry).ok()?;
+        let value = decode.decode(&content).ok()?;
+        self.answered(at, true);
+        Some(value)
+    }
+
+    /// Counts an entry that cannot be read, which is a miss.
+    fn bad<V>(&self, key: &[u8], bad: BadEntry) -> Read<V> {
+        self.note_bad(key, bad);
+        Read::Bad
+    }
+
+    pub(crate) fn note_bad(&self, key: &[u8], bad: BadEntry) {
         self.counters.bad_entries.add(1);
         log::warn!(
             "the entry of {:?} is {bad}; it counts as a miss",
             key::display(key)
         );
-        None
     }
 
-    /// Reads one key.
+    /// Reads one key by a plain call.
     pub fn get<'a, D: Decode>(
         &'a self,
         at: &'a Context,
         key: &'a [u8],
         decode: &'a D,
     ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
-        match self.held(at, key, decode) {
-            Some(value) => Step::Done(value),
-            None => self.fetch(at, key, decode),
+        match self.held(at, key, Reading::Plain(at.hold()), decode) {
+            Some(read) => Step::Done(read.found()),
+            None => self.get_from_store(at, key, decode),
         }
     }
 
-    /// Reads one key that the scope does not tell of.
-    pub(crate) fn fetch<'a, D: Decode>(
+    /// Reads one key that the scope does not answer. One trip.
+    pub(crate) fn get_from_store<'a, D: Decode>(
         &'a self,
         at: &'a Context,
         key: &'a [u8],
         decode: &'a D,
     ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
         let mut trip = Trip::new();
-        let ticket = self.depart(at, key, &mut trip);
-        trip.push(Op::Get {
-            name: self.keyspace.name(key),
-        });
-        let ahead = self.ahead(at.scope(), &[key], &mut trip);
-        Step::Ask(trip, move |mut replies: Replies| {
-            self.arrive(at.scope(), ahead, &mut replies);
-            self.read(at, ticket, key, replies.pop(), decode)
+        let asked = self.ask_for(at, &[key], Reading::Plain(at.hold()), &mut trip);
+        self.travel(at, trip, move |replies| {
+            let mut value = None;
+            let keys = std::iter::once(key);
+            self.answer(at, asked, keys, replies, decode, |_, read| {
+                value = read.found();
+            });
+            value
         })
     }
 
-    /// Reads many keys: for each of them, in their order, its value or none.
+    /// Reads many keys by a plain call: for each of them, in their order, its value or none. One
+    /// trip at most.
     pub fn get_many<'a, K: AsRef<[u8]>, D: Decode>(
         &'a self,
         at: &'a Context,
         keys: &'a [K],
         decode: &'a D,
     ) -> Step<Vec<Found<D>>, impl FnOnce(Replies) -> Vec<Found<D>> + 'a> {
+        let reading = Reading::Plain(at.hold());
+        // Answers of one call are of one moment. Those of a snapshot count only if it has them all;
+        // pieces are told apart, since they may be of any moment.
+        let whole = at.scope().is_none_or(|scope| {
+            let mut keys = keys.iter().map(AsRef::as_ref);
+            keys.all(|key| scope.answers(key, self.slot(key), reading))
+        });
+        let is_piece = |key: &[u8]| {
+            at.hold().is_some() || at.scope().is_some_and(|scope| scope.is_named(key))
+        };
         let mut values = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
-        let mut trip = Trip::new();
         for key in keys {
             let key = key.as_ref();
-            let held = self.held(at, key, decode);
+            let held = match whole || is_piece(key) {
+                true => self.held(at, key, reading, decode),
+                false => None,
+            };
             if held.is_none() {
-                missing.push((values.len(), key, self.depart(at, key, &mut trip)));
+                missing.push((values.len(), key));
             }
-            values.push(held.flatten());
+            values.push(held.and_then(Read::found));
         }
         if missing.is_empty() {
             return Step::Done(values);
         }
-        // The waiting writes go first and the reads follow in one run, which stores answer best.
-        let writes = trip.len();
-        let names = self.keyspace.names(missing.iter().map(|(_, key, _)| *key));
-        trip.extend(names.map(|name| Op::Get { name }));
-        let ahead = self.ahead(at.scope(), keys, &mut trip);
-        Step::Ask(trip, move |mut replies: Replies| {
-            self.arrive(at.scope(), ahead, &mut replies);
-            let reads = replies.into_iter().skip(writes);
-            for ((index, key, ticket), reply) in missing.into_iter().zip(reads) {
-                if let Some(value) = values.get_mut(index) {
-                    *value = self.read(at, ticket, key, Some(reply), decode);
+        let wanted: Vec<&[u8]> = missing.iter().map(|(_, key)| *key).collect();
+        let mut trip = Trip::new();
+        let asked = self.ask_for(at, &wanted, reading, &mut trip);
+        self.travel(at, trip, move |replies| {
+            let keys = missing.iter().map(|(_, key)| *key);
+            self.answer(at, asked, keys, replies, decode, |place, read| {
+                if let Some((index, _)) = missing.get(place)
+                    && let Some(value) = values.get_mut(*index)
+                {
+                    *value = read.found();
                 }
-            }
+            });
             values
         })
     }
 
-    /// Begins a trip about `key`: its waiting write goes along.
-    fn depart(&self, at: &Context, key: &[u8], trip: &mut Trip) -> Option<Ticket> {
-        let (leaving, ticket) = at.scope()?.depart(key);
-        if let Some(leaving) = leaving {
-            trip.push(self.leave(key, leaving));
-        }
-        Some(ticket)
+    /// Reads into `scope` the `keys` that it does not hold already. Plain reads of them are reads
+    /// of pieces from here on, and what is absent is absent for the scope. One trip at most.
+    pub fn preload<'a, K: AsRef<[u8]>>(
+        &'a self,
+        at: &'a Context,
+        keys: &'a [K],
+    ) -> Step<(), impl FnOnce(Replies) + 'a> {
+        let scope = at.scope().filter(|_| !self.disabled && !keys.is_empty());
+        let wanted = scope.map(|scope| scope.name(keys, |key| self.slot(key)));
+        let (Some(scope), Some(wanted)) = (scope, wanted.filter(|wanted| !wanted.is_empty()))
+        else {
+            return Step::Done(());
+        };
+        let mut trip = Trip::new();
+        let asked = self.ask_for(at, &wanted, Reading::Piece(None), &mut trip);
+        let names: Vec<Bytes> = trip.ops().iter().take(wanted.len()).map(|op| op.name().clone()).collect();
+        self.travel(at, trip, move |mut replies| {
+            self.arrive(Some(scope), asked.ahead, &mut replies);
+            let answers = names.into_iter().zip(replies);
+            let answers = answers.filter_map(|(name, reply)| match reply {
+                Reply::Entry(entry) => Some((self.keyspace.key(name), entry)),
+                // Unknown is not absent: such a key is asked for again when it is read.
+                _ => None,
+            });
+            if let Some(ticket) = asked.ticket {
+                scope.keep_all(ticket, answers);
+            }
+        })
     }
 }

@@ -1,15 +1,17 @@
-//! Writes: those that wait in the scope, and those that travel at once.
+//! Plain writes. They are state: each travels at once, is waited for and carries nothing along.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Life, Policy, Step, Timeout};
+use super::{Life, Policy, Step, Timeout, Writing};
 use crate::context::Context;
-use crate::scope::{Leaving, Ticket};
+use crate::scope::Change;
 use crate::trip::{Op, Replies, Reply, Trip};
+use crate::writes;
 
 impl Policy {
-    /// Writes entries, each under its key, all to live equally long.
+    /// Writes entries, each under its key, all to live equally long. One trip, or none if a batch
+    /// gathers them.
     pub fn set_many<'a, K: AsRef<[u8]> + 'a>(
         &'a self,
         at: &'a Context,
@@ -18,48 +20,58 @@ impl Policy {
     ) -> Step<(), impl FnOnce(Replies) + 'a> {
         let life = self.life(timeout);
         let mut trip = Trip::new();
-        let mut sent = SmallVec::<[(K, Bytes); 1]>::new();
-        let mut ticket = None;
-        for (key, mut entry) in entries {
+        for (key, entry) in entries {
             if self.disabled {
                 continue;
             }
-            if let (Some(scope), Life::Lives(ttl), true) = (at.scope(), life, self.defer_writes) {
-                match scope.write(key.as_ref(), entry, ttl) {
-                    Ok(()) => continue,
-                    Err(refused) => entry = refused,
-                }
-            }
-            let name = self.keyspace.name(key.as_ref());
-            if let Some(scope) = at.scope() {
-                ticket = Some(scope.forget(key.as_ref()).1);
-                sent.push((key, entry.clone()));
-            }
-            trip.push(match life {
+            let key = key.as_ref();
+            self.note_write(at, key, Change::Set, entry.len());
+            let name = self.keyspace.name(key);
+            let op = match life {
                 Life::Lives(ttl) => Op::Set { name, entry, ttl },
                 Life::Over => Op::Delete { name },
-            });
+            };
+            match at.batch() {
+                Some(batch) => {
+                    // What is held of it ends now; when the batch has left, it ends again.
+                    drop(Writing::begin(self, at, [op.name().clone()]));
+                    trip.extend(batch.gather(op).err());
+                }
+                None => trip.push(op),
+            }
         }
         if trip.is_empty() {
             return Step::Done(());
         }
-        Step::Ask(trip, move |replies: Replies| {
-            let (Some(scope), Some(ticket)) = (at.scope(), ticket) else {
-                return;
-            };
-            let written = sent.iter().zip(replies).map(|((key, entry), reply)| {
-                let stored = match (reply, life) {
-                    (Reply::Done, Life::Lives(ttl)) => Some((entry.clone(), ttl)),
-                    _ => None,
-                };
-                (key.as_ref(), stored)
-            });
-            scope.keep_written(ticket, written);
+        self.write(at, trip, |_| ())
+    }
+
+    /// Makes a step of a state write.
+    fn write<'a, T>(
+        &'a self,
+        at: &'a Context,
+        trip: Trip,
+        finish: impl FnOnce(Replies) -> T + 'a,
+    ) -> Step<T, impl FnOnce(Replies) -> T + 'a> {
+        let names: SmallVec<[Bytes; 1]> = trip.ops().iter().map(|op| op.name().clone()).collect();
+        let writing = Writing::begin(self, at, names);
+        self.travel(at, trip, move |replies| {
+            drop(writing);
+            finish(replies)
         })
     }
 
-    /// Writes an entry if there is none; whether it was written (or would have been, had it any
-    /// time to live).
+    /// Notes a plain write for those who learn from it.
+    fn note_write(&self, at: &Context, key: &[u8], change: Change, bytes: usize) {
+        match at.scope() {
+            Some(scope) => scope.note_write(key, change, bytes),
+            None if change == Change::Exact && self.learns() => self.learner.mark_exact(key),
+            None => {}
+        }
+    }
+
+    /// Writes an entry if its key is absent. Returns `true` if it was written (or would have been,
+    /// had it any time to live). One trip.
     pub fn add<'a>(
         &'a self,
         at: &'a Context,
@@ -70,31 +82,21 @@ impl Policy {
         if self.disabled {
             return Step::Done(true);
         }
-        let life = self.life(timeout);
+        self.note_write(at, key, Change::Exact, entry.len());
         let name = self.keyspace.name(key);
-        let (mut trip, ticket) = self.change(at, key);
-        trip.push(match life {
-            Life::Lives(ttl) => Op::Add {
-                name,
-                entry: entry.clone(),
-                ttl,
-            },
+        let op = match self.life(timeout) {
+            Life::Lives(ttl) => Op::Add { name, entry, ttl },
             Life::Over => Op::Get { name },
-        });
-        Step::Ask(trip, move |mut replies: Replies| {
-            let (added, stored) = match (replies.pop(), life) {
-                (Some(Reply::Flag(true)), Life::Lives(ttl)) => (true, Some((entry, ttl))),
-                (Some(Reply::Entry(None)), _) => (true, None),
-                _ => (false, None),
-            };
-            if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
-                scope.keep_written(ticket, [(key, stored)]);
-            }
-            added
+        };
+        self.write(at, op.into(), |mut replies: Replies| {
+            matches!(
+                replies.pop(),
+                Some(Reply::Flag(true) | Reply::Entry(None))
+            )
         })
     }
 
-    /// Adds to an integer; the new number, or none where there was no entry.
+    /// Adds to an integer. Returns the new number, or none if the key is absent. One trip.
     pub fn incr<'a>(
         &'a self,
         at: &'a Context,
@@ -104,39 +106,16 @@ impl Policy {
         if self.disabled {
             return Step::Done(None);
         }
-        let (mut trip, ticket) = self.change(at, key);
-        trip.push(Op::Incr {
-            name: self.keyspace.name(key),
-            delta,
-        });
-        Step::Ask(trip, move |mut replies: Replies| {
-            let number = match replies.pop() {
-                Some(Reply::Number(number)) => number,
-                _ => None,
-            };
-            if let (Some(scope), Some(ticket)) = (at.scope(), ticket) {
-                // Its bytes in the store are these digits, as entries without a header are.
-                let stored = number.map(|number| (Bytes::from(number.to_string()), None));
-                scope.keep_written(ticket, [(key, stored)]);
-            }
-            number
+        self.note_write(at, key, Change::Exact, 0);
+        let name = self.keyspace.name(key);
+        let op = Op::Incr { name, delta };
+        self.write(at, op.into(), |mut replies: Replies| match replies.pop() {
+            Some(Reply::Number(number)) => number,
+            _ => None,
         })
     }
 
-    /// Begins a trip that changes `key`: its waiting write goes along, and the scope forgets it.
-    fn change(&self, at: &Context, key: &[u8]) -> (Trip, Option<Ticket>) {
-        let mut trip = Trip::new();
-        let ticket = at.scope().map(|scope| {
-            let (leaving, ticket) = scope.forget(key);
-            if let Some(leaving) = leaving {
-                trip.push(self.leave(key, leaving));
-            }
-            ticket
-        });
-        (trip, ticket)
-    }
-
-    /// Removes entries; how many there were.
+    /// Removes entries. Returns how many there were. One trip.
     pub fn delete_many<'a, K: AsRef<[u8]>>(
         &'a self,
         at: &'a Context,
@@ -145,7 +124,7 @@ impl Policy {
         self.relive(at, keys, Life::Over)
     }
 
-    /// Gives entries a new time to live, counted from now; how many there were.
+    /// Gives entries a new time to live, counted from now. Returns how many there were. One trip.
     pub fn touch_many<'a, K: AsRef<[u8]>>(
         &'a self,
         at: &'a Context,
@@ -165,63 +144,65 @@ impl Policy {
         if self.disabled || keys.is_empty() {
             return Step::Done(0);
         }
-        let mut trip = Trip::new();
-        // For each key: where its reply is, and whether it had a write that need not leave now.
-        let mut asked = SmallVec::<[(usize, bool); 1]>::new();
-        for key in keys {
+        let change = match life {
+            Life::Lives(_) => Change::Touch,
+            Life::Over => Change::Delete,
+        };
+        let ops = keys.iter().map(|key| {
             let key = key.as_ref();
-            let leaving = at.scope().and_then(|scope| scope.forget(key).0);
+            self.note_write(at, key, change, 0);
             let name = self.keyspace.name(key);
             match life {
-                Life::Lives(ttl) => {
-                    if let Some(leaving) = leaving {
-                        trip.push(self.leave(key, leaving));
-                    }
-                    asked.push((trip.len(), false));
-                    trip.push(Op::Touch { name, ttl });
-                }
-                Life::Over => {
-                    asked.push((trip.len(), matches!(leaving, Some(Leaving::Set(..)))));
-                    trip.push(Op::Delete { name });
-                }
+                Life::Lives(ttl) => Op::Touch { name, ttl },
+                Life::Over => Op::Delete { name },
             }
-        }
-        Step::Ask(trip, move |replies: Replies| {
-            if let Some(scope) = at.scope() {
-                for key in keys {
-                    scope.doubt(key.as_ref());
-                }
-            }
-            asked
-                .into_iter()
-                .filter(|(at, had)| *had || matches!(replies.get(*at), Some(Reply::Flag(true))))
+        });
+        self.write(at, ops.collect(), |replies: Replies| {
+            let there = replies.iter();
+            there
+                .filter(|reply| matches!(reply, Reply::Flag(true)))
                 .count()
         })
     }
 
-    /// Removes every entry of this cache's prefix; how many there were.
+    /// Removes every entry of this cache's prefix. Returns how many there were. One trip.
     pub fn clear<'a>(&'a self, at: &'a Context) -> Step<u64, impl FnOnce(Replies) -> u64 + 'a> {
         if self.disabled {
             return Step::Done(0);
         }
-        // Waiting writes go ahead, to be counted with what they replace.
-        let leaving = at.scope().map(|scope| scope.forget_all());
-        let leaving = leaving.into_iter().flatten();
-        let mut trip: Trip = leaving
-            .map(|(key, write)| self.leave(&key, write))
-            .collect();
-        // Not counted, since nobody who clears wrote them.
-        trip.extend(self.drop_records());
+        // Not counted: nobody who clears wrote them.
+        let mut trip: Trip = self.drop_records().collect();
         let prefix = self.keyspace.prefix().clone();
         trip.push(Op::Clear { prefix });
-        Step::Ask(trip, move |mut replies: Replies| {
-            if let Some(scope) = at.scope() {
-                scope.doubt_all();
-            }
+        let clearing = Clearing::begin(self);
+        self.write(at, trip, move |mut replies: Replies| {
+            drop(clearing);
             match replies.pop() {
                 Some(Reply::Count(count)) => count,
                 _ => 0,
             }
         })
+    }
+}
+
+/// A clear under way, as [`Writing`] is a write.
+struct Clearing<'a>(&'a Policy);
+
+impl<'a> Clearing<'a> {
+    fn begin(policy: &'a Policy) -> Self {
+        let clearing = Self(policy);
+        clearing.note();
+        clearing
+    }
+
+    fn note(&self) {
+        writes::clear();
+        crate::flight::outdate_all(self.0.store, self.0.keyspace.prefix());
+    }
+}
+
+impl Drop for Clearing<'_> {
+    fn drop(&mut self) {
+        self.note();
     }
 }

@@ -1,0 +1,236 @@
+//! Fetches as Rust drives them: on a thread, and in a task.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cache::Cache;
+use crate::codec::{self, Serde};
+use crate::context::{Context, task};
+use crate::error::{Error, Result};
+use crate::flight::{Caller, Waiting};
+use crate::latch::Latch;
+use crate::policy::{Fetch, Outcome, Read, Stage, Storing, Timeout};
+use crate::trip::{Replies, Reply, Trip};
+
+/// Says what to fetch, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Fetching<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) timeout: Timeout,
+    pub(crate) storing: Storing,
+    /// Computes without looking.
+    pub(crate) refresh: bool,
+}
+
+impl<'a> Fetching<'a> {
+    pub(crate) fn new(key: &'a [u8], timeout: Timeout) -> Self {
+        Self {
+            key,
+            timeout,
+            storing: Storing::Set,
+            refresh: false,
+        }
+    }
+
+    /// Keeps what others stored meanwhile.
+    pub(crate) fn adding(self) -> Self {
+        Self {
+            storing: Storing::Add,
+            ..self
+        }
+    }
+
+    fn begin<'f, T: DeserializeOwned>(
+        &self,
+        cache: &'f Cache,
+        at: &'f Context,
+        keys: &'f [&'f [u8]; 1],
+        serde: &'f Serde<T>,
+        caller: Caller,
+    ) -> Result<T, Fetch<'f, &'f [u8], Serde<T>>> {
+        let policy = cache.policy();
+        let held = match self.refresh {
+            true => None,
+            false => policy.held_piece(at, self.key, self.timeout, serde),
+        };
+        if let Some(Read::Found(value)) = held {
+            return Ok(value);
+        }
+        let mut fetch = policy.fetch(at, keys, self.timeout, serde, caller);
+        if self.refresh {
+            fetch = fetch.refreshing();
+        }
+        if self.storing == Storing::Add {
+            fetch = fetch.adding();
+        }
+        Err(fetch.after(&held))
+    }
+}
+
+/// Returns what a fetch of one key came to: what the cache holds, or else what was `made`.
+fn answer<T>(fetch: Fetch<'_, &[u8], Serde<T>>, made: Option<T>) -> Option<T>
+where
+    T: DeserializeOwned,
+{
+    match fetch.finish().pop() {
+        Some(Outcome::Found(value)) => Some(value),
+        _ => made,
+    }
+}
+
+impl Cache {
+    /// Fetches on this thread. An error of the cache goes to `failed`, which may let it pass: then
+    /// the value is computed as on a miss.
+    pub(crate) fn fetch_blocking<T: Serialize + DeserializeOwned, E>(
+        &self,
+        what: Fetching<'_>,
+        make: impl FnOnce() -> Result<T, E>,
+        failed: impl Fn(Error) -> Result<(), E>,
+    ) -> Result<T, E> {
+        let (at, serde, keys) = (self.here(), Serde::new(), [what.key]);
+        let mut fetch = match what.begin(self, &at, &keys, &serde, Caller::Thread) {
+            Ok(value) => return Ok(value),
+            Err(fetch) => fetch,
+        };
+        let (mut make, mut made) = (Some(make), None);
+        loop {
+            match fetch.next() {
+                Stage::Ask(trip) | Stage::Post(trip) => match self.send_blocking(&at, &trip) {
+                    Ok(replies) => fetch.replied(replies),
+                    Err(error) => {
+                        failed(error)?;
+                        return made.map_or_else(|| call(&mut make), Ok);
+                    }
+                },
+                Stage::Compute(_) => {
+                    let within = fetch.computing();
+                    let value = task::within_blocking(self.0.id, within, || call(&mut make))?;
+                    match self.entry(what.key, &value) {
+                        Ok(entry) => fetch.made(0, entry),
+                        Err(error) => {
+                            failed(error)?;
+                            return Ok(value);
+                        }
+                    }
+                    made = Some(value);
+                }
+                Stage::Wait(waiting) => {
+                    let _ = waiting.wait(waiting.patience());
+                    fetch.waited(waiting);
+                }
+                Stage::Done => break,
+            }
+        }
+        answer(fetch, made).map_or_else(|| call(&mut make), Ok)
+    }
+
+    /// Fetches in this task, as [`fetch_blocking`](Self::fetch_blocking).
+    pub(crate) async fn fetch_awaiting<T: Serialize + DeserializeOwned, E, F>(
+        &self,
+        what: Fetching<'_>,
+        make: impl FnOnce() -> F,
+        failed: impl Fn(Error) -> Result<(), E>,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        let (at, serde, keys) = (self.here(), Serde::new(), [what.key]);
+        let mut fetch = match what.begin(self, &at, &keys, &serde, Caller::Task) {
+            Ok(value) => return Ok(value),
+            Err(fetch) => fetch,
+        };
+        let (mut make, mut made) = (Some(make), None);
+        loop {
+            match fetch.next() {
+                Stage::Ask(trip) => match self.send(&at, &trip).await {
+                    Ok(replies) => fetch.replied(replies),
+                    Err(error) => {
+                        failed(error)?;
+                        return match made {
+                            Some(value) => Ok(value),
+                            None => call(&mut make).await,
+                        };
+                    }
+                },
+                Stage::Post(trip) => {
+                    let replies = self.post(&at, trip).await;
+                    fetch.replied(replies);
+                }
+                Stage::Compute(_) => {
+                    let within = fetch.computing();
+                    let making = task::within_blocking(self.0.id, within.clone(), || call(&mut make));
+                    let value = task::within(self.0.id, within, making).await?;
+                    match self.entry(what.key, &value) {
+                        Ok(entry) => fetch.made(0, entry),
+                        Err(error) => {
+                            failed(error)?;
+                            return Ok(value);
+                        }
+                    }
+                    made = Some(value);
+                }
+                Stage::Wait(waiting) => {
+                    over(&waiting).await;
+                    fetch.waited(waiting);
+                }
+                Stage::Done => break,
+            }
+        }
+        match answer(fetch, made) {
+            Some(value) => Ok(value),
+            None => call(&mut make).await,
+        }
+    }
+
+    /// Hands a trip over that nobody waits for. Its scope waits for it when it closes.
+    pub(crate) async fn post(&self, at: &Context, trip: Trip) -> Replies {
+        let replies = trip.ops().iter().map(|_| Reply::Posted).collect();
+        let sent = Arc::new(Latch::default());
+        if let Some(scope) = at.scope() {
+            scope.posted(Arc::clone(&sent));
+        }
+        let (cache, at) = (self.clone(), at.clone());
+        let mut post = Box::pin(async move {
+            let _sent = SetOnDrop(sent);
+            // Its failures are counted and told on the way.
+            drop(cache.carry(&at, &trip).await);
+        });
+        // At once, as far as this task can: to the connection, and from there to the system.
+        let is_over = poll_fn(|context| std::task::Poll::Ready(post.as_mut().poll(context))).await;
+        if is_over.is_pending() {
+            tokio::spawn(post);
+            tokio::task::yield_now().await;
+        }
+        replies
+    }
+}
+
+/// Calls what computes. A fetch asks for it once.
+fn call<F, T>(make: &mut Option<F>) -> T
+where
+    F: FnOnce() -> T,
+{
+    match make.take() {
+        Some(make) => make(),
+        None => unreachable!("a fetch of one key computes once"),
+    }
+}
+
+/// Waits for a flight as long as it is worth it.
+async fn over(waiting: &Waiting) {
+    let over = poll_fn(|context| waiting.poll(context));
+    // Whether it is over shows when its value is taken.
+    let _ = tokio::time::timeout(waiting.patience(), pin!(over)).await;
+}
+
+struct SetOnDrop(Arc<Latch>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}

@@ -1,0 +1,72 @@
+//! Something that happens once, for threads and tasks to wait for.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// A latch, which is set once and stays so.
+#[derive(Debug, Default)]
+pub(crate) struct Latch {
+    state: Mutex<State>,
+    set: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_set: bool,
+    wakers: Vec<Waker>,
+}
+
+impl Latch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.state().is_set
+    }
+
+    /// Sets it and wakes all who wait.
+    pub(crate) fn set(&self) {
+        let wakers = {
+            let mut state = self.state();
+            state.is_set = true;
+            std::mem::take(&mut state.wakers)
+        };
+        self.set.notify_all();
+        // Without the lock: a waker is foreign code.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits on this thread for no longer than `patience`. Returns whether it is set.
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
+        let end = Instant::now().checked_add(patience);
+        let mut state = self.state();
+        while !state.is_set {
+            let left = end.map_or(Duration::MAX, |end| {
+                end.saturating_duration_since(Instant::now())
+            });
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.set.wait_timeout(state, left.min(LONG));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Is ready once it is set, and wakes the task then.
+    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.is_set {
+            return Poll::Ready(());
+        }
+        if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.wakers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// Some systems refuse to wait for longer at once.
+const LONG: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,259 @@
+//! The pieces of a page: answers that may be a little old.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+
+use super::{Answer, Reading, Scope, Ticket};
+use crate::clock::{Clock, Moment};
+use crate::codec::Memo;
+use crate::entry::Content;
+use crate::trip::Ttl;
+use crate::writes::{Slot, Stamp};
+
+/// Scopes with fewer answers than this are not searched for old ones.
+const SWEEP_FROM: usize = 1024;
+
+/// Answers by key. Of a preload, keys are slices of one allocation.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    held: HashMap<Bytes, Held>,
+    /// Keys that the program preloads by name. Plain reads of them are reads of pieces.
+    named: HashSet<Bytes>,
+    /// How many answers make it worth looking for old ones, and the oldest that is of use.
+    sweep_at: usize,
+    oldest: Duration,
+}
+
+#[derive(Debug)]
+struct Held {
+    answer: Answer,
+    /// When the trip departed that brought it.
+    since: Moment,
+    stamp: Stamp,
+    /// How long its value lives, if that is known.
+    ttl: Ttl,
+    /// Whether it answers plain reads: it was preloaded by name.
+    named: bool,
+    /// Whether a plain read brought it, in a scope that holds plain answers.
+    plain: bool,
+    /// Whether its absence is good for one read only.
+    once: bool,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self {
+            held: HashMap::new(),
+            named: HashSet::new(),
+            sweep_at: SWEEP_FROM,
+            oldest: Duration::ZERO,
+        }
+    }
+}
+
+impl Held {
+    /// Returns until when it may be read, by who takes nothing older than `limit`.
+    fn end(&self, limit: Duration) -> Moment {
+        self.since
+            .after(self.ttl.map_or(limit, |ttl| ttl.min(limit)))
+    }
+}
+
+impl Pieces {
+    /// Returns the answer to such a read, if there is one that is no older than `limit`.
+    pub(super) fn look(
+        &mut self,
+        key: &[u8],
+        slot: Slot,
+        reading: Reading,
+        limit: Duration,
+        clock: &Clock,
+    ) -> Option<&mut Answer> {
+        let held = self.held.get_mut(key)?;
+        let may = held.named || !matches!(reading, Reading::Plain(None));
+        let is_good = may && slot.is_unwritten_since(held.stamp) && !clock.has_come(held.end(limit));
+        is_good.then_some(&mut held.answer)
+    }
+
+    pub(super) fn answer(&mut self, key: &[u8]) -> Option<&mut Answer> {
+        Some(&mut self.held.get_mut(key)?.answer)
+    }
+
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        self.held.remove(key);
+    }
+
+    /// Ends an absence that was read, unless it is good for more reads.
+    pub(super) fn spend_absence(&mut self, key: &[u8], reading: Reading) {
+        let spent = self.held.get(key).is_some_and(|held| {
+            held.once
+                && matches!(held.answer, Answer::Absent)
+                && !matches!(reading, Reading::Plain(None))
+        });
+        if spent {
+            self.held.remove(key);
+        }
+    }
+
+    /// Ends the plain answers that are held.
+    pub(super) fn end_plain(&mut self) {
+        self.held.retain(|_, held| !held.plain);
+    }
+
+    fn is_named(&self, key: &[u8]) -> bool {
+        // Most pages name nothing.
+        !self.named.is_empty() && self.named.contains(key)
+    }
+
+    /// Makes room, by dropping what is too old to be read: a scope around a long task must not grow
+    /// with everything that the task ever read.
+    fn sweep(&mut self, now: Moment) {
+        if self.held.len() >= self.sweep_at {
+            let oldest = self.oldest;
+            self.held.retain(|_, held| now < held.end(oldest));
+            self.sweep_at = (2 * self.held.len()).max(SWEEP_FROM);
+        }
+    }
+}
+
+impl Scope {
+    /// Returns those of `keys` that a preload by name has to ask for, each once, and notes that
+    /// plain reads of them all are reads of pieces.
+    pub(crate) fn name<'k, K: AsRef<[u8]>>(
+        &self,
+        keys: &'k [K],
+        slot: impl Fn(&[u8]) -> Slot,
+    ) -> Vec<&'k [u8]> {
+        let now = self.clock.now();
+        let state = &mut *self.state();
+        let limit = self.limit(state, Reading::Plain(None));
+        let pieces = &mut state.pieces;
+        let mut seen = HashSet::with_capacity(keys.len());
+        let mut wanted = Vec::with_capacity(keys.len());
+        for key in keys.iter().map(AsRef::as_ref) {
+            let held = pieces.held.get_mut(key).filter(|held| {
+                now < held.end(limit) && slot(key).is_unwritten_since(held.stamp)
+            });
+            match held {
+                Some(held) => (held.named, held.once) = (true, false),
+                None if seen.insert(key) => wanted.push(key),
+                None => continue,
+            }
+            if !pieces.named.contains(key) {
+                pieces.named.insert(Bytes::copy_from_slice(key));
+            }
+        }
+        wanted
+    }
+
+    /// Returns whether a fetch of `key` needs no trip.
+    pub(crate) fn holds(&self, key: &[u8], slot: Slot) -> bool {
+        let now = self.clock.now();
+        let state = &mut *self.state();
+        let limit = self.limit(state, Reading::Piece(None));
+        state.pieces.held.get(key).is_some_and(|held| {
+            now < held.end(limit) && slot.is_unwritten_since(held.stamp)
+        })
+    }
+
+    /// Returns whether plain reads of `key` are reads of a piece.
+    pub(crate) fn is_named(&self, key: &[u8]) -> bool {
+        self.state().pieces.is_named(key)
+    }
+
+    /// Keeps the pieces that a trip brought: entries as they came, and absences.
+    pub(crate) fn keep_all(
+        &self,
+        ticket: Ticket,
+        answers: impl Iterator<Item = (Bytes, Option<Bytes>)>,
+    ) {
+        let state = &mut *self.state();
+        if !state.open {
+            return;
+        }
+        let pieces = &mut state.pieces;
+        pieces.oldest = pieces.oldest.max(self.max_age);
+        pieces.held.reserve(answers.size_hint().1.unwrap_or(0));
+        for (key, entry) in answers {
+            let named = pieces.is_named(&key);
+            let held = Held {
+                answer: entry.map_or(Answer::Absent, Answer::Sealed),
+                since: ticket.departed,
+                stamp: ticket.stamp,
+                ttl: None,
+                named,
+                plain: false,
+                once: !named,
+            };
+            pieces.held.insert(key, held);
+        }
+    }
+
+    /// Keeps an opened answer that a trip brought to such a read, or what a fetch made.
+    pub(crate) fn keep(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        answer: Option<(Content, Option<Memo>)>,
+        reading: Reading,
+    ) {
+        let answer = answer.map_or(Answer::Absent, |(content, memo)| {
+            Answer::Opened(content, memo)
+        });
+        self.put(ticket, key, answer, reading);
+    }
+
+    /// Keeps the entry that a fetch made.
+    pub(crate) fn keep_made(&self, ticket: Ticket, key: &[u8], entry: Bytes, ttl: Ttl) {
+        self.put(ticket, key, Answer::Sealed(entry), Reading::Piece(ttl));
+    }
+
+    fn put(&self, ticket: Ticket, key: &[u8], answer: Answer, reading: Reading) {
+        let state = &mut *self.state();
+        if !state.open {
+            return;
+        }
+        let named = state.pieces.is_named(key);
+        let (ttl, hold) = match reading {
+            Reading::Piece(ttl) => (ttl, None),
+            // Exact: it is read anew each time.
+            Reading::Plain(None) if !named => return,
+            Reading::Plain(hold) => (None, hold),
+        };
+        let pieces = &mut state.pieces;
+        pieces.oldest = pieces.oldest.max(hold.unwrap_or(self.max_age));
+        pieces.sweep(ticket.departed);
+        let held = Held {
+            answer,
+            since: ticket.departed,
+            stamp: ticket.stamp,
+            ttl,
+            named,
+            plain: hold.is_some() && !named,
+            once: false,
+        };
+        pieces.held.insert(Bytes::copy_from_slice(key), held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Work;
+    use super::*;
+
+    #[test]
+    fn old_answers_do_not_pile_up() {
+        let clock = Clock::manual();
+        let second = Duration::from_secs(1);
+        let scope = Scope::new(clock.clone(), 10 * second, second / 10, Work::Other);
+        for number in 0..3 * SWEEP_FROM {
+            let ticket = scope.depart(false);
+            let key = number.to_string();
+            scope.keep_made(ticket, key.as_bytes(), Bytes::from_static(b"1"), None);
+            clock.advance(second);
+        }
+        assert!(scope.state().pieces.held.len() <= SWEEP_FROM);
+    }
+}

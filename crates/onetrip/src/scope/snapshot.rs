@@ -1,0 +1,112 @@
+//! The plain answers that one trip of a learned page brought.
+//!
+//! They are of one moment. A plain read that travels replaces them all, so that no plain answer of
+//! a page is older than another that it had before.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use super::{Answer, Scope, Ticket};
+use crate::clock::{Clock, Moment};
+use crate::writes::{Slot, Stamp};
+
+/// The snapshot of a scope, which may be empty.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    answers: HashMap<Bytes, Shot>,
+    taken: Option<(Moment, Stamp)>,
+    /// The last trip that brought it, and how many have departed to bring one.
+    number: u64,
+    departed: u64,
+    /// How often it was ended.
+    ended: u64,
+}
+
+#[derive(Debug)]
+struct Shot {
+    answer: Answer,
+    /// Whether its absence is good for more than one read.
+    lasting: bool,
+}
+
+/// A plain answer that a trip brought for a snapshot.
+#[derive(Debug)]
+pub(crate) struct Brought {
+    pub(crate) key: Bytes,
+    pub(crate) entry: Option<Bytes>,
+    /// Whether its absence has earned its place, too.
+    pub(crate) lasting: bool,
+}
+
+impl Snapshot {
+    /// Ends it. What is under way to replace it is not kept.
+    pub(super) fn end(&mut self) {
+        self.ended += 1;
+        self.answers.clear();
+        self.taken = None;
+    }
+
+    /// Begins a trip. Returns its number among those that bring a snapshot, and how many ended.
+    pub(super) fn depart(&mut self, brings: bool) -> (u64, u64) {
+        self.departed += u64::from(brings);
+        (self.departed, self.ended)
+    }
+
+    pub(super) fn look(
+        &mut self,
+        key: &[u8],
+        slot: Slot,
+        max_age: Duration,
+        clock: &Clock,
+    ) -> Option<&mut Answer> {
+        let (taken, stamp) = self.taken?;
+        let shot = self.answers.get_mut(key)?;
+        let is_good = slot.is_unwritten_since(stamp) && clock.now() < taken.after(max_age);
+        is_good.then_some(&mut shot.answer)
+    }
+
+    pub(super) fn answer(&mut self, key: &[u8]) -> Option<&mut Answer> {
+        Some(&mut self.answers.get_mut(key)?.answer)
+    }
+
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        self.answers.remove(key);
+    }
+
+    /// Ends an absence that was read, unless it has earned more.
+    pub(super) fn spend_absence(&mut self, key: &[u8]) {
+        let spent = self
+            .answers
+            .get(key)
+            .is_some_and(|shot| !shot.lasting && matches!(shot.answer, Answer::Absent));
+        if spent {
+            self.answers.remove(key);
+        }
+    }
+}
+
+impl Scope {
+    /// Replaces the snapshot by what a trip brought, unless it ended while that was under way, or
+    /// a trip that departed later came first.
+    pub(crate) fn keep_snapshot(&self, ticket: Ticket, brought: impl Iterator<Item = Brought>) {
+        let state = &mut *self.state();
+        let snapshot = &mut state.snapshot;
+        let is_news = ticket.number > snapshot.number && ticket.ended == snapshot.ended;
+        if !state.open || state.sending || !is_news {
+            return;
+        }
+        snapshot.number = ticket.number;
+        snapshot.taken = Some((ticket.departed, ticket.stamp));
+        snapshot.answers.clear();
+        let shots = brought.map(|brought| {
+            let shot = Shot {
+                answer: brought.entry.map_or(Answer::Absent, Answer::Sealed),
+                lasting: brought.lasting,
+            };
+            (brought.key, shot)
+        });
+        snapshot.answers.extend(shots);
+    }
+}
