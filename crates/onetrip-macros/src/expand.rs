@@ -59,9 +59,12 @@ fn cache(cache: Option<&Expr>, function: &Function) -> Result<TokenStream> {
 
 fn failed(map_err: Option<&Expr>, function: &Function) -> Result<TokenStream> {
     match map_err {
-        None => Ok(quote_spanned!(HERE()=> ::onetrip::__private::untold(&key, &error))),
+        None => Ok(quote_spanned! {HERE()=> {
+            ::onetrip::__private::untold(&key, &error);
+            ::core::result::Result::Ok(())
+        }}),
         Some(map) if function.returns.is_result => Ok(quote_spanned! {HERE()=>
-            return ::core::result::Result::Err((#map)(error))
+            ::core::result::Result::Err((#map)(error))
         }),
         Some(map) => Err(Error::new_spanned(
             map,
@@ -90,30 +93,20 @@ impl Expansion<'_> {
 
     /// The function itself: what is cached, or else what is computed.
     fn caller(&self, uncached: &Ident) -> TokenStream {
-        let Self {
-            function, failed, ..
-        } = self;
+        let function = self.function;
         let Attributes {
             on_all, on_caller, ..
         } = &self.attributes;
         let (signature, bounds) = self.signature(function.name());
         let vis = &function.item.vis;
-        let (prepare, make) = (self.prepare(), self.make(uncached));
-        let value = &function.returns.value;
-        let (read, awaited) = self.driven("read");
-        let found = self.returned();
+        let (prepare, fetch) = (self.prepare(), self.fetch(uncached, false));
         quote_spanned! {HERE()=>
             #(#on_all)*
             #(#on_caller)*
             #[allow(clippy::too_many_arguments)]
             #vis #signature #bounds {
                 #prepare
-                match ::onetrip::__private::#read::<#value>(&cache, &key) #awaited {
-                    ::core::result::Result::Ok(::core::option::Option::Some(value)) => return #found,
-                    ::core::result::Result::Ok(::core::option::Option::None) => {}
-                    ::core::result::Result::Err(error) => #failed,
-                }
-                #make
+                #fetch
             }
         }
     }
@@ -146,7 +139,7 @@ impl Expansion<'_> {
         let on_all = &self.attributes.on_all;
         let (signature, bounds) = self.signature(name);
         let vis = &self.function.item.vis;
-        let (prepare, make) = (self.prepare(), self.make(uncached));
+        let (prepare, fetch) = (self.prepare(), self.fetch(uncached, true));
         let doc = format!("Computes {} anew and stores it.", self.link());
         quote_spanned! {HERE()=>
             #(#on_all)*
@@ -154,7 +147,7 @@ impl Expansion<'_> {
             #[allow(dead_code, clippy::too_many_arguments)]
             #vis #signature #bounds {
                 #prepare
-                #make
+                #fetch
             }
         }
     }
@@ -259,8 +252,8 @@ impl Expansion<'_> {
         }
     }
 
-    /// Computes the result, stores it and gives it.
-    fn make(&self, uncached: &Ident) -> TokenStream {
+    /// Fetches the result: reads it unless it is to be refreshed, or computes and stores it.
+    fn fetch(&self, uncached: &Ident, refresh: bool) -> TokenStream {
         let Self {
             function,
             timeout,
@@ -272,36 +265,43 @@ impl Expansion<'_> {
             Some(receiver) => quote!(#receiver.#uncached(#(#handed),*)),
             None => quote!(#uncached(#(#handed),*)),
         };
-        let (write, awaited) = self.driven("write");
-        let returned = self.returned();
-        let computed = if function.returns.is_result {
-            quote_spanned! {HERE()=>
-                match #called #awaited {
-                    ::core::result::Result::Ok(value) => value,
-                    failure => return failure,
+        let is_async = function.item.sig.asyncness.is_some();
+        let is_result = function.returns.is_result;
+        let make = match (is_result, is_async) {
+            (true, _) => quote_spanned!(HERE()=> || #called),
+            (false, false) => quote_spanned!(HERE()=> || ::core::result::Result::Ok(#called)),
+            (false, true) => quote_spanned! {HERE()=>
+                || {
+                    let computing = #called;
+                    async move { ::core::result::Result::Ok(computing.await) }
+                }
+            },
+        };
+        let (fetch, awaited) = self.driven("fetch");
+        let value = &function.returns.value;
+        // Asynchronously, the future is one more type.
+        let more = is_async.then(|| quote!(, _));
+        let fetched = quote_spanned! {HERE()=>
+            ::onetrip::__private::#fetch::<#value, _ #more>(
+                &cache,
+                &key,
+                #timeout,
+                #refresh,
+                #make,
+                |error| #failed,
+            ) #awaited
+        };
+        if is_result {
+            return fetched;
+        }
+        quote_spanned! {HERE()=>
+            match #fetched {
+                ::core::result::Result::Ok(value) => value,
+                ::core::result::Result::Err(never) => {
+                    let never: ::core::convert::Infallible = never;
+                    match never {}
                 }
             }
-        } else {
-            quote!(#called #awaited)
-        };
-        let value = &function.returns.value;
-        quote_spanned! {HERE()=>
-            let value: #value = #computed;
-            if let ::core::result::Result::Err(error) =
-                ::onetrip::__private::#write(&cache, &key, &value, #timeout) #awaited
-            {
-                #failed;
-            }
-            #returned
-        }
-    }
-
-    /// What is returned for the variable `value`.
-    fn returned(&self) -> TokenStream {
-        if self.function.returns.is_result {
-            quote_spanned!(HERE()=> ::core::result::Result::Ok(value))
-        } else {
-            quote_spanned!(HERE()=> value)
         }
     }
 

@@ -6,12 +6,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::Cache;
+use crate::drive::Fetching;
 use crate::error::{Error, Result};
 use crate::key;
 use crate::part::{append_bool, append_float};
 use crate::policy::Timeout;
 
-/// Tells of an error that a function has no way to return: it goes on as after a miss.
+/// Logs an error that a function has no way to return: it goes on as after a miss.
 pub fn untold(key: &str, error: &Error) {
     log::warn!(
         "the cached result {:?} was neither read nor stored: {error}",
@@ -19,42 +20,45 @@ pub fn untold(key: &str, error: &Error) {
     );
 }
 
-/// Reads a result.
-pub async fn read<T: Serialize + DeserializeOwned>(cache: &Cache, key: &str) -> Result<Option<T>> {
-    cache.get(key).await
+fn fetching(key: &str, timeout: Timeout, refresh: bool) -> Fetching<'_> {
+    Fetching {
+        refresh,
+        ..Fetching::new(key.as_bytes(), timeout)
+    }
 }
 
-/// Stores a result.
-pub async fn write<T: Serialize>(
+/// Reads a result, or computes and stores it. An error of the cache goes to `failed`.
+pub async fn fetch<T, E, F>(
     cache: &Cache,
     key: &str,
-    value: &T,
     timeout: Timeout,
-) -> Result<()> {
-    cache.set_for(key, value, timeout).await
+    refresh: bool,
+    make: impl FnOnce() -> F,
+    failed: impl Fn(Error) -> Result<(), E>,
+) -> Result<T, E>
+where
+    T: Serialize + DeserializeOwned,
+    F: Future<Output = Result<T, E>>,
+{
+    let what = fetching(key, timeout, refresh);
+    cache.fetch_awaiting(what, make, failed).await
+}
+
+/// The same for threads.
+pub fn fetch_blocking<T: Serialize + DeserializeOwned, E>(
+    cache: &Cache,
+    key: &str,
+    timeout: Timeout,
+    refresh: bool,
+    make: impl FnOnce() -> Result<T, E>,
+    failed: impl Fn(Error) -> Result<(), E>,
+) -> Result<T, E> {
+    cache.fetch_blocking(fetching(key, timeout, refresh), make, failed)
 }
 
 /// Removes a result; whether there was one.
 pub async fn remove(cache: &Cache, key: &str) -> Result<bool> {
     cache.delete(key).await
-}
-
-/// The same for threads.
-pub fn read_blocking<T: Serialize + DeserializeOwned>(
-    cache: &Cache,
-    key: &str,
-) -> Result<Option<T>> {
-    cache.blocking().get(key)
-}
-
-/// The same for threads.
-pub fn write_blocking<T: Serialize>(
-    cache: &Cache,
-    key: &str,
-    value: &T,
-    timeout: Timeout,
-) -> Result<()> {
-    cache.blocking().set_for(key, value, timeout)
 }
 
 /// The same for threads.

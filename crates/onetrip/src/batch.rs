@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::scope::Scope;
-use crate::trip::{Op, Replies, Trip};
+use crate::trip::{Op, Purpose, Replies, Trip};
 
 /// Trips that are about to leave together, such as those of one turn of an event loop.
 #[derive(Debug, Default)]
@@ -80,10 +80,16 @@ impl Batch {
             .ops()
             .iter()
             .any(|op| matches!(op, Op::Add { .. } | Op::Incr { .. } | Op::Clear { .. }))
+            && !matches!(trip.purpose(), Purpose::Settle)
     }
 
     /// Takes the trip of one more caller along, who is answered after those that came before.
+    ///
+    /// What is posted leaves with other posts alone: it is never sent again, and reads may be.
     pub fn join(&mut self, at: &Context, trip: &Trip) {
+        if self.parts.is_empty() {
+            self.trip.take_purpose_of(trip);
+        }
         for watch in at.watches() {
             let mut seen = self.at.watches().iter();
             if !seen.any(|other| Arc::ptr_eq(other, watch)) {
@@ -130,6 +136,12 @@ impl Batch {
     #[must_use]
     pub fn footprint(&self) -> &Footprint {
         &self.footprint
+    }
+
+    /// Returns whether it waits for the same as `trip` does, so that the two may leave together.
+    #[must_use]
+    pub fn suits(&self, trip: &Trip) -> bool {
+        self.trip.is_post() == trip.is_post()
     }
 
     /// The replies of each caller.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::Cache;
-use crate::codec::{self, Serde};
+use crate::codec::Serde;
 use crate::context::{Context, task};
 use crate::error::{Error, Result};
 use crate::flight::{Caller, Waiting};

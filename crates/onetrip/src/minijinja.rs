@@ -55,6 +55,7 @@ use minijinja::{Environment, Error, ErrorKind, State};
 use crate::cache::Cache;
 use crate::carrier::OnError;
 use crate::carry::spawn_blocking;
+use crate::drive::Fetching;
 use crate::fragment::fragment_key;
 use crate::markup::Markup;
 use crate::part::{append_bool, append_float};
@@ -126,41 +127,29 @@ fn fragment(
     let parts = vary_on.iter().map(|part| text(name, part));
     let key = fragment_key(name, parts.collect::<Result<Vec<_>, _>>()?);
 
-    let cache = cache.blocking();
-    let held: Option<String> = told(&cache, &key, cache.get(&key))?.flatten();
-    if let Some(held) = held {
-        return Ok(Value::from_safe_string(held));
-    }
-    let rendered = body.call(state, &[])?.to_string();
-    told(&cache, &key, cache.set_for(&key, &rendered, timeout))?;
+    let failed = |error| told(cache, &key, error);
     // What a template rendered is markup, whether or not it escapes.
-    Ok(Value::from_safe_string(rendered))
+    let render = || Ok(body.call(state, &[])?.to_string());
+    let what = Fetching::new(key.as_bytes(), timeout);
+    let markup: String = cache.fetch_blocking(what, render, failed)?;
+    Ok(Value::from_safe_string(markup))
 }
 
-/// What the cache answered. Its errors end the rendering only of a cache that is to raise them: a
-/// page is made without its cache otherwise.
-fn told<T>(
-    cache: &crate::blocking::Cache,
-    key: &str,
-    answer: crate::Result<T>,
-) -> Result<Option<T>, Error> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) if cache.asynchronous().0.carrier.on_error() == OnError::Raise => {
-            let message = format!("the fragment {key:?}: {error}");
-            Err(mistake(message).with_source(error))
-        }
-        Err(error) if error.kind() == crate::ErrorKind::Configuration => {
-            log::warn!(
-                "the fragment {key:?} is not cached: it is rendered within a task, and no scope holds it; render with onetrip::minijinja::render, or preload the fragment's key"
-            );
-            Ok(None)
-        }
-        Err(error) => {
-            log::warn!("the fragment {key:?} is not cached: {error}");
-            Ok(None)
-        }
+/// Takes an error of the cache. It ends the rendering only under [`OnError::Raise`]: a page is made
+/// without its cache otherwise.
+fn told(cache: &Cache, key: &str, error: crate::Error) -> Result<(), Error> {
+    if cache.0.carrier.on_error() == OnError::Raise {
+        let message = format!("the fragment {key:?}: {error}");
+        return Err(mistake(message).with_source(error));
     }
+    if error.kind() == crate::ErrorKind::Configuration {
+        log::warn!(
+            "the fragment {key:?} is not cached: it is rendered within a task, and no scope holds it; render with onetrip::minijinja::render, or preload the fragment's key"
+        );
+    } else {
+        log::warn!("the fragment {key:?} is not cached: {error}");
+    }
+    Ok(())
 }
 
 fn lifetime(timeout: &Value) -> Result<Timeout, Error> {

@@ -259,6 +259,18 @@ impl Trip {
         &self.purpose
     }
 
+    /// Returns whether nobody waits for it.
+    #[must_use]
+    pub fn is_post(&self) -> bool {
+        matches!(self.purpose, Purpose::Post(_))
+    }
+
+    /// Gives this trip the scope and the purpose of `other`.
+    pub(crate) fn take_purpose_of(&mut self, other: &Self) {
+        self.scope = other.scope;
+        self.purpose = other.purpose.clone();
+    }
+
     /// Adds one more operation.
     pub fn push(&mut self, op: Op) {
         self.ops.push(op);

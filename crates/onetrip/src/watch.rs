@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::key;
 use crate::process::PerProcess;
-use crate::trip::{Replies, Reply, Trip};
+use crate::trip::{Purpose, Replies, Reply, Trip};
 
 /// The most trips that one watch describes. It counts those beyond as well.
 pub const MAX_RECORDS: usize = 10_000;
@@ -28,6 +28,7 @@ pub struct Watch {
 #[derive(Debug, Default)]
 struct Seen {
     count: usize,
+    posted: usize,
     records: Vec<Record>,
 }
 
@@ -47,6 +48,8 @@ pub struct Record {
     pub bytes_in: usize,
     /// How many operations failed.
     pub failed: usize,
+    /// Whether it was posted: sent, and not waited for. Such a trip is not counted as one.
+    pub posted: bool,
     /// From sending the trip until its answer.
     pub took: Duration,
 }
@@ -56,6 +59,12 @@ impl Watch {
     #[must_use]
     pub fn trips(&self) -> usize {
         self.seen(|seen| seen.count)
+    }
+
+    /// Returns how many writes were posted: sent, and not waited for.
+    #[must_use]
+    pub fn posted(&self) -> usize {
+        self.seen(|seen| seen.posted)
     }
 
     /// How many reads were answered with a value, by a scope or by the store. A watch over the
@@ -90,7 +99,11 @@ impl Watch {
 
     fn record(&self, record: &Record) {
         self.seen(|seen| {
-            seen.count += 1;
+            if record.posted {
+                seen.posted += record.len;
+            } else {
+                seen.count += 1;
+            }
             if seen.records.len() < MAX_RECORDS {
                 seen.records.push(record.clone());
             }
@@ -165,6 +178,7 @@ pub(crate) fn show(
             .iter()
             .filter(|reply| matches!(reply, Reply::Failed(_)))
             .count(),
+        posted: matches!(trip.purpose(), Purpose::Post(_)),
         took,
     };
     for watch in watches {
@@ -197,6 +211,7 @@ mod tests {
                     bytes_out: 0,
                     bytes_in: 0,
                     failed: 0,
+                    posted: false,
                     took: Duration::ZERO,
                 };
                 watch.record(&record);

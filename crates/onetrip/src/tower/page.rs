@@ -5,13 +5,13 @@ use std::sync::Arc;
 use crate::cache::Cache;
 use crate::context::{Context, task};
 use crate::learn;
-use crate::scope::Scope;
+use crate::scope::{Scope, Work};
 
 use super::naming::Named;
 
 /// A scope that one request opened, or found open around itself.
 ///
-/// Dropped before it is closed, it lets go what waits to be written: the request was given up.
+/// Dropped before it is closed, it is not learned from: the request was given up.
 #[derive(Debug)]
 pub(super) struct Page {
     cache: Cache,
@@ -24,10 +24,14 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// A page in the running task.
-    pub(super) fn open(cache: Cache) -> Self {
+    /// Opens a page in the running task. `safe` says that its request changes nothing.
+    pub(super) fn open(cache: Cache, safe: bool) -> Self {
         let at = cache.here();
-        let (scope, opened) = cache.policy().enter(&at);
+        let work = match safe {
+            true => Work::SafeRequest,
+            false => Work::Request,
+        };
+        let (scope, opened) = cache.policy().enter(&at, work);
         let at = at.with_scope(Arc::clone(&scope));
         Self {
             cache,
@@ -69,34 +73,19 @@ impl Page {
         task::within(self.cache.0.id, self.at.clone(), future).await
     }
 
-    /// Sends what waits to be written. The page goes on, and keeps what it knows.
-    pub(super) async fn flush(&self) {
-        if self.opened {
-            let sent = self
-                .cache
-                .travel(&self.at, self.cache.policy().flush(&self.scope));
-            self.tell(sent.await);
-        }
+    /// Notes that the response begins to be sent, which may go on for long.
+    pub(super) fn begin_sending(&self) {
+        self.scope.begin_sending();
     }
 
-    /// Ends the page: what was written in it leaves.
+    /// Ends the page.
     pub(super) async fn close(mut self) {
         self.end_visit(true);
-        if self.opened {
-            let sent = self
-                .cache
-                .travel(&self.at, self.cache.policy().close(&self.scope));
-            self.tell(sent.await);
-        }
-    }
-
-    /// The response is made by now, so an error has no other way to be told.
-    fn tell(&self, sent: crate::Result<()>) {
-        if let Err(error) = sent {
-            log::error!(
-                "what a page wrote to {} is lost: {error}",
-                self.cache.label()
-            );
+        if self.opened
+            && let Err(error) = self.cache.close(&self.at, &self.scope).await
+        {
+            // The response is made by now, so an error has no other way to be told.
+            log::error!("a page of {} did not close: {error}", self.cache.label());
         }
     }
 }
@@ -105,9 +94,8 @@ impl Drop for Page {
     fn drop(&mut self) {
         self.discard();
         if self.opened {
-            // Whoever still holds the scope, such as a thread that the request began, shall not
-            // write into what never leaves.
-            drop(self.scope.close());
+            // A thread that the request began may still hold it, and is not to find old answers.
+            self.scope.close();
         }
     }
 }

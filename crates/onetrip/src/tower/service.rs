@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 
 use super::body::PageBody;
@@ -15,13 +15,11 @@ use super::page::Page;
 use crate::cache::Cache;
 use crate::learn;
 
-/// Gives each request a scope: what it reads twice is asked for once, and what it writes leaves
-/// together.
+/// Gives each request a scope: what it fetches twice is asked for once, and what it computes is
+/// posted. Plain reads and writes are exact.
 ///
-/// What the handler wrote leaves before the head of its response does, so that the next request of
-/// the same reader sees it. A body that is made while it is sent stays within the scope, and what
-/// it writes leaves when it ends. Where the client goes away before, or the handler panics, what
-/// waits to be written is dropped.
+/// A body that is made while it is sent stays within the scope. From its beginning, what the scope
+/// holds is at most [`read_max_age`](crate::Builder::read_max_age) old.
 ///
 /// Scopes nest: a [`preload`](Cache::preload) within the handler brings its answers into this one,
 /// and a second layer for the same cache changes nothing. Tasks that the handler spawns have no
@@ -35,8 +33,8 @@ use crate::learn;
 /// Nothing is learned from methods other than GET and HEAD, from responses of status 400 and more,
 /// from errors, and from requests that were not made to their end. They are served as fast.
 ///
-/// The failures of a trip at the end, under [`OnError::Raise`](crate::OnError::Raise), are logged:
-/// the response is made by then.
+/// Failures at the end, under [`OnError::Raise`](crate::OnError::Raise), are logged: the response
+/// is made by then.
 #[derive(Clone, Debug)]
 pub struct PageLayer {
     cache: Cache,
@@ -141,7 +139,8 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let mut page = Page::open(self.cache.clone());
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        let mut page = Page::open(self.cache.clone(), safe);
         let (mut head, body) = request.into_parts();
         if self.cache.policy().learns()
             && let Some(named) = self.naming.page(&mut head)
@@ -176,7 +175,7 @@ async fn finish<B: Body>(mut page: Page, response: Response<B>) -> Response<Page
         page.close().await;
         PageBody::whole(body)
     } else {
-        page.flush().await;
+        page.begin_sending();
         PageBody::streaming(body, page, &head.headers)
     };
     Response::from_parts(head, body)

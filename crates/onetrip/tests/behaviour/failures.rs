@@ -33,7 +33,7 @@ fn everything(cache: &Cache) -> Vec<(&'static str, Result<String>)> {
         ("false", told(cache.delete("a"))),
         ("0", told(cache.delete_many(&keys))),
         ("0", told(cache.clear())),
-        ("5", told(cache.get_or_insert("a", hour, || 5))),
+        ("5", told(cache.get_or_insert_with("a", hour, || 5))),
         ("6", told(cache.preload(keys, || 6))),
         ("Ok(())", told(cache.scope(|| cache.set("a", &1)))),
     ]

@@ -55,8 +55,8 @@ impl Face {
         make: impl FnOnce() -> T,
     ) -> Result<T> {
         match self {
-            Self::Awaited(cache) => cache.get_or_insert(key, timeout, || async { make() }).await,
-            Self::Blocking(cache) => cache.get_or_insert(key, timeout, make),
+            Self::Awaited(cache) => cache.get_or_insert_with(key, timeout, || async { make() }).await,
+            Self::Blocking(cache) => cache.get_or_insert_with(key, timeout, make),
         }
     }
 
