@@ -107,7 +107,7 @@ impl Cache {
                     }
                 },
                 Stage::Compute(_) => {
-                    let within = fetch.computing();
+                    let within = at.with_computing(fetch.computing());
                     let value = task::within_blocking(self.0.id, within, || call(&mut make))?;
                     match self.entry(what.key, &value) {
                         Ok(entry) => fetch.made(0, entry),
@@ -161,7 +161,7 @@ impl Cache {
                     fetch.replied(replies);
                 }
                 Stage::Compute(_) => {
-                    let within = fetch.computing();
+                    let within = at.with_computing(fetch.computing());
                     let making = task::within_blocking(self.0.id, within.clone(), || call(&mut make));
                     let value = task::within(self.0.id, within, making).await?;
                     match self.entry(what.key, &value) {

@@ -229,7 +229,7 @@ impl Policy {
     ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
         match self.held(at, key, Reading::Plain(at.hold()), decode) {
             Some(read) => Step::Done(read.found()),
-            None => self.get_from_store(at, key, decode),
+            None => self.get_from_store(at, key, Reading::Plain(at.hold()), decode),
         }
     }
 
@@ -238,10 +238,11 @@ impl Policy {
         &'a self,
         at: &'a Context,
         key: &'a [u8],
+        reading: Reading,
         decode: &'a D,
     ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
         let mut trip = Trip::new();
-        let asked = self.ask_for(at, &[key], Reading::Plain(at.hold()), &mut trip);
+        let asked = self.ask_for(at, &[key], reading, &mut trip);
         self.travel(at, trip, move |replies| {
             let mut value = None;
             let keys = std::iter::once(key);

@@ -310,14 +310,15 @@ impl Scope {
     }
 
     /// Remembers a post that is under way, to be waited for when the scope closes.
-    pub(crate) fn posted(&self, post: Arc<Latch>) {
+    pub fn posted(&self, post: Arc<Latch>) {
         let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
         posts.retain(|post| !post.is_set());
         posts.push(post);
     }
 
     /// Takes the posts that are under way.
-    pub(crate) fn take_posts(&self) -> Vec<Arc<Latch>> {
+    #[must_use]
+    pub fn take_posts(&self) -> Vec<Arc<Latch>> {
         let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *posts)
     }
