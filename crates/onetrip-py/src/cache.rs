@@ -358,6 +358,17 @@ impl Cache {
         self.fetch(py, &bytes, How::new(timeout).text(), render)
     }
 
+    /// Fetch the value of `key`, or what `compute()` gives, which is then stored as that of a cached function is. For integrations.
+    fn _fetch<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        timeout: Lifetime,
+        compute: &Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let (py, bytes) = (key.py(), key::bytes(key)?);
+        self.fetch(py, &bytes, How::new(timeout), || Ok(compute.call0()?))
+    }
+
     /// As `get`, of a piece. For integrations.
     #[pyo3(signature = (key, default=None))]
     fn _piece_get<'py>(

@@ -61,6 +61,11 @@ class Visit:
         """Learn nothing from it."""
         self.learns = False
 
+    def begin_sending(self) -> None:
+        """Note that the response begins to be sent: what is held grows old from here on."""
+        for scope in self._scopes:
+            scope._begin_sending()  # noqa: SLF001 - of this package
+
     def note(self, response: HttpResponseBase) -> None:
         """Look at what came of it."""
         if response.status_code >= _ERRORS:
