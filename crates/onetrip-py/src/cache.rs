@@ -37,8 +37,9 @@ use crate::watch::Watch;
 /// entries; `compression` None, "zstd" or "lz4" of payloads from `compression_min` (1024 bytes);
 /// `on_error` "miss" or "raise" when the store fails; `connect_timeout` and `trip_timeout`
 /// (1 second); `scope_max_age` (10 seconds) of the pieces that a scope holds and `read_max_age` (0.1
-/// seconds) of the plain answers that a learned page holds; `debug` (False) to cache nothing; `pages` "preload", "shadow" (only count) or
-/// "off" of what pages learn, and `page_keys` (512) and `page_bytes` (1 MiB) of what they preload.
+/// seconds) of the plain answers that a learned page holds; `debug` (False) to cache nothing;
+/// `pages` "preload", "shadow" (only count) or "off" of what pages learn, and `page_keys` (512) and
+/// `page_bytes` (1 MiB) of what they preload.
 ///
 /// Raises ConfigurationError if the URL or an option is not known; the message names those that
 /// are.
@@ -282,7 +283,7 @@ impl Cache {
         Ok(found(py, &keys, values)?)
     }
 
-    /// Store `value` under `key`.
+    /// Store `value` under `key`. It is there when this returns; within `batch()`, when the batch has left.
     ///
     /// `timeout` is in seconds (int, float) or a `timedelta`; left out, it is the cache's default; `None` never expires; zero or less stores nothing and removes what was there.
     ///
@@ -451,6 +452,8 @@ impl Cache {
 
     /// A scope that holds the entries of `keys`, read in one trip when `with` enters it.
     ///
+    /// For `scope_max_age` it answers plain reads of these keys, too, and absent ones as absent. Do not preload keys that must be exact, such as locks and counters.
+    ///
     /// Takes strings, iterables of strings, and cached functions bound to their arguments: methods, and `functools.partial`.
     #[pyo3(signature = (*keys))]
     fn preload(slf: &Bound<'_, Self>, keys: &Bound<'_, PyTuple>) -> Result<Scope> {
@@ -478,7 +481,7 @@ impl Cache {
         Batch::new(slf.clone().unbind())
     }
 
-    /// End the snapshot of plain answers that the scope of a page holds: the next one asks the store. For news that came another way than through this cache, such as a row lock or a message.
+    /// End the plain answers that the scope of a page holds: the next plain read asks the store. For news that came another way than through this cache, such as a row lock or a message.
     fn fresh(&self, py: Python<'_>) -> Result<()> {
         if let Some(scope) = self.variable.here(py)?.scope() {
             scope.refresh();
@@ -522,7 +525,9 @@ impl Cache {
         Watch::new(slf.clone().unbind())
     }
 
-    /// Decorate a function or method, so that its results are cached.
+    /// Decorate a function or method, so that its results are cached. Callers of this process who miss a result together compute it once.
+    ///
+    /// In a scope results may be up to `scope_max_age` old, and what is computed is stored without waiting.
     ///
     /// `key` is a format over the arguments, `"note:{note.id}"`. `key_fn(args, kwargs)` gives what follows the function's name and a colon. With neither, the key is the module and name of the function and a digest of all arguments. `timeout` as in `set`.
     ///

@@ -192,7 +192,7 @@ impl Recipe {
     }
 
     /// The results of many calls: all from the cache in one trip, the missing computed, and those
-    /// stored in one trip.
+    /// stored together.
     pub(crate) fn many<'py>(
         self: &Arc<Self>,
         py: Python<'py>,

@@ -49,7 +49,7 @@ impl Recipe {
     }
 
     /// The results of many calls: all from the cache in one trip, the missing computed side by
-    /// side, and those stored in one trip.
+    /// side, and those stored together.
     pub(crate) fn amany(
         self: &Arc<Self>,
         py: Python<'_>,

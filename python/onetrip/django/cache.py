@@ -127,7 +127,7 @@ class Cache(BaseCache):
     def set(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
-        """Store `value` under `key`."""
+        """Store `value` under `key`. It is there when this returns, unless it is a fragment's."""
         name = self.make_and_validate_key(key, version=version)
         with of_writing():
             if _is_fragment(key):
@@ -199,7 +199,8 @@ class Cache(BaseCache):
     ) -> Any:
         """Return the value of `key`; where there is none, `default`, which is then stored.
 
-        A callable default is called on a miss, with no arguments.
+        A callable default is called on a miss, with no arguments. If another process stored a value
+        meanwhile, that one is kept and returned. In a scope the value may be `scope_max_age` old.
         """
         key = self.make_and_validate_key(key, version=version)
         with of_writing():
