@@ -28,7 +28,7 @@ pub(crate) use self::visits::Change;
 use self::visits::Visits;
 use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
-use crate::entry::{BadEntry, Content};
+use crate::entry::{self, BadEntry, Content};
 use crate::latch::Latch;
 use crate::trip::{ScopeId, Ttl};
 use crate::writes::{self, Slot, Stamp};
@@ -242,7 +242,11 @@ impl Scope {
             Answer::Sealed(entry) => match open(entry) {
                 Ok(content) => {
                     let bytes = content.payload.len();
+                    let end = entry::end(entry);
                     *answer = Answer::Opened(content.clone(), None);
+                    if end.is_some_and(|end| state.pieces.end_at(key, end, &self.clock)) {
+                        return Lookup::Unknown;
+                    }
                     (Lookup::Value(content, None), Some(bytes))
                 }
                 Err(bad) => {
