@@ -1,8 +1,8 @@
 //! One page, one trip to the cache.
 //!
 //! A page built from fifty cached pieces should not ask its cache fifty times. onetrip reads the
-//! keys that a page needs in one trip when the page begins, answers every read within it from
-//! memory, and sends what the page wrote in one trip when it ends.
+//! pieces that a page needs in one trip when the page begins, and answers for them from memory within
+//! it. What had to be computed is stored without waiting. Plain reads and writes stay exact.
 //!
 //! ```
 //! use onetrip::Cache;
