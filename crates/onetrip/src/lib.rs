@@ -1,8 +1,9 @@
 //! One page, one trip to the cache.
 //!
 //! A page built from fifty cached pieces should not ask its cache fifty times. onetrip reads the
-//! pieces that a page needs in one trip when the page begins, and answers for them from memory within
-//! it. What had to be computed is stored without waiting. Plain reads and writes stay exact.
+//! keys that a page needs in one trip when the page begins and answers reads of them from memory.
+//! What the page computes is stored without waiting for the store; what it writes by plain calls is
+//! there for everybody when the call returns.
 //!
 //! ```
 //! use onetrip::Cache;
@@ -12,7 +13,7 @@
 //!     cache
 //!         .preload(&keys, async {
 //!             let markup: String = cache
-//!                 .get_or_insert(&keys[0], onetrip::Timeout::Default, async || "<p>Hello</p>".into())
+//!                 .get_or_insert_with(&keys[0], onetrip::Timeout::Default, async || "<p>Hello</p>".into())
 //!                 .await?;
 //!             let comments: Option<Vec<String>> = cache.get(&keys[1]).await?;
 //!             Ok(format!("{markup}, {} comments", comments.unwrap_or_default().len()))
@@ -106,12 +107,10 @@ pub use clock::{Clock, Moment};
 pub use compress::{Compression, MAX_EXPANDED};
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
-pub use flight::{Caller, Computing, Waiting};
+pub use flight::{Caller, Waiting};
 pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
 pub use lanes::close_all_idle;
-#[doc(hidden)]
-pub use latch::Latch;
 pub use learn::Page;
 pub use markup::Markup;
 pub use options::{Builder, DEFAULT_URL, Serializer};
