@@ -1,0 +1,76 @@
+"""What is read and written while a response is sent."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.rows.sites import DELAYS, KINDS, Site, on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVENTS = 10
+TICKS = 7
+
+
+@on("django", "django-asgi", "flask", "flask-memory", "fastapi")
+@pytest.mark.parametrize("worker", [0, 1], ids=["same-process", "other-process"])
+def test_each_event_is_told_and_who_listens_is_seen(site: Site, worker: int) -> None:
+    path = site.page("events")
+    site.do("set", "news", "none yet")
+    site.warm(path)
+    told, seen = [], []
+    stream = site.stream(path)
+    for number in range(EVENTS):
+        stream.wait()
+        site.do("set", "news", number, worker=worker)
+        time.sleep(DELAYS[number % len(DELAYS)])
+        stream.go()
+        told.append(stream.line())
+        seen.append(site.do("get", "presence", worker=worker))
+    stream.close()
+    assert told == [f"data: {number}" for number in range(EVENTS)]
+    assert seen == list(range(EVENTS))
+
+
+CLOCKS = [
+    *[("django", "clock/"), ("django-asgi", "a/clock/"), ("fastapi", "clock/")],
+    *[("flask", "clock/"), ("flask", "clock_cached/"), ("fastapi", "clock_cached/")],
+    *[("flask-memory", "clock/"), ("flask-memory", "clock_cached/")],
+]
+
+
+@pytest.fixture(scope="module")
+def clocks(start_site: Callable[[str], Site]) -> dict[tuple[str, str, str], list[str]]:
+    """What all the clocks told, which run at the same time."""
+
+    def read(site: Site, path: str) -> list[str]:
+        stream = site.stream(path, ticks=TICKS)
+        told = [stream.line() for _ in range(TICKS)]
+        stream.close()
+        return told
+
+    asks, names = [], []
+    for name, path in CLOCKS:
+        for kind in KINDS:
+            site = start_site(f"{name}-{kind}")
+            site.warm(path)
+            names.append((name, path, kind))
+            asks.append(partial(read, site, path))
+    return dict(zip(names, start_site("django-control").at_once(asks), strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "path"), CLOCKS)
+def test_a_piece_lives_no_longer_in_a_stream(
+    clocks: dict[tuple[str, str, str], list[str]], name: str, path: str, kind: str
+) -> None:
+    """One that lives for a second is made at least thrice in three seconds."""
+    told = clocks[name, path, kind]
+    assert len(told) == TICKS
+    assert all(told)
+    assert len(set(told)) >= 3
