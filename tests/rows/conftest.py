@@ -60,7 +60,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def start_site(rows_server: RedisServer, empty_database: Path) -> Iterator[Callable[[str], Site]]:
     """Start a site the first time that it is asked for."""
-    desk = redis.Redis.from_url(rows_server.url, decode_responses=True)
+    desk = redis.Redis.from_url(rows_server.url, decode_responses=True, socket_timeout=None)
     started: dict[str, Site] = {}
 
     def start(name: str) -> Site:

@@ -18,8 +18,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import redis
+    from typing_extensions import Self
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -108,9 +109,14 @@ class Meeting:
         self._desk = desk
         self.name = f"meeting-{next(_names)}"
 
-    def has_arrived(self, seconds: float) -> bool:
-        """Wait for the page at most so long."""
-        return self._desk.blpop([f"arrived:{self.name}"], timeout=seconds) is not None
+    def comes(self, seconds: float) -> bool:
+        """Wait at most so long for the page; whether it came, and did not end."""
+        told = self._desk.blpop([f"arrived:{self.name}"], timeout=seconds)
+        return told is not None and told[1] == "1"
+
+    def end(self) -> None:
+        """Tell that the page will not come any more."""
+        self._desk.rpush(f"arrived:{self.name}", "ended")
 
     def go(self) -> None:
         self._desk.rpush(f"go:{self.name}", 1)
@@ -129,15 +135,12 @@ class Page:
 
     def comes(self, seconds: float) -> bool:
         """Whether the page comes to its next `meet()` so soon, before it ends."""
-        deadline = time.monotonic() + seconds
-        while not self._meeting.has_arrived(0.1):
-            if self._answer.done():
-                # One that failed says so.
-                self.answer()
-                return False
-            if time.monotonic() > deadline:
-                return False
-        return True
+        if self._meeting.comes(seconds):
+            return True
+        if self._answer.done():
+            # One that failed says so.
+            self.answer()
+        return False
 
     def go(self) -> None:
         self._meeting.go()
@@ -162,7 +165,7 @@ class Stream:
 
     def wait(self) -> None:
         """Return when the stream stands at its next `meet()`."""
-        assert self._meeting.has_arrived(PATIENCE)
+        assert self._meeting.comes(PATIENCE)
 
     def go(self) -> None:
         self._meeting.go()
@@ -174,7 +177,12 @@ class Stream:
             assert self._response.status == http.HTTPStatus.OK
         return self._response.readline().decode().rstrip("\n")
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._response is not None:
+            self._response.close()
         self._connection.close()
 
 
@@ -316,9 +324,12 @@ class Site:
 
     def warm(self, path: str, visits: int = VISITS, **query: Any) -> None:
         """Visit a page until all processes know it."""
-        for worker in range(self.workers):
+
+        def visit(worker: int) -> None:
             for _ in range(visits):
                 self.get(path, worker, **query)
+
+        self.at_once(partial(visit, worker) for worker in range(self.workers))
 
     def begin(
         self,
@@ -348,7 +359,10 @@ class Site:
         query["meet"] = meeting.name
 
         def ask() -> Answer:
-            return self.ask(path, query, worker=worker, cookies=cookies, body=body)
+            try:
+                return self.ask(path, query, worker=worker, cookies=cookies, body=body)
+            finally:
+                meeting.end()
 
         return Page(meeting, self._pool.submit(ask))
 
@@ -378,3 +392,17 @@ def on(*names: str) -> pytest.MarkDecorator:
     """Run a test on these sites, each as the control and with a scope."""
     params = [f"{name}-{kind}" for name in names for kind in KINDS]
     return pytest.mark.parametrize("site", params, indirect=True)
+
+
+def on_each_process(*names: str) -> pytest.MarkDecorator:
+    """Run a test on these sites, with what happens elsewhere in each of their processes.
+
+    The page under way is in the first.
+    """
+    params = [
+        pytest.param(f"{name}-{kind}", worker, id=f"{name}-{kind}-{process}")
+        for name in names
+        for worker, process in zip(range(SITES[name].workers), ("same", "other"), strict=False)
+        for kind in KINDS
+    ]
+    return pytest.mark.parametrize(("site", "worker"), params, indirect=["site"])

@@ -6,11 +6,10 @@ import time
 
 import pytest
 
-from tests.rows.sites import DELAYS, Site, on
+from tests.rows.sites import DELAYS, VISITS, Site, on, on_each_process
 
 
-@on("django", "flask", "flask-memory", "fastapi")
-@pytest.mark.parametrize("worker", [0, 1])
+@on_each_process("django", "flask", "flask-memory", "fastapi")
 def test_two_who_make_a_token_at_once_have_the_same(site: Site, worker: int) -> None:
     path = site.page("token")
     site.do("set", "token", "known")
@@ -19,7 +18,7 @@ def test_two_who_make_a_token_at_once_have_the_same(site: Site, worker: int) -> 
     one = site.begin(path, worker=0)
     other = site.request(path, worker=worker)
     # In one process the second may wait for what the first makes.
-    if other.comes(2.0 if worker % site.workers else 0.3):
+    if other.comes(2.0 if worker else 0.2):
         other.go()
         other.text()
         one.go()
@@ -30,15 +29,14 @@ def test_two_who_make_a_token_at_once_have_the_same(site: Site, worker: int) -> 
 
 
 @on("django", "django-asgi", "flask", "flask-memory", "fastapi")
-@pytest.mark.parametrize("warm_with", ["known", None])
-def test_a_token_that_another_made_meanwhile_is_taken(site: Site, warm_with: str | None) -> None:
+@pytest.mark.parametrize("visits", ["found one", "made one"])
+def test_a_token_that_another_made_meanwhile_is_taken(site: Site, visits: str) -> None:
     path = site.page("token")
-    for _ in range(1 if warm_with else 9):
-        if warm_with:
-            site.do("set", "token", warm_with)
-        else:
+    site.do("set", "token", "known")
+    for _ in range(VISITS):
+        if visits == "made one":
             site.do("delete", "token")
-        site.warm(path, 12 if warm_with else 1, look=1)
+        site.warm(path, 1, look=1)
     for delay in DELAYS:
         site.do("delete", "token")
         page = site.begin(path, look=1)

@@ -7,29 +7,29 @@ import time
 
 import pytest
 
-from tests.rows.sites import DELAYS, Site, on
+from tests.rows.sites import DELAYS, Site, on, on_each_process
 
-workers = pytest.mark.parametrize("worker", [0, 1], ids=["same-process", "other-process"])
 again = pytest.mark.parametrize("again", [None, 1], ids=["once", "read-again"])
 
 
-@on("cachalot")
-@workers
+@on_each_process("cachalot")
 @again
-@pytest.mark.parametrize("known", ["known", "new"])
+@pytest.mark.parametrize("known", ["query", "table", "nothing"])
 def test_a_row_is_seen_that_came_while_a_page_read_the_table(
     site: Site, worker: int, again: int | None, known: str
 ) -> None:
-    """The page found its query in the cache, or was the first to make it."""
+    """The page found its query in the cache, or only when the table changed, or neither."""
     query = {"again": again} if again else {}
     site.get("forget_notes/")
     site.get("add_note/", text="first")
     site.warm("notes/", **query)
     expected = ["first"]
     for delay in DELAYS:
-        if known == "new":
+        if known == "table":
             site.get("add_note/", worker, text="before")
             expected.append("before")
+        elif known == "nothing":
+            site.do("clear")
         page = site.begin("notes/", **query)
         site.get("add_note/", worker, text="meanwhile")
         time.sleep(delay)

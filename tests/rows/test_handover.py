@@ -6,14 +6,12 @@ import time
 
 import pytest
 
-from tests.rows.sites import DELAYS, Site, on
+from tests.rows.sites import DELAYS, Site, on, on_each_process
 
-EVERYWHERE = on("django", "django-asgi", "flask", "flask-memory", "fastapi")
-workers = pytest.mark.parametrize("worker", [0, 1], ids=["same-process", "other-process"])
+EVERYWHERE = on_each_process("django", "django-asgi", "flask", "flask-memory", "fastapi")
 
 
 @EVERYWHERE
-@workers
 def test_a_job_is_found_by_whoever_is_told_of_it(site: Site, worker: int) -> None:
     path = site.page("job")
     site.warm(path)
@@ -26,7 +24,6 @@ def test_a_job_is_found_by_whoever_is_told_of_it(site: Site, worker: int) -> Non
 
 
 @EVERYWHERE
-@workers
 def test_what_was_set_last_is_kept(site: Site, worker: int) -> None:
     path = site.page("first")
     site.warm(path)
@@ -40,7 +37,6 @@ def test_what_was_set_last_is_kept(site: Site, worker: int) -> None:
 
 
 @EVERYWHERE
-@workers
 def test_a_version_is_told_when_its_data_is_there(site: Site, worker: int) -> None:
     path = site.page("publish")
     site.do("set", "version", 1)
@@ -53,8 +49,7 @@ def test_a_version_is_told_when_its_data_is_there(site: Site, worker: int) -> No
     assert data == f"data of {version}"
 
 
-@on("django")
-@workers
+@on_each_process("django")
 def test_a_document_is_found_under_its_next_version(site: Site, worker: int) -> None:
     site.warm("versions/")
     page = site.begin("versions/")
@@ -85,25 +80,21 @@ def test_a_version_that_was_read_has_its_data(site: Site, absence: str) -> None:
 
 
 @EVERYWHERE
-@workers
 def test_what_was_deleted_meanwhile_is_not_put_back(site: Site, worker: int) -> None:
     not_put_back(site, site.page("remember"), worker)
 
 
-@on("django", "flask", "flask-memory")
-@workers
+@on_each_process("django", "flask", "flask-memory")
 def test_what_get_or_set_stored_is_not_put_back(site: Site, worker: int) -> None:
     not_put_back(site, "remember_once/", worker)
 
 
-@on("django")
-@workers
+@on_each_process("django")
 def test_a_fragment_that_was_deleted_meanwhile_is_not_put_back(site: Site, worker: int) -> None:
     not_put_back(site, "part/", worker, key="template.cache.part.d41d8cd98f00b204e9800998ecf8427e")
 
 
-@on("flask", "flask-memory", "fastapi")
-@workers
+@on_each_process("flask", "flask-memory", "fastapi")
 def test_what_a_cached_function_stored_is_not_put_back(site: Site, worker: int) -> None:
     not_put_back(site, "remember_cached/", worker, forget="forget_cached/")
 

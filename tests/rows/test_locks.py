@@ -24,22 +24,22 @@ def test_all_that_is_counted_under_a_lock_is_counted(site: Site, requests: int, 
 
 @on("django", "flask", "flask-memory")
 @pytest.mark.parametrize("leave", ["delete", "mark"])
-@pytest.mark.parametrize("delay", DELAYS)
-def test_two_who_say_that_they_are_there_see_each_other(
-    site: Site, leave: str, delay: float
-) -> None:
-    site.warm("door/", me="a", you="b", leave=leave)
-    site.warm("door/", me="b", you="a", leave=leave)
-    one = site.begin("door/", worker=0, me="a", you="b", leave=leave)
-    time.sleep(delay)
-    other = site.begin("door/", worker=1, me="b", you="a", leave=leave)
-    # Both have said so, and only now they look.
-    for page in (one, other):
-        page.go()
-        page.wait()
-    for page in (one, other):
-        page.go()
-    assert [one.text(), other.text()] == ["saw you", "saw you"]
+def test_two_who_say_that_they_are_there_see_each_other(site: Site, leave: str) -> None:
+    a = {"me": "a", "you": "b", "leave": leave}
+    b = {"me": "b", "you": "a", "leave": leave}
+    site.warm("door/", **a)
+    site.warm("door/", **b)
+    for delay in DELAYS:
+        one = site.begin("door/", worker=0, **a)
+        time.sleep(delay)
+        other = site.begin("door/", worker=1, **b)
+        # Both have said so, and only now they look.
+        for page in (one, other):
+            page.go()
+            page.wait()
+        for page in (one, other):
+            page.go()
+        assert [one.text(), other.text()] == ["saw you", "saw you"], delay
 
 
 @on("django", "flask", "flask-memory")

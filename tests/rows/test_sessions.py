@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import time
 
-import pytest
+from tests.rows.sites import DELAYS, VISITS, Site, on, on_each_process
 
-from tests.rows.sites import DELAYS, VISITS, Site, on
-
-both_engines = on("django", "django-db")
-workers = pytest.mark.parametrize("worker", [0, 1], ids=["same-process", "other-process"])
+both_engines = on_each_process("django", "django-db")
 
 
-def sign_in(site: Site) -> dict[str, str]:
+def sign_in(site: Site, visits: int = VISITS) -> dict[str, str]:
+    """Sign in, visit the basket in each process, and return the cookies."""
     cookies = site.ask("sign_in/").cookies
-    for worker in range(site.workers):
-        for _ in range(VISITS):
-            answer = site.ask("basket/", worker=worker, cookies=cookies)
-    assert answer.text == f"ann {VISITS * site.workers}"
+    for number in range(visits * site.workers):
+        answer = site.ask("basket/", worker=number, cookies=cookies)
+        assert answer.text == f"ann {number + 1}"
     return cookies
 
 
@@ -29,10 +26,9 @@ def user(site: Site, cookies: dict[str, str]) -> list[str]:
 
 
 @both_engines
-@workers
 def test_logout_elsewhere_is_not_undone(site: Site, worker: int) -> None:
     for delay in DELAYS:
-        cookies = sign_in(site)
+        cookies = sign_in(site, VISITS if delay == 0 else 4)
         assert user(site, cookies) == ["ann", "ann"]
         page = site.begin("basket/", cookies=cookies)
         site.ask("sign_out/", worker=worker, cookies=cookies)
@@ -42,29 +38,28 @@ def test_logout_elsewhere_is_not_undone(site: Site, worker: int) -> None:
         assert user(site, cookies) == ["", ""], delay
 
 
-@both_engines
-@workers
-def test_logout_is_not_undone_by_a_page_of_a_second(site: Site, worker: int) -> None:
-    cookies = sign_in(site)
-    page = site.begin("basket/", cookies=cookies)
+@on("django", "django-db")
+def test_logout_is_not_undone_by_a_page_of_a_second(site: Site) -> None:
+    users = [sign_in(site) for _ in range(site.workers)]
+    pages = [site.begin("basket/", cookies=cookies) for cookies in users]
     time.sleep(0.4)
-    site.ask("sign_out/", worker=worker, cookies=cookies)
+    for worker, cookies in enumerate(users):
+        site.ask("sign_out/", worker=worker, cookies=cookies)
     time.sleep(0.6)
-    page.go()
-    page.answer()
-    assert user(site, cookies) == ["", ""]
+    for page in pages:
+        page.go()
+        page.answer()
+    assert [user(site, cookies) for cookies in users] == [["", ""], ["", ""]]
 
 
 @both_engines
-@workers
 def test_what_a_stream_puts_in_the_session_is_seen_by_the_next_request(
     site: Site, worker: int
 ) -> None:
     cookies = sign_in(site)
-    stream = site.stream("put/", cookies=cookies, fruit="apple")
-    assert [stream.line(), stream.line()] == ["first", "put"]
-    stream.wait()
-    found = site.ask("fruit/", worker=worker, cookies=cookies).text
-    stream.go()
-    assert (found, stream.line()) == ("apple", "last")
-    stream.close()
+    with site.stream("put/", cookies=cookies, fruit="apple") as stream:
+        assert [stream.line(), stream.line()] == ["first", "put"]
+        stream.wait()
+        found = site.ask("fruit/", worker=worker, cookies=cookies).text
+        stream.go()
+        assert (found, stream.line()) == ("apple", "last")

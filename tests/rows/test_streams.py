@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rows.sites import DELAYS, KINDS, Site, on
+from tests.rows.sites import DELAYS, KINDS, Site, on_each_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,22 +17,20 @@ EVENTS = 10
 TICKS = 7
 
 
-@on("django", "django-asgi", "flask", "flask-memory", "fastapi")
-@pytest.mark.parametrize("worker", [0, 1], ids=["same-process", "other-process"])
+@on_each_process("django", "django-asgi", "flask", "flask-memory", "fastapi")
 def test_each_event_is_told_and_who_listens_is_seen(site: Site, worker: int) -> None:
     path = site.page("events")
     site.do("set", "news", "none yet")
     site.warm(path)
     told, seen = [], []
-    stream = site.stream(path)
-    for number in range(EVENTS):
-        stream.wait()
-        site.do("set", "news", number, worker=worker)
-        time.sleep(DELAYS[number % len(DELAYS)])
-        stream.go()
-        told.append(stream.line())
-        seen.append(site.do("get", "presence", worker=worker))
-    stream.close()
+    with site.stream(path) as stream:
+        for number in range(EVENTS):
+            stream.wait()
+            site.do("set", "news", number, worker=worker)
+            time.sleep(DELAYS[number % len(DELAYS)])
+            stream.go()
+            told.append(stream.line())
+            seen.append(site.do("get", "presence", worker=worker))
     assert told == [f"data: {number}" for number in range(EVENTS)]
     assert seen == list(range(EVENTS))
 
@@ -49,10 +47,8 @@ def clocks(start_site: Callable[[str], Site]) -> dict[tuple[str, str, str], list
     """What all the clocks told, which run at the same time."""
 
     def read(site: Site, path: str) -> list[str]:
-        stream = site.stream(path, ticks=TICKS)
-        told = [stream.line() for _ in range(TICKS)]
-        stream.close()
-        return told
+        with site.stream(path, ticks=TICKS) as stream:
+            return [stream.line() for _ in range(TICKS)]
 
     asks, names = [], []
     for name, path in CLOCKS:

@@ -26,8 +26,9 @@ def test_a_page_sees_that_a_status_is_no_longer_pending(site: Site) -> None:
 
 
 @EVERYWHERE
-@pytest.mark.parametrize("visits", ["quiet", "lively"])
-@pytest.mark.parametrize("before", [None, "out of date"])
+@pytest.mark.parametrize(
+    ("before", "visits"), [(None, "quiet"), ("out of date", "quiet"), ("out of date", "lively")]
+)
 def test_a_result_is_read_when_its_task_is_done(
     site: Site, before: str | None, visits: str
 ) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Seconds after which nobody comes.
 LONG = 20
 
-desk = redis.Redis.from_url(os.environ["ROWS_DESK"], decode_responses=True)
+desk = redis.Redis.from_url(os.environ["ROWS_DESK"], decode_responses=True, socket_timeout=None)
 
 
 class Ask:
