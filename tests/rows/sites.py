@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -324,12 +323,8 @@ class Site:
 
     def warm(self, path: str, visits: int = VISITS, **query: Any) -> None:
         """Visit a page until all processes know it."""
-
-        def visit(worker: int) -> None:
-            for _ in range(visits):
-                self.get(path, worker, **query)
-
-        self.at_once(partial(visit, worker) for worker in range(self.workers))
+        for number in range(visits * self.workers):
+            self.get(path, number, **query)
 
     def begin(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_a_row_is_seen_that_came_while_a_page_read_the_table(
     site: Site, worker: int, again: int | None, known: str
 ) -> None:
     """The page found its query in the cache, or only when the table changed, or neither."""
-    query = {"again": again} if again else {}
+    query: dict[str, Any] = {"again": again} if again else {}
     site.get("forget_notes/")
     site.get("add_note/", text="first")
     site.warm("notes/", **query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -25,8 +26,8 @@ def test_all_that_is_counted_under_a_lock_is_counted(site: Site, requests: int, 
 @on("django", "flask", "flask-memory")
 @pytest.mark.parametrize("leave", ["delete", "mark"])
 def test_two_who_say_that_they_are_there_see_each_other(site: Site, leave: str) -> None:
-    a = {"me": "a", "you": "b", "leave": leave}
-    b = {"me": "b", "you": "a", "leave": leave}
+    a: dict[str, Any] = {"me": "a", "you": "b", "leave": leave}
+    b: dict[str, Any] = {"me": "b", "you": "a", "leave": leave}
     site.warm("door/", **a)
     site.warm("door/", **b)
     for delay in DELAYS:

@@ -42,31 +42,29 @@ CLOCKS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def clocks(start_site: Callable[[str], Site]) -> dict[tuple[str, str, str], list[str]]:
-    """What all the clocks told, which run at the same time."""
+@pytest.fixture(scope="module", params=KINDS)
+def clocks(
+    request: pytest.FixtureRequest, start_site: Callable[[str], Site]
+) -> dict[tuple[str, str], list[str]]:
+    """What all the clocks tell, which run at the same time."""
 
-    def read(site: Site, path: str) -> list[str]:
+    def read(name: str, path: str) -> list[str]:
+        site = start_site(f"{name}-{request.param}")
         with site.stream(path, ticks=TICKS) as stream:
             return [stream.line() for _ in range(TICKS)]
 
-    asks, names = [], []
     for name, path in CLOCKS:
-        for kind in KINDS:
-            site = start_site(f"{name}-{kind}")
-            site.warm(path)
-            names.append((name, path, kind))
-            asks.append(partial(read, site, path))
-    return dict(zip(names, start_site("django-control").at_once(asks), strict=True))
+        start_site(f"{name}-{request.param}").warm(path)
+    told = start_site(f"django-{request.param}").at_once(partial(read, *each) for each in CLOCKS)
+    return dict(zip(CLOCKS, told, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("name", "path"), CLOCKS)
+@pytest.mark.parametrize("clock", CLOCKS, ids=" ".join)
 def test_a_piece_lives_no_longer_in_a_stream(
-    clocks: dict[tuple[str, str, str], list[str]], name: str, path: str, kind: str
+    clocks: dict[tuple[str, str], list[str]], clock: tuple[str, str]
 ) -> None:
     """One that lives for a second is made at least thrice in three seconds."""
-    told = clocks[name, path, kind]
+    told = clocks[clock]
     assert len(told) == TICKS
     assert all(told)
     assert len(set(told)) >= 3

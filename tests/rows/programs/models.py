@@ -8,7 +8,7 @@ from django.db import models
 class Note(models.Model):
     """What a page lists."""
 
-    text = models.TextField()
+    text: models.TextField[str, str] = models.TextField()
 
     def __str__(self) -> str:
         return self.text
@@ -17,7 +17,7 @@ class Note(models.Model):
 class Order(models.Model):
     """What is paid for once."""
 
-    charged = models.IntegerField(default=0)
+    charged: models.IntegerField[int, int] = models.IntegerField(default=0)
 
     def __str__(self) -> str:
         return f"order {self.pk}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.cache import cache
 from django.http import HttpResponse, StreamingHttpResponse
@@ -12,7 +12,7 @@ from tests.rows.programs import apages, pages, views
 from tests.rows.programs.meeting import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     from django.http import HttpRequest
 
@@ -27,7 +27,7 @@ def stream_view(stream: pages.Stream) -> Callable[[HttpRequest], StreamingHttpRe
     )
 
 
-def apage_view(page: apages.Page) -> Callable[[HttpRequest], Awaitable[HttpResponse]]:
+def apage_view(page: apages.Page) -> Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]:
     async def view(request: HttpRequest) -> HttpResponse:
         return HttpResponse(str(await page(cache, Ask(request.GET.dict()))))
 
@@ -36,7 +36,7 @@ def apage_view(page: apages.Page) -> Callable[[HttpRequest], Awaitable[HttpRespo
 
 def astream_view(
     stream: apages.Stream,
-) -> Callable[[HttpRequest], Awaitable[StreamingHttpResponse]]:
+) -> Callable[[HttpRequest], Coroutine[Any, Any, StreamingHttpResponse]]:
     async def view(request: HttpRequest) -> StreamingHttpResponse:
         return StreamingHttpResponse(
             stream(cache, Ask(request.GET.dict())), content_type="text/event-stream"

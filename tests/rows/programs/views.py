@@ -13,9 +13,9 @@ from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
-from rest_framework.response import Response
-from rest_framework.throttling import AnonRateThrottle
-from rest_framework.views import APIView
+from rest_framework.response import Response  # type: ignore[import-untyped]
+from rest_framework.throttling import AnonRateThrottle  # type: ignore[import-untyped]
+from rest_framework.views import APIView  # type: ignore[import-untyped]
 
 from tests.rows.programs.meeting import Ask, desk
 from tests.rows.programs.models import Note, Order
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.http import HttpRequest
-    from rest_framework.request import Request
+    from rest_framework.request import Request  # type: ignore[import-untyped]
 
 
 def asked(request: HttpRequest) -> Ask:
@@ -78,7 +78,7 @@ def fruit(request: HttpRequest) -> HttpResponse:
 # A throttle before a password check
 
 
-class Guess(APIView):
+class Guess(APIView):  # type: ignore[misc]
     """A password is checked five times a minute."""
 
     throttle_classes = (AnonRateThrottle,)
