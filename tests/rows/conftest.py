@@ -91,10 +91,11 @@ def start_site(rows_server: RedisServer, empty_database: Path) -> Iterator[Calla
 @pytest.fixture
 def site(
     request: pytest.FixtureRequest, start_site: Callable[[str], Site], rows_server: RedisServer
-) -> Site:
+) -> Iterator[Site]:
     """A site that remembers nothing of the tests before, but what its pages learned."""
     site = start_site(request.param)
     rows_server.flush()
     if SITES[site.name].store == "memory":
         site.do("clear")
-    return site
+    yield site
+    site.settle()

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,8 +44,12 @@ KINDS = ("control", "onetrip")
 # may answer for 0.1.
 DELAYS = (0.0, 0.02, 0.04, 0.08)
 
-# Visits after which a page is known, in each process.
+# Visits after which a page is known, in the process where it will be under way and in others.
 VISITS = 12
+FEW_VISITS = 4
+
+# No page waits more often than this.
+MEETINGS = 20
 
 _names = itertools.count()
 
@@ -119,6 +123,10 @@ class Meeting:
 
     def go(self) -> None:
         self._desk.rpush(f"go:{self.name}", 1)
+
+    def leave(self) -> None:
+        """Have the page go on, however often it waits."""
+        self._desk.rpush(f"go:{self.name}", *[1] * MEETINGS)
 
 
 class Page:
@@ -206,6 +214,7 @@ class Site:
             "ROWS_SESSIONS": self._site.sessions,
             **env,
         }
+        self._begun: list[tuple[Meeting, Future[Answer] | None]] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
             for command in self._commands():
@@ -226,7 +235,7 @@ class Site:
                 options = ["--uds", str(path), "--log-level", "warning", "--lifespan", "off"]
                 yield [*python, "uvicorn", *options, self._site.program]
         else:
-            options = ["--workers", str(self.workers), "--worker-class", "gthread"]
+            options = ["--preload", "--workers", str(self.workers), "--worker-class", "gthread"]
             options += ["--threads", "24", "--timeout", "60", "--log-level", "warning"]
             options += ["--config", f"python:{_PROGRAMS}.gunicorn_config"]
             options += ["--worker-tmp-dir", str(self._folder), "--no-control-socket"]
@@ -322,9 +331,10 @@ class Site:
         return f"{self._site.pages}{name}/"
 
     def warm(self, path: str, visits: int = VISITS, **query: Any) -> None:
-        """Visit a page until all processes know it."""
-        for number in range(visits * self.workers):
-            self.get(path, number, **query)
+        """Visit a page until it is known: in the first process, where it will be under way."""
+        for worker in range(self.workers):
+            for _ in range(visits if worker == 0 else min(visits, FEW_VISITS)):
+                self.get(path, worker, **query)
 
     def begin(
         self,
@@ -359,13 +369,24 @@ class Site:
             finally:
                 meeting.end()
 
-        return Page(meeting, self._pool.submit(ask))
+        answer = self._pool.submit(ask)
+        self._begun.append((meeting, answer))
+        return Page(meeting, answer)
 
     def stream(self, path: str, *, cookies: dict[str, str] | None = None, **query: Any) -> Stream:
         """Ask for a stream that stops at its `meet()`."""
         meeting = Meeting(self._desk)
         query["meet"] = meeting.name
+        self._begun.append((meeting, None))
         return Stream(meeting, self._connect(path, query, 0, cookies))
+
+    def settle(self) -> None:
+        """Let all pages end that a test left under way: they may still write."""
+        for meeting, answer in self._begun:
+            if answer is None or not answer.done():
+                meeting.leave()
+        wait([answer for _, answer in self._begun if answer is not None], PATIENCE)
+        self._begun.clear()
 
     def at_once(self, asks: Iterable[Callable[[], Any]]) -> list[Any]:
         """Do all of these at the same time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.rows.sites import DELAYS, VISITS, Site, on, on_each_process
+from tests.rows.sites import DELAYS, FEW_VISITS, VISITS, Site, on, on_each_process
 
 both_engines = on_each_process("django", "django-db")
 
@@ -28,7 +28,7 @@ def user(site: Site, cookies: dict[str, str]) -> list[str]:
 @both_engines
 def test_logout_elsewhere_is_not_undone(site: Site, worker: int) -> None:
     for delay in DELAYS:
-        cookies = sign_in(site, VISITS if delay == 0 else 4)
+        cookies = sign_in(site, VISITS if delay == 0 else FEW_VISITS)
         assert user(site, cookies) == ["ann", "ann"]
         page = site.begin("basket/", cookies=cookies)
         site.ask("sign_out/", worker=worker, cookies=cookies)
