@@ -35,6 +35,7 @@ from onetrip._visit import (
     checked_query,
     is_bot,
     is_safe,
+    link,
 )
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ class _Page:
     async def _enter(self, scopes: Iterable[Scope]) -> None:
         for scope in scopes:
             self._scopes.append(await self._open.enter_async_context(scope))
+        link(self._scopes)
 
     def _discard(self) -> None:
         if self._visit is not None:

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from onetrip._page import Caches, server_timing, several, watches
-from onetrip._visit import Visit, checked_function, checked_name, is_safe
+from onetrip._visit import Visit, checked_function, checked_name, is_safe, link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -104,6 +104,7 @@ class _Page:
             scope = self._open.enter_context(opened)
             visit.open(cache, scope)
             self._scopes.append(scope)
+        link(self._scopes)
         self._open.callback(visit.close, self._scopes)
 
     @staticmethod

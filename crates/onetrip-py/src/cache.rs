@@ -110,6 +110,18 @@ impl Cache {
             .seal(key, |out| encode(serializer, value, out))
     }
 
+    /// The entry of a piece.
+    pub(crate) fn piece(
+        &self,
+        key: &[u8],
+        value: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Bytes> {
+        let serializer = self.core.serializer();
+        let encode = |out: &mut Vec<u8>| encode(serializer, value, out);
+        self.core.policy().seal_piece(key, timeout.0, encode)
+    }
+
     /// The entries of values, each with its key.
     pub(crate) fn entries<'a, 'py: 'a, K: AsRef<[u8]>>(
         &self,

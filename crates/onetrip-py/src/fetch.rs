@@ -204,7 +204,7 @@ impl Cache {
                         let value = self.within(py, fetch.computing(), || compute(place));
                         let key = keys.get(place).map(AsRef::as_ref).unwrap_or_default();
                         let sealed = value.and_then(|value| {
-                            let entry = self.entry(key, &value)?;
+                            let entry = self.piece(key, &value, how.timeout)?;
                             Ok((value, entry))
                         });
                         match sealed {
@@ -335,7 +335,7 @@ impl Face {
                         let key = keys.get(*place).map(|key| &**key).unwrap_or_default();
                         let sealed = value.map_err(Raised::from).and_then(|value| {
                             let entry =
-                                Python::attach(|py| self.cache().entry(key, value.bind(py)))?;
+                                Python::attach(|py| self.cache().piece(key, value.bind(py), how.timeout))?;
                             Ok((value, entry))
                         });
                         match sealed {

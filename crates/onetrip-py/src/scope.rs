@@ -80,6 +80,11 @@ impl Scope {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn scope(&self) -> Option<Arc<Core>> {
+        let entered = self.entered();
+        entered.as_ref().map(|entered| Arc::clone(&entered.scope))
+    }
+
     /// The scope for code in `here`: whether it was opened for it, and the context within it.
     fn open(&self, here: &Context) -> Result<(Arc<Core>, bool, Context)> {
         if self.entered().is_some() {
@@ -253,6 +258,15 @@ impl Scope {
     /// End the visit and learn from it, while the scope stays open: what follows is not of the page.
     fn _end_visit(&self) {
         self.end_visits(true);
+    }
+
+    /// Let the first trip of a page bring what it reads in this open scope and in another one, if both caches are on one store. For integrations.
+    fn _link(&self, other: &Self) {
+        let (mine, theirs) = (self.scope(), other.scope());
+        if let (Some(mine), Some(theirs)) = (mine, theirs) {
+            let cache = &self.cache.get().core;
+            cache.link(&mine, &other.cache.get().core, &theirs);
+        }
     }
 
     /// Note that the response begins to be sent: it may take long, so that what is held grows old. For integrations.

@@ -372,8 +372,18 @@ impl Cache {
 
 /// Writing.
 impl Cache {
-    pub(crate) fn entry<T: Serialize + ?Sized>(&self, key: &[u8], value: &T) -> Result<Bytes> {
+    fn entry<T: Serialize + ?Sized>(&self, key: &[u8], value: &T) -> Result<Bytes> {
         self.policy().seal(key, |out| codec::encode(value, out))
+    }
+
+    pub(crate) fn piece<T: Serialize>(
+        &self,
+        key: &[u8],
+        value: &T,
+        timeout: Timeout,
+    ) -> Result<Bytes> {
+        let encode = |out: &mut Vec<u8>| codec::encode(value, out);
+        self.policy().seal_piece(key, timeout, encode)
     }
 
     /// Stores `value` under `key`, for as long as the cache's default says.

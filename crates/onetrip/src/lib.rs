@@ -1,8 +1,9 @@
 //! One page, one trip to the cache.
 //!
 //! A page built from fifty cached pieces should not ask its cache fifty times. onetrip reads the
-//! keys that a page needs in one trip when the page begins, answers every read within it from
-//! memory, and sends what the page wrote in one trip when it ends.
+//! keys that a page needs in one trip when the page begins and answers reads of them from memory.
+//! What the page computes is stored without waiting for the store; what it writes by plain calls is
+//! there for everybody when the call returns.
 //!
 //! ```
 //! use onetrip::Cache;
@@ -12,7 +13,7 @@
 //!     cache
 //!         .preload(&keys, async {
 //!             let markup: String = cache
-//!                 .get_or_insert(&keys[0], onetrip::Timeout::Default, async || "<p>Hello</p>".into())
+//!                 .get_or_insert_with(&keys[0], onetrip::Timeout::Default, async || "<p>Hello</p>".into())
 //!                 .await?;
 //!             let comments: Option<Vec<String>> = cache.get(&keys[1]).await?;
 //!             Ok(format!("{markup}, {} comments", comments.unwrap_or_default().len()))

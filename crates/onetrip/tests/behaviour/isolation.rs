@@ -1,6 +1,6 @@
 //! Law 5: a scope belongs to one task or thread.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex};
 
 use onetrip::Timeout;
 
@@ -12,7 +12,7 @@ on_every_store![
     two_pages_at_once_never_share,
     parts_of_one_task_share_its_scope,
     a_write_beside_a_touch_is_not_lost,
-    a_page_that_is_dropped_writes_nothing,
+    a_page_that_is_dropped_leaves_no_scope,
 ];
 
 async fn scopes_end(bed: Bed) -> Outcome {
@@ -22,7 +22,7 @@ async fn scopes_end(bed: Bed) -> Outcome {
     outside.set("a", &2).await?;
     assert_eq!(cache.get("a").await?, Some(2));
     cache.set("b", &1).await?;
-    assert_eq!(outside.get("b").await?, Some(1), "writes wait no more");
+    assert_eq!(outside.get("b").await?, Some(1));
     Ok(())
 }
 
@@ -39,14 +39,14 @@ fn on_another_thread<F: Future<Output = Outcome>>(
 }
 
 async fn another_thread_has_no_scope(bed: Bed) -> Outcome {
-    let cache = &bed.cache();
-    cache.set("a", "old").await?;
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    others.set("a", "old").await?;
     let page = async {
-        cache.set("a", "waiting").await?;
-        cache.set("b", "waiting").await?;
+        others.set("a", "new").await?;
         on_another_thread(cache, async |cache| {
-            assert_eq!(cache.get("a").await?, Some("old".to_owned()));
-            assert_eq!(cache.get::<String>("b").await?, None);
+            let new = Some("new".to_owned());
+            assert_eq!(cache.get("a").await?, new, "nothing is held for it");
+            assert_eq!(cache.cached("a", Timeout::Never, String::new).await?, "new");
             cache.set("c", "at once").await
         });
         assert_eq!(cache.get("c").await?, Some("at once".to_owned()));
@@ -57,22 +57,21 @@ async fn another_thread_has_no_scope(bed: Bed) -> Outcome {
 
 async fn two_pages_at_once_never_share(bed: Bed) -> Outcome {
     const PAGES: usize = 8;
-    let cache = &bed.cache();
-    let (all_wrote, all_read) = (&Barrier::new(PAGES), &Barrier::new(PAGES));
+    let (cache, others) = (&bed.cache(), &bed.elsewhere());
+    let (all_hold, all_read) = (&Barrier::new(PAGES), &Barrier::new(PAGES));
+    // One after the other, each finds what the one before it left.
+    let turn = &Mutex::new(());
     std::thread::scope(|threads| {
         for page in 0..PAGES {
             threads.spawn(move || {
                 on_another_thread(cache, async |cache| {
-                    let (shared, own) = ("shared", format!("own:{page}"));
+                    let mine = page.to_string();
+                    let mut begin = Some(turn.lock().unwrap());
+                    others.set("shared", &mine).await?;
                     let work = async {
-                        cache.set(shared, &page).await?;
-                        cache.set(&own, &page).await?;
-                        all_wrote.wait();
-                        assert_eq!(cache.get(shared).await?, Some(page));
-                        for other in (0..PAGES).filter(|other| *other != page) {
-                            let theirs = cache.get::<usize>(format!("own:{other}"));
-                            assert_eq!(theirs.await?, None);
-                        }
+                        begin.take();
+                        all_hold.wait();
+                        assert_eq!(cache.get("shared").await?, Some(mine.clone()));
                         all_read.wait();
                         Ok(())
                     };
@@ -81,30 +80,30 @@ async fn two_pages_at_once_never_share(bed: Bed) -> Outcome {
             });
         }
     });
-    for page in 0..PAGES {
-        assert_eq!(cache.get(format!("own:{page}")).await?, Some(page));
-    }
     Ok(())
 }
 
 async fn parts_of_one_task_share_its_scope(bed: Bed) -> Outcome {
-    let Face::Awaited(cache) = &bed.cache() else {
+    let face = &bed.cache();
+    let Face::Awaited(cache) = face else {
         return Ok(());
     };
+    let others = bed.elsewhere();
+    others.set("a", "old").await?;
     let page = async {
-        let (one, other) = tokio::join!(cache.set("a", &1), cache.set("b", &2));
-        one.and(other)?;
-        let (a, b) = tokio::join!(cache.get("b"), cache.get("a"));
-        assert_eq!((a?, b?), (Some(2), Some(1)));
+        others.set("a", "new").await?;
+        let (one, other) = tokio::join!(cache.get("a"), cache.get("a"));
+        let old = Some("old".to_owned());
+        assert_eq!((one?, other?), (old.clone(), old));
         // A spawned task is another request, unless it is told otherwise.
         let alone = tokio::spawn({
             let cache = cache.clone();
-            async move { cache.get::<i64>("a").await }
+            async move { cache.get("a").await }
         });
-        assert_eq!(alone.await.unwrap()?, None);
+        assert_eq!(alone.await.unwrap()?, Some("new".to_owned()));
         Ok(())
     };
-    cache.scope(page).await?
+    cache.preload(["a"], page).await?
 }
 
 async fn a_write_beside_a_touch_is_not_lost(bed: Bed) -> Outcome {
@@ -122,22 +121,29 @@ async fn a_write_beside_a_touch_is_not_lost(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_page_that_is_dropped_writes_nothing(bed: Bed) -> Outcome {
+async fn a_page_that_is_dropped_leaves_no_scope(bed: Bed) -> Outcome {
     let Face::Awaited(cache) = &bed.cache() else {
         return Ok(());
     };
+    let others = bed.elsewhere();
+    others.set("a", "old").await?;
     let page = async {
-        cache.set("a", &1).await?;
+        cache.set("b", "written").await?;
         std::future::pending::<()>().await;
+        Ok::<_, onetrip::Error>(())
+    };
+    let written = async {
+        while others.get("b").await?.is_none() {
+            tokio::task::yield_now().await;
+        }
         Ok::<_, onetrip::Error>(())
     };
     tokio::select! {
         biased;
-        _ = cache.scope(page) => unreachable!("it never ends"),
-        () = std::future::ready(()) => {}
+        _ = cache.preload(["a"], page) => unreachable!("it never ends"),
+        written = written => written?,
     }
-    assert_eq!(cache.get::<i64>("a").await?, None);
-    cache.set("a", &2).await?;
-    assert_eq!(cache.get("a").await?, Some(2), "no scope is left over");
+    others.set("a", "new").await?;
+    assert_eq!(cache.get("a").await?, Some("new".to_owned()));
     Ok(())
 }

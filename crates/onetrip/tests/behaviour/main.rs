@@ -17,56 +17,11 @@
     reason = "a test stops at the first surprise, in its helpers too"
 )]
 
-/// The given tests, over every store.
-macro_rules! on_every_store {
-    ($($test:ident),* $(,)?) => {
-        mod on {
-            expand!(memory, crate::support::memory, $($test),*);
-            expand!(disk, crate::support::disk, $($test),*);
-            expand!(redis, crate::support::redis, $($test),*);
-            expand!(redis_unix, crate::support::redis_unix, $($test),*);
-            expand!(memcached, crate::support::memcached, $($test),*);
-            expand!(memcached_unix, crate::support::memcached_unix, $($test),*);
-            expand!(memcached_two, crate::support::memcached_two, $($test),*);
-            #[cfg(kt_url)]
-            expand!(kyoto, crate::support::kyoto, $($test),*);
-            expand!(redis_sentinel, crate::support::redis_sentinel, $($test),*);
-            expand!(redis_cluster, crate::support::redis_cluster, $($test),*);
-        }
-    };
-}
+/// Tests of this suite run beside each other.
+pub(crate) const ONE_AT_A_TIME: bool = false;
 
-/// The given tests, over every store whose server tells what it was asked; each test has one of
-/// its own.
-macro_rules! on_every_server {
-    ($($test:ident),* $(,)?) => {
-        mod on {
-            expand!(redis, crate::support::own_redis, $($test),*);
-            expand!(redis_unix, crate::support::own_redis_unix, $($test),*);
-        }
-    };
-}
-
-/// The given tests over one store, awaited in a task and called on a thread.
-macro_rules! expand {
-    ($store:ident, $bed:expr, $($test:ident),*) => {
-        mod $store {
-            mod awaited {
-                $(#[test] fn $test() {
-                    let name = concat!(module_path!(), "::", stringify!($test));
-                    $crate::support::run_awaited($bed(name), super::super::super::$test);
-                })*
-            }
-            mod blocking {
-                $(#[test] fn $test() {
-                    let name = concat!(module_path!(), "::", stringify!($test));
-                    $crate::support::run_blocking($bed(name), super::super::super::$test);
-                })*
-            }
-        }
-    };
-}
-
+#[macro_use]
+#[allow(dead_code, unused_imports, reason = "each of two suites uses a part of it")]
 mod support;
 
 mod bad_entries;
@@ -79,12 +34,10 @@ mod keys;
 mod limits;
 mod memcached;
 mod memory;
-mod model;
 mod operations;
 mod refusals;
 mod sentinel;
+mod state;
 mod stats;
 mod timeouts;
-mod transparent;
-mod trips;
 mod values;

@@ -6,7 +6,6 @@ use crate::support::{Bed, Blob, Face, Outcome};
 
 on_every_store![
     every_counter_counts,
-    a_scope_hit_is_a_hit,
     a_reset_begins_anew,
     a_watch_sees_the_trips_within,
     a_watch_describes_each_trip,
@@ -53,22 +52,6 @@ async fn every_counter_counts(bed: Bed) -> Outcome {
         expected.insert(5, ("errors", 1));
     }
     assert_eq!(fields(&cache.stats()), expected);
-    Ok(())
-}
-
-async fn a_scope_hit_is_a_hit(bed: Bed) -> Outcome {
-    let cache = &bed.cache();
-    cache.set("a", &1).await?;
-    let page = async {
-        cache.get::<i64>("a").await?;
-        cache.get::<i64>("x").await?;
-        cache.get::<i64>("x").await?;
-        cache.contains("a").await?;
-        Ok(())
-    };
-    cache.preload(["a", "x"], page).await?;
-    let stats = cache.stats();
-    assert_eq!((stats.hits, stats.scope_hits, stats.misses), (2, 2, 2));
     Ok(())
 }
 

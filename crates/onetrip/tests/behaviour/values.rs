@@ -40,7 +40,7 @@ async fn none_is_a_value(bed: Bed) -> Outcome {
     assert_eq!(values, [Some(None), None]);
     assert!(!cache.add("none", &1, Timeout::Default).await?);
     let kept: Option<i64> = cache
-        .get_or_insert("none", Timeout::Default, || Some(1))
+        .get_or_insert_with("none", Timeout::Default, || Some(1))
         .await?;
     assert_eq!(kept, None);
     let in_scope = cache.preload(["none"], cache.get::<Option<i64>>("none"));

@@ -121,7 +121,7 @@ async fn a_request_takes_one_trip_in_and_one_out() {
                 for key in &keys {
                     let make = async || key.clone();
                     let timeout = onetrip::Timeout::Default;
-                    text += &cache.get_or_insert(key, timeout, make).await.unwrap();
+                    text += &cache.get_or_insert_with(key, timeout, make).await.unwrap();
                 }
                 text
             });

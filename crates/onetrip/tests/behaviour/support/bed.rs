@@ -3,11 +3,14 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use bytes::Bytes;
+use onetrip::entry::Kind;
+use onetrip::trip::Op;
 use onetrip::{Builder, Cache, Clock, ErrorKind, OnError, Serializer};
 
 use super::memcached::{self, Life};
 use super::server::shared;
-use super::{Blob, Cluster, Driver, Face, Folder, Outcome, Server, Watched};
+use super::{Blob, Cluster, Driver, Face, Folder, Outcome, Server, Watched, turn};
 
 /// Long enough for a machine that builds something else meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,6 +77,16 @@ impl Bed {
     /// Entries as the bytes that they are in the store.
     pub(crate) fn raw(&self) -> Raw {
         Raw(self.open(self.builder().serializer(Serializer::Raw)))
+    }
+
+    /// What another process does to the entries.
+    pub(crate) fn elsewhere(&self) -> Elsewhere {
+        Elsewhere(self.cache())
+    }
+
+    /// A cache that posts what is computed in its scopes, and takes failures for misses.
+    pub(crate) fn posting(&self) -> Face {
+        self.open(self.builder().on_error(OnError::Miss))
     }
 
     /// Whether the store can remove a prefix.
@@ -183,6 +196,39 @@ impl Bed {
     }
 }
 
+/// Another process: its writes end nothing that this one holds.
+#[derive(Debug)]
+pub(crate) struct Elsewhere(Face);
+
+impl Elsewhere {
+    fn name(&self, key: &str) -> Bytes {
+        let prefix = self.0.cache().prefix();
+        format!("{prefix}:{key}").into()
+    }
+
+    pub(crate) async fn set(&self, key: &str, text: &str) -> Outcome {
+        let text = |out: &mut Vec<u8>| {
+            out.extend_from_slice(text.as_bytes());
+            onetrip::Result::Ok(Kind::Str)
+        };
+        let entry = self.0.cache().policy().seal(key.as_bytes(), text)?;
+        let (name, ttl) = (self.name(key), None);
+        self.0.send(&Op::Set { name, entry, ttl }.into()).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete(&self, key: &str) -> Outcome {
+        let name = self.name(key);
+        self.0.send(&Op::Delete { name }.into()).await?;
+        Ok(())
+    }
+
+    /// What the store holds by now.
+    pub(crate) async fn get(&self, key: &str) -> onetrip::Result<Option<String>> {
+        self.0.get(key).await
+    }
+}
+
 /// The entries of a bed as bytes.
 #[derive(Debug)]
 pub(crate) struct Raw(Face);
@@ -262,11 +308,13 @@ pub(crate) fn own_redis_unix(test: &str) -> Bed {
 
 /// Runs a test as a task.
 pub(crate) fn run_awaited<F: Future<Output = Outcome>>(bed: Bed, test: fn(Bed) -> F) {
+    let _turn = turn();
     Driver::task().run(test(bed)).expect("no error");
 }
 
 /// Runs a test on this thread, without a runtime.
 pub(crate) fn run_blocking<F: Future<Output = Outcome>>(mut bed: Bed, test: fn(Bed) -> F) {
+    let _turn = turn();
     bed.blocking = true;
     Driver::Thread.run(test(bed)).expect("no error");
 }

@@ -3,7 +3,10 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use onetrip::__private::{fetch, fetch_blocking};
+use onetrip::trip::{Replies, Trip};
 use onetrip::{Cache, Result, Stats, Timeout, Watch, blocking};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,15 +51,67 @@ impl Face {
         fn clear() -> u64;
     }
 
-    pub(crate) async fn get_or_insert<T: Serialize + DeserializeOwned>(
+    pub(crate) async fn get_or_insert_with<T: Serialize + DeserializeOwned>(
         &self,
         key: impl AsRef<[u8]>,
         timeout: impl Into<Timeout>,
         make: impl FnOnce() -> T,
     ) -> Result<T> {
         match self {
-            Self::Awaited(cache) => cache.get_or_insert_with(key, timeout, || async { make() }).await,
+            Self::Awaited(cache) => {
+                let make = || async { make() };
+                cache.get_or_insert_with(key, timeout, make).await
+            }
             Self::Blocking(cache) => cache.get_or_insert_with(key, timeout, make),
+        }
+    }
+
+    /// Calls what `#[onetrip::cached]` writes. Unlike `get_or_insert_with`, it stores over what is
+    /// there, and within a scope by a post.
+    pub(crate) async fn cached<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        timeout: impl Into<Timeout>,
+        make: impl FnOnce() -> T,
+    ) -> Result<T> {
+        self.fetch(key, timeout.into(), false, make).await
+    }
+
+    /// Calls the `…_refresh` of a cached function.
+    pub(crate) async fn refresh<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        timeout: impl Into<Timeout>,
+        make: impl FnOnce() -> T,
+    ) -> Result<T> {
+        self.fetch(key, timeout.into(), true, make).await
+    }
+
+    async fn fetch<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        timeout: Timeout,
+        refresh: bool,
+        make: impl FnOnce() -> T,
+    ) -> Result<T> {
+        match self {
+            Self::Awaited(cache) => {
+                let make = || async { Ok(make()) };
+                fetch(cache, key, timeout, refresh, make, Err).await
+            }
+            Self::Blocking(cache) => {
+                let (cache, make) = (cache.asynchronous(), || Ok(make()));
+                fetch_blocking(cache, key, timeout, refresh, make, Err)
+            }
+        }
+    }
+
+    /// Sends a trip past all that the cache means by it, as another process would.
+    pub(crate) async fn send(&self, trip: &Trip) -> Result<Replies> {
+        let at = onetrip::Context::default();
+        match self {
+            Self::Awaited(cache) => cache.send(&at, trip).await,
+            Self::Blocking(cache) => cache.asynchronous().send_blocking(&at, trip),
         }
     }
 
@@ -78,6 +133,30 @@ impl Face {
             Self::Awaited(cache) => cache.scope(page).await?,
             Self::Blocking(cache) => cache.scope(|| drive(page))?,
         }
+    }
+
+    /// Runs `page` in a scope that holds plain answers.
+    pub(crate) async fn scope_holding<T>(
+        &self,
+        max_age: Duration,
+        page: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match self {
+            Self::Awaited(cache) => cache.scope_holding(max_age, page).await?,
+            Self::Blocking(cache) => cache.scope_holding(max_age, || drive(page))?,
+        }
+    }
+
+    /// Runs `work`, whose plain sets leave together.
+    pub(crate) async fn batch<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self {
+            Self::Awaited(cache) => cache.batch(work).await?,
+            Self::Blocking(cache) => cache.batch(|| drive(work))?,
+        }
+    }
+
+    pub(crate) fn fresh(&self) {
+        self.cache().fresh();
     }
 
     pub(crate) async fn watch<T>(&self, work: impl Future<Output = T>) -> (T, Arc<Watch>) {

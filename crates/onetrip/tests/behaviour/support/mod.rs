@@ -1,5 +1,44 @@
 //! What tests stand on: beds, faces and servers.
 
+/// The given tests, over every store.
+macro_rules! on_every_store {
+    ($($test:ident),* $(,)?) => {
+        mod on {
+            expand!(memory, crate::support::memory, $($test),*);
+            expand!(disk, crate::support::disk, $($test),*);
+            expand!(redis, crate::support::redis, $($test),*);
+            expand!(redis_unix, crate::support::redis_unix, $($test),*);
+            expand!(memcached, crate::support::memcached, $($test),*);
+            expand!(memcached_unix, crate::support::memcached_unix, $($test),*);
+            expand!(memcached_two, crate::support::memcached_two, $($test),*);
+            #[cfg(kt_url)]
+            expand!(kyoto, crate::support::kyoto, $($test),*);
+            expand!(redis_sentinel, crate::support::redis_sentinel, $($test),*);
+            expand!(redis_cluster, crate::support::redis_cluster, $($test),*);
+        }
+    };
+}
+
+/// The given tests over one store, awaited in a task and called on a thread.
+macro_rules! expand {
+    ($store:ident, $bed:expr, $($test:ident),*) => {
+        mod $store {
+            mod awaited {
+                $(#[test] fn $test() {
+                    let name = concat!(module_path!(), "::", stringify!($test));
+                    $crate::support::run_awaited($bed(name), super::super::super::$test);
+                })*
+            }
+            mod blocking {
+                $(#[test] fn $test() {
+                    let name = concat!(module_path!(), "::", stringify!($test));
+                    $crate::support::run_blocking($bed(name), super::super::super::$test);
+                })*
+            }
+        }
+    };
+}
+
 mod bed;
 mod cluster;
 mod face;
@@ -23,10 +62,17 @@ pub(crate) use memcached::{Memcached, one as memcached_server};
 pub(crate) use sentinel::Watched;
 pub(crate) use server::Server;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
+
+/// Waits for the turn of this test, where tests must not run beside each other.
+pub(crate) fn turn() -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    crate::ONE_AT_A_TIME.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// Waits until `attempt` holds, as long as a busy machine may take.
 pub(crate) fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {

@@ -173,7 +173,7 @@ async fn compare(bed: &Bed, cache: &Face, model: &mut Model, step: &Step) -> Out
                 model.set(key, value.clone(), timeout);
                 value.clone()
             });
-            let made = cache.get_or_insert(name(key), timeout, || value);
+            let made = cache.get_or_insert_with(name(key), timeout, || value);
             assert_eq!(made.await?, expected);
         }
         Step::Set(key, value, timeout) => {

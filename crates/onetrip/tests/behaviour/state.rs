@@ -1,0 +1,390 @@
+//! Law 1, state: plain calls mean the same with a scope and without one.
+
+use std::time::Duration;
+
+use onetrip::Timeout;
+
+use crate::support::{Bed, Face, Outcome};
+
+on_every_store![
+    a_plain_write_in_a_scope_is_there_for_others_when_it_returns,
+    plain_writes_keep_their_order,
+    a_scope_sees_its_own_writes,
+    a_scope_sees_its_own_deletes,
+    writes_after_a_preload_are_seen,
+    an_inner_write_is_seen_outside_its_scope,
+    an_outer_write_is_seen_inside,
+    a_plain_read_in_a_scope_asks_the_store_each_time,
+    a_read_after_an_own_write_asks_the_store,
+    add_tells_what_the_store_holds,
+    incr_adds_to_what_the_store_holds,
+    a_touch_in_a_scope_is_the_timeout_that_counts,
+    delete_counts_what_the_store_holds,
+    clear_takes_what_the_scope_wrote,
+    zero_removes_what_was_there,
+    a_timeout_that_passes_in_the_scope_is_kept_to,
+    a_page_that_fails_has_written,
+    two_caches_have_scopes_of_their_own,
+    nothing_is_cached_in_debug,
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+async fn read(cache: &Face, key: &str) -> onetrip::Result<Option<String>> {
+    cache.get(key).await
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+async fn a_plain_write_in_a_scope_is_there_for_others_when_it_returns(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    cache.set("n", &1).await?;
+    let page = async {
+        cache.set("a", "set").await?;
+        assert_eq!(others.get("a").await?, text("set"));
+        cache.set_many([("b", "b"), ("c", "c")], HOUR).await?;
+        assert_eq!(others.get("b").await?, text("b"));
+        assert_eq!(others.get("c").await?, text("c"));
+        assert!(cache.add("d", "added", Timeout::Default).await?);
+        assert_eq!(others.get("d").await?, text("added"));
+        assert!(cache.delete("a").await?);
+        assert_eq!(others.get("a").await?, None);
+        assert!(cache.touch("b", Duration::ZERO).await?);
+        assert_eq!(others.get("b").await?, None);
+        assert_eq!(cache.incr("n", 1).await?, Some(2));
+        assert_eq!(bed.cache().get("n").await?, Some(2));
+        if bed.clears() {
+            cache.clear().await?;
+            assert_eq!(others.get("c").await?, None);
+        }
+        Ok(())
+    };
+    cache.scope(page).await
+}
+
+async fn plain_writes_keep_their_order(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    let page = async {
+        cache.set("data", "2").await?;
+        others.set("data", "theirs").await?;
+        cache.set("version", "2").await?;
+        assert_eq!(others.get("data").await?, text("theirs"), "not set again");
+        cache.set("data", "3").await?;
+        cache.set("data", "4").await
+    };
+    cache.scope(page).await?;
+    assert_eq!(others.get("data").await?, text("4"));
+    Ok(())
+}
+
+async fn a_scope_sees_its_own_writes(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set("a", "old").await?;
+    let page = async {
+        assert_eq!(read(cache, "a").await?, text("old"));
+        cache.set("a", "new").await?;
+        cache.set("b", "new").await?;
+        assert_eq!(read(cache, "a").await?, text("new"));
+        assert_eq!(read(cache, "b").await?, text("new"));
+        cache.set("b", "newer").await?;
+        assert_eq!(read(cache, "b").await?, text("newer"));
+        assert!(cache.contains("b").await?);
+        let many: Vec<Option<String>> = cache.get_many(&["a", "b", "x"]).await?;
+        assert_eq!(many, [text("new"), text("newer"), None]);
+        Ok(())
+    };
+    cache.scope(page).await
+}
+
+async fn a_scope_sees_its_own_deletes(bed: Bed) -> Outcome {
+    let (cache, outside) = (&bed.cache(), bed.cache());
+    cache.set("a", "old").await?;
+    let page = async {
+        assert!(cache.delete("a").await?);
+        assert_eq!(read(cache, "a").await?, None);
+        assert_eq!(read(&outside, "a").await?, None);
+        cache.set("b", "new").await?;
+        assert!(cache.delete("b").await?);
+        assert!(!cache.delete("b").await?);
+        assert_eq!(read(cache, "b").await?, None);
+        Ok(())
+    };
+    cache.preload(["a"], page).await?;
+    assert!(!outside.contains("a").await?);
+    assert!(!outside.contains("b").await?);
+    Ok(())
+}
+
+async fn writes_after_a_preload_are_seen(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set_many([("a", 1), ("b", 1)], Timeout::Never).await?;
+    let keys = ["a", "b", "c"];
+    let page = async {
+        cache.set_many([("a", 2), ("c", 2)], Timeout::Never).await?;
+        assert_eq!(cache.incr("b", 5).await?, Some(6));
+        let values: Vec<Option<i64>> = cache.get_many(&keys).await?;
+        assert_eq!(values, [Some(2), Some(6), Some(2)]);
+        Ok(())
+    };
+    cache.preload(keys, page).await?;
+    let values: Vec<Option<i64>> = cache.get_many(&keys).await?;
+    assert_eq!(values, [Some(2), Some(6), Some(2)]);
+    Ok(())
+}
+
+async fn an_inner_write_is_seen_outside_its_scope(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set("d", "old").await?;
+    let page = async {
+        cache.set("a", "outer").await?;
+        let inner = async {
+            cache.set("a", "inner").await?;
+            assert!(cache.delete("d").await?);
+            let innermost = async { cache.set("b", "innermost").await };
+            cache.scope(innermost).await
+        };
+        cache.preload(["a", "b", "d"], inner).await?;
+        assert_eq!(read(cache, "a").await?, text("inner"));
+        assert_eq!(read(cache, "b").await?, text("innermost"));
+        assert_eq!(read(cache, "d").await?, None);
+        Ok(())
+    };
+    cache.preload(["a", "d"], page).await
+}
+
+async fn an_outer_write_is_seen_inside(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    let page = async {
+        cache.set("a", "outer").await?;
+        let inner = async {
+            assert_eq!(read(cache, "a").await?, text("outer"));
+            assert_eq!(read(cache, "b").await?, None);
+            cache.set("b", "inner").await
+        };
+        cache.preload(["a", "b"], inner).await?;
+        cache.preload(["b"], async { read(cache, "b").await }).await
+    };
+    assert_eq!(cache.preload(["a"], page).await?, text("inner"));
+    Ok(())
+}
+
+async fn a_plain_read_in_a_scope_asks_the_store_each_time(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    let page = async {
+        assert_eq!(read(cache, "a").await?, None);
+        for value in ["1", "2", "3"] {
+            others.set("a", value).await?;
+            assert_eq!(read(cache, "a").await?, text(value));
+            let many: Vec<Option<String>> = cache.get_many(&["a", "b"]).await?;
+            assert_eq!(many, [text(value), None]);
+            assert!(cache.contains("a").await?);
+        }
+        others.delete("a").await?;
+        assert!(!cache.contains("a").await?);
+        Ok(())
+    };
+    assert_eq!(cache.trips(cache.scope(page)).await?, 11);
+    Ok(())
+}
+
+async fn a_read_after_an_own_write_asks_the_store(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    let page = async {
+        cache.set("a", "ours").await?;
+        others.set("a", "theirs").await?;
+        assert_eq!(read(cache, "a").await?, text("theirs"));
+        Ok(())
+    };
+    cache.scope(page).await
+}
+
+async fn add_tells_what_the_store_holds(bed: Bed) -> Outcome {
+    let (cache, outside) = (&bed.cache(), bed.cache());
+    let others = bed.elsewhere();
+    let page = async {
+        assert!(cache.add("a", "mine", Timeout::Default).await?);
+        assert!(!outside.add("a", "yours", Timeout::Default).await?);
+        assert_eq!(read(cache, "a").await?, text("mine"));
+        // Another's lock is not taken for absent, though the preload found none.
+        others.set("b", "theirs").await?;
+        assert!(!cache.add("b", "mine", Timeout::Default).await?);
+        // And who holds it can be read after the add that failed.
+        assert_eq!(read(cache, "b").await?, text("theirs"));
+        Ok(())
+    };
+    cache.preload(["a", "b"], page).await
+}
+
+async fn incr_adds_to_what_the_store_holds(bed: Bed) -> Outcome {
+    let (cache, outside) = (&bed.cache(), bed.cache());
+    let page = async {
+        cache.set_for("a", &5, HOUR).await?;
+        assert_eq!(cache.incr("a", 1).await?, Some(6));
+        assert_eq!(cache.get("a").await?, Some(6));
+        assert_eq!(outside.incr("a", 1).await?, Some(7));
+        assert_eq!(cache.incr("a", 1).await?, Some(8), "not lost");
+        assert_eq!(cache.incr("absent", 1).await?, None);
+        Ok(())
+    };
+    cache.scope(page).await?;
+    assert_eq!(cache.get("a").await?, Some(8));
+    bed.assert_lives(cache, "a", HOUR).await
+}
+
+async fn a_touch_in_a_scope_is_the_timeout_that_counts(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set_for("a", "old", Timeout::Never).await?;
+    let page = async {
+        assert_eq!(read(cache, "a").await?, text("old"));
+        assert!(cache.touch("a", Duration::ZERO).await?);
+        assert_eq!(read(cache, "a").await?, None);
+        assert!(!cache.touch("a", HOUR).await?);
+        cache.set("b", "new").await?;
+        assert!(cache.touch("b", HOUR).await?);
+        assert_eq!(read(cache, "b").await?, text("new"));
+        Ok(())
+    };
+    cache.preload(["a"], page).await?;
+    bed.assert_lives(cache, "b", HOUR).await
+}
+
+async fn delete_counts_what_the_store_holds(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set("before", "old").await?;
+    cache.set("both", "old").await?;
+    let page = async {
+        cache.set("both", "new").await?;
+        cache.set("within", "new").await?;
+        let keys = ["before", "both", "within", "neither", "both", "within"];
+        assert_eq!(cache.delete_many(&keys).await?, 3);
+        assert_eq!(cache.delete_many(&keys).await?, 0);
+        Ok(())
+    };
+    cache.scope(page).await
+}
+
+async fn clear_takes_what_the_scope_wrote(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set("a", "old").await?;
+    let page = async {
+        cache.set("b", "within").await?;
+        let cleared = bed.clear(cache).await?.is_some();
+        let left = |value| if cleared { None } else { text(value) };
+        assert_eq!(read(cache, "a").await?, left("old"));
+        assert_eq!(read(cache, "b").await?, left("within"));
+        cache.set("c", "after").await
+    };
+    cache.preload(["a"], page).await?;
+    assert_eq!(read(cache, "c").await?, text("after"));
+    Ok(())
+}
+
+async fn zero_removes_what_was_there(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    cache.set("a", "old").await?;
+    let page = async {
+        cache.set("a", "new").await?;
+        cache.set_for("a", "never", Duration::ZERO).await?;
+        assert_eq!(others.get("a").await?, None);
+        assert_eq!(read(cache, "a").await?, None);
+        Ok(())
+    };
+    cache.preload(["a"], page).await
+}
+
+async fn a_timeout_that_passes_in_the_scope_is_kept_to(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    if !cache.cache().is_local() {
+        // A server's own clock is not moved by hand.
+        return Ok(());
+    }
+    let page = async {
+        cache.set_for("a", "brief", 2 * SECOND).await?;
+        bed.clock().advance(SECOND);
+        assert_eq!(read(cache, "a").await?, text("brief"));
+        bed.clock().advance(SECOND);
+        assert_eq!(read(cache, "a").await?, None);
+        assert!(!cache.delete("a").await?, "it is over");
+        Ok(())
+    };
+    cache.scope(page).await
+}
+
+async fn a_page_that_fails_has_written(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    let page = async {
+        cache.set("a", "new").await?;
+        Err::<(), _>(onetrip::Error::new(
+            onetrip::ErrorKind::Refused,
+            "the page's own",
+        ))
+    };
+    assert!(cache.scope(page).await.is_err());
+    assert_eq!(others.get("a").await?, text("new"));
+    Ok(())
+}
+
+async fn two_caches_have_scopes_of_their_own(bed: Bed) -> Outcome {
+    let (cache, other) = (&bed.cache(), &bed.open(bed.builder().prefix(bed.name("x"))));
+    let page = async {
+        cache.set("a", "one").await?;
+        other.set("a", "other").await?;
+        let inner = async {
+            assert_eq!(read(cache, "a").await?, text("one"));
+            assert_eq!(read(other, "a").await?, text("other"));
+            cache.set("a", "new").await?;
+            assert_eq!(read(other, "a").await?, text("other"));
+            Ok(())
+        };
+        other.preload(["a"], inner).await?;
+        assert_eq!(read(cache, "a").await?, text("new"));
+        Ok(())
+    };
+    cache.preload(["a"], page).await?;
+    assert_eq!(read(other, "a").await?, text("other"));
+    Ok(())
+}
+
+async fn nothing_is_cached_in_debug(bed: Bed) -> Outcome {
+    let (cache, outside) = (&bed.open(bed.builder().debug(true)), bed.cache());
+    outside.set("a", "there").await?;
+    let page = async {
+        assert_eq!(read(cache, "a").await?, None);
+        cache.set("b", "new").await?;
+        assert_eq!(read(cache, "b").await?, None);
+        assert!(cache.add("c", "new", Timeout::Default).await?);
+        assert_eq!(cache.incr("a", 1).await?, None);
+        assert!(!cache.delete("a").await?);
+        assert!(!cache.touch("a", HOUR).await?);
+        assert_eq!(cache.clear().await?, 0);
+        Ok(())
+    };
+    let trips = cache.trips(cache.preload(["a"], page));
+    assert_eq!(trips.await?, 0);
+    let fetches = async {
+        for _ in 0..2 {
+            let made = cache.cached("a", HOUR, || "made".to_owned()).await?;
+            assert_eq!(made, "made");
+        }
+        Ok(())
+    };
+    assert_eq!(cache.trips(cache.scope(fetches)).await?, 0);
+    assert_eq!(read(&outside, "a").await?, text("there"));
+    let made: Vec<Option<String>> = outside.get_many(&["b", "c"]).await?;
+    assert_eq!(made, [None, None]);
+    assert_eq!(cache.stats().misses, 4);
+    Ok(())
+}
+
+#[test]
+fn a_scope_within_scopes_costs_the_stack_no_more_than_one() {
+    let cache = onetrip::Cache::open("memory://").unwrap();
+    let one = size_of_val(&cache.scope(cache.get::<i64>("a")));
+    let many = cache.scope(cache.scope(cache.scope(cache.get::<i64>("a"))));
+    assert_eq!(size_of_val(&many), one);
+    let watched = cache.watch(cache.watch(cache.get::<i64>("a")));
+    assert_eq!(size_of_val(&watched), size_of_val(&cache.watch(async {})));
+}

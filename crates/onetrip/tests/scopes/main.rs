@@ -1,0 +1,36 @@
+//! What scopes hold and what flights share, over every store and through both faces of the cache.
+//!
+//! The beds and the stores are those of `tests/behaviour`. Tests run one at a time: all writes of a
+//! process count on one clock, whose slots names share, so a test beside may end what this one
+//! holds.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+
+/// The given tests, over every store whose server tells what it was asked; each test has one of
+/// its own.
+macro_rules! on_every_server {
+    ($($test:ident),* $(,)?) => {
+        mod on {
+            expand!(redis, crate::support::own_redis, $($test),*);
+            expand!(redis_unix, crate::support::own_redis_unix, $($test),*);
+        }
+    };
+}
+
+/// Tests of this suite wait for each other.
+pub(crate) const ONE_AT_A_TIME: bool = true;
+
+#[macro_use]
+#[path = "../behaviour/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each of two suites uses a part of it")]
+mod support;
+
+// mod model;
+mod pieces;
+mod trips;
