@@ -247,6 +247,10 @@ impl Policy {
         let mut shots = Vec::new();
         for (nth, key, lasting) in ahead.shots {
             if let Some(Reply::Entry(entry)) = replies.get(ahead.own.start + nth) {
+                // This read is the one that an absence is good for.
+                if entry.is_none() && !lasting {
+                    continue;
+                }
                 let entry = entry.clone();
                 shots.push(Brought { key, entry, lasting });
             }
