@@ -149,6 +149,11 @@ impl Socket {
         }
     }
 
+    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    pub(super) fn unwatch(&mut self) {
+        self.watch = None;
+    }
+
     fn watch(&mut self) -> io::Result<&mut AsyncFd<Arc<OwnedFd>>> {
         match &mut self.watch {
             Some(watch) => Ok(watch),

@@ -33,6 +33,15 @@ pub(super) trait Pull {
         context: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<()>>;
+
+    /// Sends what waits, and waits for no answer: whether all is sent. Where the system takes no
+    /// more, appends what came meanwhile to `buffer`, which must have room, and is to be polled
+    /// again: a server may read no more until that is read.
+    fn poll_push(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<bool>>;
 }
 
 /// An answer that comes piece by piece.
@@ -66,6 +75,21 @@ pub(super) async fn read<R: Reading>(
     });
     let read = timeout_at(until.into(), read).await;
     read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+}
+
+/// Sends what was put in, and waits for no answer. `room` makes room for what comes meanwhile.
+pub(super) async fn push<P: Pull, B>(
+    to: &mut P,
+    buffer: &mut B,
+    room: impl Fn(&mut B) -> &mut Vec<u8>,
+    until: Instant,
+) -> io::Result<()> {
+    let sent = std::future::poll_fn(|context| {
+        while !ready!(to.poll_push(context, room(buffer)))? {}
+        Poll::Ready(Ok(()))
+    });
+    let sent = timeout_at(until.into(), sent).await;
+    sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// A connected socket, and what is yet to be sent over it.
@@ -102,6 +126,11 @@ impl Stream {
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
         self.let_go();
         &mut self.out
+    }
+
+    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    pub(super) fn unwatch(&mut self) {
+        self.socket.unwatch();
     }
 
     /// Whether all that was put in is sent.
@@ -191,6 +220,25 @@ impl Pull for Stream {
         }
         let received = ready!(self.socket.poll_receive(context, buffer));
         Poll::Ready(self.came(received))
+    }
+
+    fn poll_push(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<bool>> {
+        while !self.is_sent() {
+            let unsent = self.out.get(self.sent..).unwrap_or_default();
+            match self.socket.poll_send(context, unsent) {
+                Poll::Ready(sent) => self.sent += sent?,
+                Poll::Pending => {
+                    let received = ready!(self.socket.poll_receive(context, buffer));
+                    return Poll::Ready(self.came(received).map(|()| false));
+                }
+            }
+        }
+        self.let_go();
+        Poll::Ready(Ok(true))
     }
 }
 
