@@ -83,6 +83,7 @@ mod policy;
 mod process;
 mod records;
 mod scope;
+mod settling;
 mod stats;
 pub mod store;
 #[cfg(feature = "tower")]
@@ -103,13 +104,13 @@ pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
 pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
-pub use lanes::close_all_idle;
 pub use learn::Page;
 pub use markup::Markup;
 pub use options::{Builder, DEFAULT_URL, Serializer};
 pub use pages::PageMode;
 pub use policy::{Policy, Step, Timeout};
 pub use scope::{MAX_PENDING, Scope};
+pub use settling::{close_all_idle, settle_all};
 pub use stats::Stats;
 pub use watch::{Everything, MAX_RECORDS, Record, Watch, watch_everything};
 

@@ -15,6 +15,7 @@ use crate::lanes::Lanes;
 use crate::learn::{Budget, Learner};
 use crate::pages::PageMode;
 use crate::policy::Policy;
+use crate::settling;
 use crate::stats::Counters;
 use crate::store::{self, StoreOptions};
 
@@ -215,7 +216,7 @@ impl Builder {
             Serializer::Pickle => self.sealer().with_pickle(),
         };
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        Ok(Cache(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             policy: Policy {
                 keyspace: Keyspace::new(&self.prefix),
@@ -235,7 +236,9 @@ impl Builder {
             serializer: self.serializer,
             carrier: Carrier::new(store, self.on_error),
             lanes: Lanes::default(),
-        })))
+        });
+        settling::register(&inner);
+        Ok(Cache(inner))
     }
 
     fn sealer(&self) -> Sealer {

@@ -204,7 +204,9 @@ impl<C: Park> Posted<C> {
                     continue;
                 }
                 match table.place_of(id) {
-                    Some(place) if own.is_none_or(|own| own == place) && table.rides(call, place) => {
+                    Some(place)
+                        if own.is_none_or(|own| own == place) && table.rides(call, place) =>
+                    {
                         own = Some(place);
                     }
                     Some(place) => return Choice::Read(place),
@@ -223,7 +225,10 @@ impl<C: Park> Posted<C> {
     pub(super) fn rest(&self, scope: Option<ScopeId>) -> Next<C> {
         self.take(|table| {
             let mut posts = table.posts.iter();
-            let found = table.parked.iter().position(|parked| is_of(scope, parked.scope));
+            let found = table
+                .parked
+                .iter()
+                .position(|parked| is_of(scope, parked.scope));
             match found {
                 Some(place) => Choice::Read(place),
                 None if posts.any(|(_, post)| is_of(scope, post.scope)) => Choice::Wait,
@@ -311,7 +316,9 @@ impl<C> Table<C> {
 
     /// Where the connection is parked on which this was posted.
     fn place_of(&self, id: u64) -> Option<usize> {
-        self.parked.iter().position(|parked| parked.posts.contains(&id))
+        self.parked
+            .iter()
+            .position(|parked| parked.posts.contains(&id))
     }
 
     fn rides(&self, call: &Call<'_>, place: usize) -> bool {
@@ -369,7 +376,6 @@ impl<C> Ticket<C> {
     pub(super) fn id(&self) -> u64 {
         self.id
     }
-
 }
 
 impl<C> Drop for Ticket<C> {
@@ -399,11 +405,6 @@ impl<C: Park> Held<C> {
         self.connection.as_mut()
     }
 
-    /// Whether nothing was posted on it that is not read.
-    pub(super) fn is_read(&self) -> bool {
-        self.tickets.is_empty()
-    }
-
     /// Notes that `ticket` was posted on it.
     pub(super) fn add(&mut self, scope: Option<ScopeId>, ticket: Ticket<C>) {
         self.scope = scope;
@@ -426,6 +427,13 @@ impl<C: Park> Held<C> {
         }
     }
 
+    /// Goes on with another connection, where what was posted on this one has failed.
+    #[cfg(feature = "kyoto")]
+    pub(super) fn replace(&mut self, connection: C) {
+        self.connection = Some(connection);
+        self.fail(&given_up());
+    }
+
     /// Gives the connection up. What was posted on it has failed, as far as is known.
     pub(super) fn lost(mut self, error: &Error) {
         // Closed before others go on: nothing more is sent on it.
@@ -433,7 +441,8 @@ impl<C: Park> Held<C> {
         self.fail(error);
     }
 
-    fn fail(&mut self, error: &Error) {
+    /// What was posted on it has failed; the connection is yet to be replaced, or dropped.
+    pub(super) fn fail(&mut self, error: &Error) {
         for ticket in std::mem::take(&mut self.tickets) {
             if let Some(post) = ticket.book.end(ticket.id) {
                 post.late.failed(post.names.len(), error);

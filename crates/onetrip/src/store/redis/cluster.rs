@@ -13,9 +13,9 @@ use super::topology::Topology;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lanes;
 use crate::store::owed::Owed;
+use crate::store::settle::Posting;
 use crate::store::stream::until;
 use crate::store::{Exchange, Store, StoreOptions};
-use crate::store::settle::Posting;
 use crate::trip::{Op, Purpose, Replies, Reply, ScopeId, Trip};
 
 /// How often an operation is sent on before it is given up. One move takes one.
@@ -240,11 +240,12 @@ impl Cluster {
             .collect()
     }
 
-    /// Learns what posted writes were answered that `nodes` dropped.
-    async fn learn(&self, nodes: &[Arc<Node>]) {
+    /// Learns what posted writes were answered that `nodes` dropped. If there is time, the nodes
+    /// are asked what else has moved.
+    async fn learn(&self, nodes: &[Arc<Node>], in_time: bool) {
         let moved: Vec<_> = nodes.iter().flat_map(|node| self.strays(node)).collect();
         if !moved.is_empty() {
-            self.topology.news(moved, true).await;
+            self.topology.news(moved, in_time).await;
         }
     }
 
@@ -293,9 +294,9 @@ impl Cluster {
 
     async fn deliver(&self, ops: usize, posts: Vec<Post>) -> Result<Replies> {
         let mut ledger = Ledger::new(ops);
-        let posts = posts.into_iter().map(|post| {
-            Box::pin(async move { (post.node, post.errands, post.posting.await) })
-        });
+        let posts = posts
+            .into_iter()
+            .map(|post| Box::pin(async move { (post.node, post.errands, post.posting.await) }));
         let mut nodes = Vec::new();
         for (node, errands, answer) in lanes::together(posts.collect()).await {
             nodes.push(node);
@@ -312,7 +313,8 @@ impl Cluster {
                 }
             }
         }
-        self.learn(&nodes).await;
+        // Nobody waits for a post.
+        self.learn(&nodes, false).await;
         let missing = self.unavailable("has no node for what was posted");
         Ok(ledger.close(&missing).collect())
     }
@@ -327,7 +329,7 @@ impl Cluster {
         Exchange::Pending(Box::pin(async move {
             let settling = nodes.iter().map(|node| Box::pin(node.settle(scope)));
             let settled = lanes::together(settling.collect()).await;
-            self.learn(&nodes).await;
+            self.learn(&nodes, true).await;
             settled.into_iter().collect::<Result<()>>()?;
             Ok(Replies::new())
         }))
