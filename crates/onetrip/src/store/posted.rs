@@ -108,7 +108,8 @@ pub(super) struct Held<C: Park> {
     connection: Option<C>,
     home: Arc<Pool<C>>,
     scope: Option<ScopeId>,
-    since: Instant,
+    /// When something was last posted on it.
+    since: Option<Instant>,
     tickets: Vec<Ticket<C>>,
     /// Whether it may be in use on another lane than the one it goes back to.
     roams: bool,
@@ -271,7 +272,7 @@ impl<C: Park> Posted<C> {
             connection: Some(parked.connection),
             home: parked.home,
             scope: parked.scope,
-            since: parked.since,
+            since: Some(parked.since),
             tickets: (parked.posts.into_iter())
                 .map(|id| Ticket::new(&self.0, id))
                 .collect(),
@@ -393,7 +394,7 @@ impl<C: Park> Held<C> {
             connection: Some(connection),
             home,
             scope: None,
-            since: Instant::now(),
+            since: None,
             tickets: Vec::new(),
             roams: false,
             resumable: false,
@@ -408,7 +409,7 @@ impl<C: Park> Held<C> {
     /// Notes that `ticket` was posted on it.
     pub(super) fn add(&mut self, scope: Option<ScopeId>, ticket: Ticket<C>) {
         self.scope = scope;
-        self.since = Instant::now();
+        self.since = Some(Instant::now());
         self.tickets.push(ticket);
     }
 
@@ -483,7 +484,7 @@ impl<C: Park> Held<C> {
             connection,
             home: Arc::clone(&self.home),
             scope: self.scope,
-            since: self.since,
+            since: self.since.unwrap_or_else(Instant::now),
             posts,
         };
         book.table(|table| table.parked.push(parked));
@@ -559,3 +560,6 @@ impl<C: Park> fmt::Debug for Held<C> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -302,6 +302,54 @@ mod tests {
         });
     }
 
+    /// Sends as much as no socket holds, and reads nothing more than it has to.
+    async fn pushed(stream: &mut Stream, came: &mut Vec<u8>, patience: Duration) -> io::Result<()> {
+        stream.put(much());
+        fn room(came: &mut Vec<u8>) -> &mut Vec<u8> {
+            came.reserve(1 << 16);
+            came
+        }
+        push(stream, came, room, until(patience)).await
+    }
+
+    fn run(work: impl Future<Output = ()>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(work);
+    }
+
+    #[test]
+    fn what_is_pushed_is_read_later() {
+        let (mut stream, mut came) = (echo(), Vec::new());
+        run(async {
+            let patience = Duration::from_secs(600);
+            pushed(&mut stream, &mut came, patience).await.unwrap();
+        });
+        assert!(stream.is_sent());
+        assert!(came.len() < MUCH, "it was not waited for");
+        // By a reactor of another runtime.
+        stream.unwatch();
+        run(async {
+            came.reserve(MUCH);
+            while came.len() < MUCH {
+                std::future::poll_fn(|context| stream.poll_pull(context, &mut came))
+                    .await
+                    .unwrap();
+            }
+        });
+        assert!(came == much());
+        assert!(stream.is_in_step());
+    }
+
+    #[test]
+    fn a_server_that_takes_nothing_is_not_pushed_for_ever() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (mut stream, mut came) = (Stream::new(Socket::new(ours.into())), Vec::new());
+        run(async {
+            let pushed = pushed(&mut stream, &mut came, Duration::from_millis(20)).await;
+            assert_eq!(pushed.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
     /// A stream whose server has refused what it did not want to read, and hung up.
     fn refused() -> Stream {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
