@@ -27,6 +27,8 @@
 //! it, and no foreign code is called: [`Late`] hears of failures, waiters are woken, and
 //! connections go back to their pools outside of it.
 
+mod held;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,16 +39,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
+use self::held::given_up;
+pub(super) use self::held::{Held, Park, Ticket};
 use super::pool::Pool;
-use crate::error::{Error, ErrorKind};
 use crate::process::PerProcess;
-use crate::trip::{Late, Op, Purpose, Reply, ScopeId, Trip};
-
-/// A connection that can be parked.
-pub(super) trait Park: Send + 'static {
-    /// Lets go of the reactor of this lane: the next user may be on another one.
-    fn unwatch(&mut self);
-}
+use crate::trip::{Late, Op, Purpose, ScopeId, Trip};
 
 /// What was posted to one server and is not read yet.
 pub(super) struct Posted<C>(Arc<Book<C>>);
@@ -91,30 +88,6 @@ struct Parked<C> {
     since: Instant,
     /// In the order of their replies.
     posts: Vec<u64>,
-}
-
-/// The registration of one post. Dropped, its names are free.
-pub(super) struct Ticket<C> {
-    book: Arc<Book<C>>,
-    id: u64,
-    /// Whether the post ends with it. That of a parked connection is left to the table.
-    ends: bool,
-}
-
-/// A connection in use, with the posts whose replies are to be read from it first.
-///
-/// Dropped, the connection is closed, and what was posted on it counts as failed.
-pub(super) struct Held<C: Park> {
-    connection: Option<C>,
-    home: Arc<Pool<C>>,
-    scope: Option<ScopeId>,
-    /// When something was last posted on it.
-    since: Option<Instant>,
-    tickets: Vec<Ticket<C>>,
-    /// Whether it may be in use on another lane than the one it goes back to.
-    roams: bool,
-    /// Whether it is only read from, which another may go on with.
-    resumable: bool,
 }
 
 /// A trip that is about to leave.
@@ -365,154 +338,6 @@ impl<C> Book<C> {
     }
 }
 
-impl<C> Ticket<C> {
-    fn new(book: &Arc<Book<C>>, id: u64) -> Self {
-        Self {
-            book: Arc::clone(book),
-            id,
-            ends: true,
-        }
-    }
-
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-impl<C> Drop for Ticket<C> {
-    fn drop(&mut self) {
-        if self.ends {
-            self.book.end(self.id);
-        }
-    }
-}
-
-impl<C: Park> Held<C> {
-    /// A connection on which nothing is posted.
-    pub(super) fn new(connection: C, home: Arc<Pool<C>>) -> Self {
-        Self {
-            connection: Some(connection),
-            home,
-            scope: None,
-            since: None,
-            tickets: Vec::new(),
-            roams: false,
-            resumable: false,
-        }
-    }
-
-    /// The connection. It is there until this is kept or lost.
-    pub(super) fn connection(&mut self) -> Option<&mut C> {
-        self.connection.as_mut()
-    }
-
-    /// Notes that `ticket` was posted on it.
-    pub(super) fn add(&mut self, scope: Option<ScopeId>, ticket: Ticket<C>) {
-        self.scope = scope;
-        self.since = Some(Instant::now());
-        self.tickets.push(ticket);
-    }
-
-    /// Takes in the replies to all that was posted on it, which end with that.
-    pub(super) fn told(&mut self, replies: &[Reply]) {
-        let mut replies = replies.iter();
-        for ticket in std::mem::take(&mut self.tickets) {
-            let Some(post) = ticket.book.end(ticket.id) else {
-                continue;
-            };
-            let answers = replies.by_ref().take(post.names.len());
-            let mut failures = answers.filter_map(Reply::failure);
-            if let Some(first) = failures.next() {
-                post.late.failed(1 + failures.count(), first);
-            }
-        }
-    }
-
-    /// Goes on with another connection, where what was posted on this one has failed.
-    #[cfg(feature = "kyoto")]
-    pub(super) fn replace(&mut self, connection: C) {
-        self.connection = Some(connection);
-        self.fail(&given_up());
-    }
-
-    /// Gives the connection up. What was posted on it has failed, as far as is known.
-    pub(super) fn lost(mut self, error: &Error) {
-        // Closed before others go on: nothing more is sent on it.
-        self.connection = None;
-        self.fail(error);
-    }
-
-    /// What was posted on it has failed; the connection is yet to be replaced, or dropped.
-    pub(super) fn fail(&mut self, error: &Error) {
-        for ticket in std::mem::take(&mut self.tickets) {
-            if let Some(post) = ticket.book.end(ticket.id) {
-                post.late.failed(post.names.len(), error);
-            }
-        }
-    }
-
-    /// Puts the connection back: to the others that are idle, or to those that are parked.
-    pub(super) fn keep(mut self) {
-        if self.tickets.is_empty() {
-            if let Some(mut connection) = self.connection.take() {
-                if self.roams {
-                    connection.unwatch();
-                }
-                self.home.put(connection);
-            }
-        } else {
-            self.park();
-        }
-    }
-
-    fn park(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
-            return;
-        };
-        connection.unwatch();
-        let tickets = std::mem::take(&mut self.tickets);
-        let Some(book) = tickets.first().map(|ticket| Arc::clone(&ticket.book)) else {
-            return;
-        };
-        // As numbers: a table that held itself would never be dropped.
-        let posts = tickets.into_iter().map(|mut ticket| {
-            ticket.ends = false;
-            ticket.id
-        });
-        let posts = posts.collect();
-        let parked = Parked {
-            connection,
-            home: Arc::clone(&self.home),
-            scope: self.scope,
-            since: self.since.unwrap_or_else(Instant::now),
-            posts,
-        };
-        book.table(|table| table.parked.push(parked));
-        book.here.with(|here| here.changed.notify_waiters());
-    }
-}
-
-impl<C: Park> Drop for Held<C> {
-    fn drop(&mut self) {
-        if self.tickets.is_empty() {
-            return;
-        }
-        if self.resumable {
-            self.park();
-        } else {
-            self.connection = None;
-            self.fail(&given_up());
-        }
-    }
-}
-
-fn given_up() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "the connection of posted writes was closed before their replies were read",
-    )
-}
-
 /// Tells what is lost. A connection with unread replies that is closed may lose what was posted.
 impl<C> Drop for Book<C> {
     fn drop(&mut self) {
@@ -544,20 +369,6 @@ impl<C> Default for Here<C> {
 impl<C> fmt::Debug for Posted<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Posted").field(&self.0.count).finish()
-    }
-}
-
-impl<C> fmt::Debug for Ticket<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ticket").field(&self.id).finish()
-    }
-}
-
-impl<C: Park> fmt::Debug for Held<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held")
-            .field("tickets", &self.tickets)
-            .finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
+use crate::error::{Error, ErrorKind};
+use crate::trip::Reply;
 
 #[derive(Debug, PartialEq)]
 struct Wire(u8);
