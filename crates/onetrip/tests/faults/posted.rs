@@ -247,16 +247,12 @@ fn a_server_that_hangs_costs_one_timeout_in_all(stand: Stand) {
     let keys = stand.keys(60);
     let pages = [0, 1].map(|_| Page::of(&cache, &keys[0]));
     // Each has a connection of its own.
-    stand.fail(Fault::Delay(Duration::from_millis(100)));
-    std::thread::scope(|threads| {
-        let get = || cache.get::<String>(&keys[0]).unwrap();
-        let readers = [threads.spawn(get), threads.spawn(get)];
-        assert!(readers.into_iter().all(|reader| reader.join().is_ok()));
-    });
+    pages[0].post(&[&keys[58]]);
+    assert!(pages[1].get(&keys[59]).is_none());
     stand.fail(Fault::Hang);
     let began = Instant::now();
     for (nth, key) in keys[..50].iter().enumerate() {
-        pages[nth % 2].post(&[key]);
+        assert!(are_posted(&pages[nth % 2].post(&[key])));
     }
     assert!(began.elapsed() < TRIP_TIMEOUT, "{:?}", began.elapsed());
     for page in &pages {
@@ -264,17 +260,14 @@ fn a_server_that_hangs_costs_one_timeout_in_all(stand: Stand) {
     }
     let refused = pages[0].post(&[&keys[50]]);
     assert!(matches!(refused[..], [Reply::Failed(_)]), "{refused:?}");
-    for key in &keys[50..] {
+    for key in &keys[51..58] {
         assert_eq!(cache.get::<String>(key).unwrap(), None);
     }
     let took = began.elapsed();
     assert!(took < TRIP_TIMEOUT * 3 / 2, "{took:?}");
     let told: usize = pages.iter().map(|page| page.told.count()).sum();
-    let counted = cache.asynchronous().stats().errors;
-    assert!(
-        told <= 50 && told + usize::try_from(counted).unwrap() >= 50,
-        "{told} {counted}"
-    );
+    // One was answered before, and counts with those behind it on its connection.
+    assert_eq!(told, 51);
     stand.recover();
     assert!(cache.get::<String>(&keys[50]).unwrap().is_none());
     assert!(pages[0].get(&keys[51]).is_none());
