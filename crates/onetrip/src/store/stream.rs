@@ -128,6 +128,11 @@ impl Stream {
         &mut self.out
     }
 
+    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    pub(super) fn abort(&self) {
+        self.socket.abort();
+    }
+
     /// Lets go of the reactor: whoever polls it next may do so within another runtime.
     pub(super) fn unwatch(&mut self) {
         self.socket.unwatch();

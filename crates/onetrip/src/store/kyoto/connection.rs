@@ -30,6 +30,10 @@ impl Park for Connection {
     fn unwatch(&mut self) {
         self.channel.unwatch();
     }
+
+    fn abort(&self) {
+        self.channel.abort();
+    }
 }
 
 /// Why an exchange failed.

@@ -187,7 +187,7 @@ impl Kyoto {
                 // The server closed the idle connection just now. Nothing is lost by asking once
                 // more, unless the trip might have arrived and must not be done twice.
                 Err(broken) if again && was_closed(held, &broken) => {
-                    held.fail(&self.door.failure(broken));
+                    held.give_up(&self.door.failure(broken));
                 }
                 Err(broken) => return Err(self.door.failure(broken)),
             }
@@ -238,7 +238,7 @@ impl Kyoto {
                 Ok(answered) => answered,
                 // As above; and looking changes nothing.
                 Err(broken) if was_closed(held, &broken) => {
-                    held.fail(&self.door.failure(broken));
+                    held.give_up(&self.door.failure(broken));
                     continue;
                 }
                 Err(broken) => return Err(self.door.failure(broken)),

@@ -22,6 +22,10 @@ impl Park for Connection {
     fn unwatch(&mut self) {
         self.channel.unwatch();
     }
+
+    fn abort(&self) {
+        self.channel.abort();
+    }
 }
 
 /// Why a connection is of no more use.

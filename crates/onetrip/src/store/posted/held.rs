@@ -13,6 +13,9 @@ use crate::trip::{Reply, ScopeId};
 pub(in crate::store) trait Park: Send + 'static {
     /// Lets go of the reactor of this lane: the next user may be on another one.
     fn unwatch(&mut self);
+
+    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    fn abort(&self);
 }
 
 /// The registration of one post. Dropped, its names are free.
@@ -102,22 +105,34 @@ impl<C: Park> Held<C> {
         }
     }
 
-    /// Goes on with another connection, where what was posted on this one has failed.
+    /// Goes on with another connection.
     #[cfg(feature = "kyoto")]
     pub(in crate::store) fn replace(&mut self, connection: C) {
+        self.give_up(&given_up());
         self.connection = Some(connection);
-        self.fail(&given_up());
     }
 
     /// Gives the connection up. What was posted on it has failed, as far as is known.
     pub(in crate::store) fn lost(mut self, error: &Error) {
-        // Closed before others go on: nothing more is sent on it.
-        self.connection = None;
+        self.give_up(error);
+    }
+
+    /// The same, where another one is to replace it.
+    pub(in crate::store) fn give_up(&mut self, error: &Error) {
+        self.close();
         self.fail(error);
     }
 
-    /// What was posted on it has failed; the connection is yet to be replaced, or dropped.
-    pub(in crate::store) fn fail(&mut self, error: &Error) {
+    /// Closes the connection before others go on: nothing of it is to arrive behind what they send.
+    fn close(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && !self.tickets.is_empty()
+        {
+            connection.abort();
+        }
+    }
+
+    fn fail(&mut self, error: &Error) {
         for ticket in std::mem::take(&mut self.tickets) {
             if let Some(post) = ticket.book.end(ticket.id) {
                 post.late.failed(post.names.len(), error);
@@ -174,8 +189,7 @@ impl<C: Park> Drop for Held<C> {
         if self.resumable {
             self.park();
         } else {
-            self.connection = None;
-            self.fail(&given_up());
+            self.give_up(&given_up());
         }
     }
 }

@@ -12,6 +12,8 @@ struct Wire(u8);
 
 impl Park for Wire {
     fn unwatch(&mut self) {}
+
+    fn abort(&self) {}
 }
 
 #[derive(Default)]

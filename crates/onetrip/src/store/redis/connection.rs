@@ -59,6 +59,10 @@ impl Park for Box<Connection> {
     fn unwatch(&mut self) {
         self.link.unwatch();
     }
+
+    fn abort(&self) {
+        self.link.abort();
+    }
 }
 
 impl Connection {

@@ -62,6 +62,11 @@ impl Link {
         }
     }
 
+    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    pub(super) fn abort(&self) {
+        self.stream.abort();
+    }
+
     /// Lets go of the reactor: whoever polls it next may do so within another runtime.
     pub(super) fn unwatch(&mut self) {
         self.stream.unwatch();
