@@ -24,10 +24,14 @@ mod owed;
     )
 )]
 mod pool;
+#[cfg(feature = "_remote")]
+mod posted;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "_remote")]
 mod runtimes;
+#[cfg(feature = "_remote")]
+mod settle;
 #[cfg(feature = "_remote")]
 mod sizes;
 mod slow;
@@ -44,9 +48,13 @@ use bytes::Bytes;
 
 #[cfg(feature = "kyoto")]
 use self::guarded::Guarded;
+#[cfg(feature = "_remote")]
+use self::settle::{Posting, Settling};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
+#[cfg(feature = "_remote")]
+use crate::trip::ScopeId;
 use crate::trip::{Replies, Trip};
 use crate::url::StoreUrl;
 
@@ -69,6 +77,10 @@ pub enum Exchange<'a> {
 ///
 /// The future of an exchange may be dropped at any point: the store must then answer the next
 /// trip as if nothing had happened, and never with what the dropped one had asked for.
+///
+/// A trip of [posted](crate::trip::Purpose::Post) writes is registered by the call itself, before its future is
+/// polled: whatever names one of its names from then on follows it. Its future is to be polled to
+/// its end, or dropped, without delay.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Carries out the operations of `trip`.
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a>;
@@ -79,6 +91,26 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     }
 
     /// The store, as messages name it: its URL without password.
+    fn label(&self) -> Arc<str>;
+}
+
+/// One server, without what it takes to live with its failures.
+#[cfg(feature = "_remote")]
+trait Remote: Send + Sync + std::fmt::Debug {
+    /// Makes a trip and waits for its replies.
+    fn exchange<'a>(&'a self, trip: &'a Trip) -> Posting<'a>;
+
+    /// Posts writes. From the call on their names are posted.
+    fn post(&self, trip: Trip) -> Posting<'_>;
+
+    /// Whether `scope` has posted something, or anybody has.
+    fn has_posted(&self, scope: Option<ScopeId>) -> bool;
+
+    /// Reads the replies to what `scope` posted, or to all that is posted. Waits no longer than
+    /// `patience`, which is `trip_timeout` if it is left out.
+    fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_>;
+
+    /// The server, as messages name it.
     fn label(&self) -> Arc<str>;
 }
 

@@ -75,6 +75,7 @@ macro_rules! on_servers {
 }
 
 mod breaker;
+mod posted;
 mod recovery;
 mod right_answer;
 mod side_by_side;
