@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use onetrip::learn::{Budget, Learner, Page, Visit};
+use onetrip::learn::{Budget, Learner, Page, Use, Visit};
 
 use crate::workloads::Workload;
 
@@ -131,6 +131,22 @@ pub fn last_visit(workload: &Workload) -> Outcome {
     )
 }
 
+/// A visit that fetches pieces.
+fn visit(reads: &[(Vec<u8>, u32)]) -> Visit {
+    let uses = reads.iter().map(|(key, bytes)| {
+        let used = Use {
+            bytes: *bytes,
+            piece: true,
+            ..Use::default()
+        };
+        (key.as_slice().into(), used)
+    });
+    Visit {
+        uses: uses.collect(),
+        ..Visit::default()
+    }
+}
+
 pub fn learned(workload: &Workload) -> Outcome {
     let mut learner = Learner::new(Budget::default());
     let mut outcome = replay(
@@ -140,21 +156,10 @@ pub fn learned(workload: &Workload) -> Outcome {
             learner
                 .predict(page)
                 .into_iter()
-                .map(|(key, _)| key)
+                .map(|predicted| predicted.key)
                 .collect()
         },
-        |learner, page, reads| {
-            let read = reads
-                .iter()
-                .map(|(key, bytes)| (key.as_slice().into(), *bytes));
-            learner.learn(
-                page,
-                &Visit {
-                    read: read.collect(),
-                    ..Visit::default()
-                },
-            );
-        },
+        |learner, page, reads| learner.learn(page, &visit(reads)),
     );
     outcome.memory = learner.memory();
     outcome

@@ -113,7 +113,7 @@ impl Policy {
         for page in &departing {
             self.take_along(scope, page, &own, trip, &mut ahead);
         }
-        let mut told = SmallVec::<[Op; 2]>::new();
+        let mut told = SmallVec::<[Op; 4]>::new();
         for page in &departing {
             self.exchange(page, trip, &mut ahead.records, &mut told);
         }
@@ -129,7 +129,8 @@ impl Policy {
         trip: &mut Trip,
         ahead: &mut Ahead,
     ) {
-        for (key, bytes) in self.learner().predict(page) {
+        for predicted in self.learner().predict(page) {
+            let (key, bytes) = (predicted.key, predicted.bytes);
             let asked = own.contains(key.as_slice());
             if asked || self.page_mode == PageMode::Shadow {
                 scope.note_ahead(page, &key, bytes as usize);

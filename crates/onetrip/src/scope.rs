@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
 use crate::entry::{BadEntry, Content};
-use crate::learn::{Page, Visit};
+use crate::learn::{Page, Use, Visit};
 use crate::trip::Ttl;
 
 /// The most bytes of entries that wait in a scope to be written. Writes beyond go at once.
@@ -472,9 +472,14 @@ impl State {
     /// from there before.
     fn note(&mut self, key: &[u8], bytes: usize, own: bool) {
         for open in &mut self.visits {
-            let read = &mut open.visit.read;
-            if !own && read.len() < MAX_READS && !read.contains_key(key) {
-                read.insert(key.into(), length(bytes));
+            let uses = &mut open.visit.uses;
+            if !own && uses.len() < MAX_READS && !uses.contains_key(key) {
+                let used = Use {
+                    bytes: length(bytes),
+                    piece: true,
+                    ..Use::default()
+                };
+                uses.insert(key.into(), used);
             }
         }
     }
@@ -482,10 +487,10 @@ impl State {
     /// Notes how large an entry is that a page missed and then wrote: the next visit finds it.
     fn size(&mut self, key: &[u8], bytes: usize) {
         for open in &mut self.visits {
-            if let Some(read) = open.visit.read.get_mut(key)
-                && *read == 0
+            if let Some(used) = open.visit.uses.get_mut(key)
+                && used.bytes == 0
             {
-                *read = length(bytes);
+                used.bytes = length(bytes);
             }
         }
     }
