@@ -61,7 +61,7 @@
 use super::report::Use;
 
 /// Visits that have to read a key.
-const READS: u8 = 3;
+pub(super) const READS: u8 = 3;
 
 /// Visits at which a key has to be absent.
 const ABSENCES: u8 = 8;

@@ -68,7 +68,7 @@ impl Known {
         let is_due = |last: Option<Moment>| last.is_none_or(|last| now.since(last) >= EXCHANGE);
         let load = is_due(self.loaded);
         // Before a record was heard, nothing tells whether pages have lists.
-        let may_have_lists = self.route.has_lists || self.loaded.is_none();
+        let may_have_lists = self.route.has_lists() || self.loaded.is_none();
         let waits = load && (self.loaded.is_none() || std::mem::take(&mut self.told));
         if load {
             self.loaded = Some(now);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::budget::Budget;
-use super::earn::Counts;
+use super::earn::{Counts, READS};
 use super::offer::Offers;
 use super::page::Page;
 use super::report::Use;
@@ -89,13 +89,15 @@ impl Held {
 
     /// Returns a number for the keys that the last visit read, by which a list that did not change is
     /// known; `None` if there are too few for a list to save a trip.
-    pub(super) fn mark(&self) -> Option<u64> {
+    pub(super) fn mark(&self, reads: impl Fn(&[u8]) -> u8) -> Option<u64> {
         let read = self.keys.iter().filter(|(_, usage)| !usage.missed);
         let read = read.filter(|(key, usage)| !is_private(key, usage));
         let (mut count, mut mark) = (0, 0);
         for (key, usage) in read {
             count += 1;
-            mark ^= hash(key).wrapping_add(u64::from(usage.kinds.bits()));
+            // State earns its place by visits, and so others have to hear of the first ones.
+            let reads = if usage.kinds.is_state() { reads(key).min(READS) } else { 0 };
+            mark ^= hash(key).wrapping_add(u64::from(usage.kinds.bits() | (reads << 4)));
         }
         (count >= 2).then_some(mark)
     }

@@ -187,11 +187,12 @@ impl Learner {
     /// Returns the list of a page, if it is to be saved.
     fn list(&self, page: &Page, route: &mut Route) -> Option<Vec<u8>> {
         let held = route.pages.get(&page.id())?;
-        let mark = held.mark()?;
+        let ledger = lock(&self.ledger);
+        let mark = held.mark(|key| ledger.reads(key))?;
         let list = lock(&self.lists)
             .wants(page, mark)
-            .then(|| lists::write(held, &lock(&self.ledger)));
-        route.has_lists = true;
+            .then(|| lists::write(held, &ledger));
+        route.note_list(page.id());
         list
     }
 

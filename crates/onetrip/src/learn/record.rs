@@ -124,7 +124,7 @@ pub(super) fn write(route: &Route, recent: &Recent) -> Vec<u8> {
         .filter(|(_, keys)| !keys.0.is_empty())
         .collect();
     let (templates, pages) = (List(templates), List(pages));
-    let record: Record<'_> = (VERSION, recent.row(), route.has_lists, templates, pages);
+    let record: Record<'_> = (VERSION, recent.row(), route.has_lists(), templates, pages);
     // Numbers and bytes in memory: there is nothing that could fail.
     to_vec(&record).unwrap_or_default()
 }
@@ -142,7 +142,9 @@ pub(super) fn merge(route: &mut Route, recent: &mut Recent, record: &[u8]) -> He
     };
     let (_, of_late, has_lists, List(templates), List(pages)) = record;
     recent.weigh(&Recent::of(of_late));
-    route.has_lists |= has_lists;
+    if has_lists {
+        route.told_lists();
+    }
     for (pieces, established, theirs, counts) in templates {
         let Some(template) = template(pieces) else {
             continue;

@@ -32,6 +32,10 @@ pub(super) const FORGET: f32 = 0.03;
 /// A template that explains a key this often needs no help from the page's own memory.
 const SURE: f32 = 0.9;
 
+/// So many visits that read what nothing explains make a route one whose pages have lists. The first
+/// ones of any route do, before templates are known.
+const LISTS: u8 = 4;
+
 /// Pages that are remembered to have no list of keys in the store.
 const MAX_LISTLESS: usize = 64;
 
@@ -48,8 +52,8 @@ pub(super) struct Route {
     pub(super) visits: u64,
     /// What its pages count for.
     held: usize,
-    /// Whether its pages read keys that nothing explains, and have lists of them in the store.
-    pub(super) has_lists: bool,
+    /// Visits that left a list, as far as they are needed to know that its pages have lists.
+    lists: u8,
     /// Pages that have none, each at a place of its own.
     listless: Box<[u64]>,
 }
@@ -239,9 +243,27 @@ impl Route {
                 .is_none_or(|listless| *listless != id)
     }
 
+    /// Returns whether its pages read keys that nothing explains, and have lists of them in the store.
+    pub(super) fn has_lists(&self) -> bool {
+        self.lists >= LISTS
+    }
+
+    /// Notes that a visit to a page left a list.
+    pub(super) fn note_list(&mut self, id: u64) {
+        self.lists = (self.lists + 1).min(LISTS);
+        if let Some(listless) = self.listless.get_mut(place(id)).filter(|other| **other == id) {
+            *listless = 0;
+        }
+    }
+
+    /// Believes another worker that its pages have lists.
+    pub(super) fn told_lists(&mut self) {
+        self.lists = LISTS;
+    }
+
     /// Notes that the store has no list of a page.
     pub(super) fn note_listless(&mut self, page: &Page) {
-        if self.has_lists {
+        if self.has_lists() {
             if self.listless.is_empty() {
                 self.listless = vec![0; MAX_LISTLESS].into();
             }
@@ -265,7 +287,6 @@ impl Route {
         }
         let heard = !held.keys.is_empty();
         if heard {
-            self.has_lists = true;
             held.last = self.visits;
             self.pages.insert(page.id(), held);
             self.held = self.pages.values().map(Held::cost).sum();
