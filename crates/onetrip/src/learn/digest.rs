@@ -189,9 +189,9 @@ impl Found {
 fn combinations(count: usize) -> impl Iterator<Item = Vec<usize>> {
     let one = move || (0..count).map(|a| vec![a]);
     let with = move |chosen: Vec<usize>| {
-        (0..count).filter_map(move |next| {
-            (!chosen.contains(&next)).then(|| [chosen.as_slice(), &[next]].concat())
-        })
+        let others: Vec<_> = (0..count).filter(|next| !chosen.contains(next)).collect();
+        let all = others.into_iter();
+        all.map(move |next| [chosen.as_slice(), &[next]].concat())
     };
     std::iter::once(Vec::new())
         .chain(one())

@@ -90,7 +90,9 @@ impl Site {
 
     /// Visits the page under GET, with all these keys.
     fn get_all(&self, uses: &[(&str, Use)]) {
-        let uses = uses.iter().map(|(key, used)| (key.as_bytes().into(), *used));
+        let uses = uses
+            .iter()
+            .map(|(key, used)| (key.as_bytes().into(), *used));
         let visit = Visit {
             uses: uses.collect(),
             ..Visit::default()
@@ -232,9 +234,8 @@ fn sessions_and_tokens_never_earn() {
 #[test]
 fn a_random_piece_that_is_an_argument_is_no_token() {
     let learner = Learner::default();
-    let page = |nth: u64| {
-        Page::new("r").arg("id", format!("550e8400-e29b-41d4-a716-{:012x}", nth * 7919))
-    };
+    let page =
+        |nth: u64| Page::new("r").arg("id", format!("550e8400-e29b-41d4-a716-{:012x}", nth * 7919));
     for nth in 1..5 {
         let id = page(nth).args().next().unwrap().1.to_owned();
         learner.learn(&page(nth), &visit(&format!("note:{id}"), READ));
@@ -300,7 +301,11 @@ fn a_throttle_of_an_address_seen_first_is_known_by_its_template() {
     // Most come once, and only fill it.
     let learner = Learner::default();
     let page = |user: String| Page::new("login").arg("user", user);
-    let name = |nth: u32| char::from(b'a' + nth as u8 % 26).to_string().repeat(1 + nth as usize / 26);
+    let name = |nth: u32| {
+        char::from(b'a' + nth as u8 % 26)
+            .to_string()
+            .repeat(1 + nth as usize / 26)
+    };
     for nth in 0..200 {
         let user = name(nth);
         let key = format!("throttle:{user}");
@@ -315,7 +320,10 @@ fn a_throttle_of_an_address_seen_first_is_known_by_its_template() {
 #[test]
 fn an_absence_lasts_after_eight_and_no_write() {
     let site = Site::default();
-    let lasts = |key: &str| site.predicted(key).is_some_and(|predicted| predicted.lasting);
+    let lasts = |key: &str| {
+        site.predicted(key)
+            .is_some_and(|predicted| predicted.lasting)
+    };
     site.get("flag", ABSENT, 7);
     assert!(site.earns("flag") && !lasts("flag"));
     site.get("flag", ABSENT, 1);
@@ -400,7 +408,11 @@ fn a_change_outlives_many_other_keys() {
     let site = Site::default();
     site.post("cart", CHANGE, 1).post("lock", EXACT, 1);
     for nth in 0..60_000 {
-        site.post(&"x".repeat(1 + nth % 300).replace("xxx", &nth.to_string()), READ, 1);
+        site.post(
+            &"x".repeat(1 + nth % 300).replace("xxx", &nth.to_string()),
+            READ,
+            1,
+        );
     }
     site.get("cart", READ, 3).get("lock", READ, 3);
     assert!(!site.earns("cart") && !site.earns("lock"));

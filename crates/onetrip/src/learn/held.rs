@@ -20,6 +20,8 @@ pub(super) struct Held {
     pub(super) series: Series,
     /// When it was last visited, in visits to the route.
     pub(super) last: u64,
+    /// Whether only the record of the route told of it: its list tells more.
+    pub(super) told: bool,
 }
 
 impl Held {
@@ -30,6 +32,7 @@ impl Held {
         habits: &mut Habits,
         budget: &Budget,
     ) {
+        self.told = false;
         for (key, usage) in &mut self.keys {
             let used = used.get(&**key).copied();
             habits.note(usage, used.is_some());
@@ -92,12 +95,18 @@ impl Held {
     pub(super) fn mark(&self, reads: impl Fn(&[u8]) -> u8) -> Option<u64> {
         let read = self.keys.iter().filter(|(_, usage)| !usage.missed);
         let read = read.filter(|(key, usage)| !is_private(key, usage));
-        let (mut count, mut mark) = (0, 0);
+        let (mut count, mut mark) = (0, 0_u64);
         for (key, usage) in read {
             count += 1;
             // State earns its place by visits, and so others have to hear of the first ones.
-            let reads = if usage.kinds.is_state() { reads(key).min(READS) } else { 0 };
-            mark ^= hash(key).wrapping_add(u64::from(usage.kinds.bits() | (reads << 4)));
+            let reads = if usage.kinds.is_state() {
+                reads(key).min(READS)
+            } else {
+                0
+            };
+            // A sum: one more read of each key cancels out in an exclusive or.
+            let how = u64::from(usage.kinds.bits() | (reads << 4));
+            mark = mark.wrapping_add(hash(key)).wrapping_add(how);
         }
         (count >= 2).then_some(mark)
     }

@@ -172,6 +172,7 @@ pub(super) fn merge(route: &mut Route, recent: &mut Recent, record: &[u8]) -> He
                 })
                 .collect(),
             last: now,
+            told: true,
             ..Held::default()
         });
     }

@@ -236,7 +236,7 @@ impl Route {
     pub(super) fn lacks_list(&self, page: &Page) -> bool {
         let id = page.id();
         page.args().len() > 0
-            && !self.pages.contains_key(&id)
+            && self.pages.get(&id).is_none_or(|held| held.told)
             && self
                 .listless
                 .get(place(id))
@@ -251,7 +251,11 @@ impl Route {
     /// Notes that a visit to a page left a list.
     pub(super) fn note_list(&mut self, id: u64) {
         self.lists = (self.lists + 1).min(LISTS);
-        if let Some(listless) = self.listless.get_mut(place(id)).filter(|other| **other == id) {
+        if let Some(listless) = self
+            .listless
+            .get_mut(place(id))
+            .filter(|other| **other == id)
+        {
             *listless = 0;
         }
     }
@@ -286,6 +290,7 @@ impl Route {
             held.keys.entry(key).or_insert(usage);
         }
         let heard = !held.keys.is_empty();
+        held.told = false;
         if heard {
             held.last = self.visits;
             self.pages.insert(page.id(), held);
