@@ -210,7 +210,7 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             trip_timeout: self.trip_timeout,
         };
-        let store = store::open(&self.url, &options)?;
+        let store = store::open_shared(&self.url, &options)?;
         let sealer = match self.serializer {
             Serializer::Raw => Sealer::bare(),
             Serializer::Native => self.sealer(),
