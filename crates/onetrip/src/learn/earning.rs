@@ -270,6 +270,19 @@ fn one_change_in_eight_is_the_limit() {
 }
 
 #[test]
+fn a_key_that_differs_when_it_is_read_again_does_not_earn() {
+    let site = Site::default();
+    for _ in 0..10 {
+        site.get("status", AGAIN, 2).get("status", DIFFERENT, 1);
+    }
+    assert!(!site.earns("status"));
+    site.get("status", READ, 20);
+    assert!(!site.earns("status"), "by reading it once");
+    site.get("status", AGAIN, 40);
+    assert!(site.earns("status"));
+}
+
+#[test]
 fn a_place_is_lost_and_regained() {
     let site = Site::default();
     site.get("a", FILL, 50);

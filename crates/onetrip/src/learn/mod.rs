@@ -1,16 +1,25 @@
 //! What pages read, learned from their visits: pure, without input or output.
 //!
 //! A *page* is a route and its arguments. From the keys that its visits read, a route learns which
-//! are functions of the arguments (`template`), which are the same on every page, and of pages
-//! that were visited of late which others they read (`route`). How often a key is used decides
-//! (`usage`), and a [`Budget`] bounds what is asked for. Keys are learned, never values.
+//! are functions of the arguments (`template`) or digests of them (`digest`), which are the same on
+//! every page, and of pages that were visited of late which others they read (`held`). How often a key
+//! is used decides (`usage`), and a [`Budget`] bounds what is asked for. Keys are learned, never
+//! values.
+//!
+//! Pieces may be asked for ahead as they are learned. State has to earn it: `earn` says how, and
+//! `ledger` keeps the counts for all routes together.
+//!
+//! Workers exchange what they know on trips that pages make anyway (`exchange`): a record of each
+//! route (`record`), an index of those (`index`), the keys that pages changed (`changes`), and of
+//! single pages what no template explains (`lists`).
 //!
 //! # Memory
 //!
 //! A process remembers at most [`MAX_ROUTES`] routes, of each at most 1024 templates and 2048 keys
 //! of single pages, and no key longer than 512 bytes. That is some 2 KiB for a route that templates
 //! explain, 50 KiB for one with fifty pages that read other keys besides, and never more than 3 MiB.
-//! [`Learner::memory`] counts it.
+//! Beside the routes it keeps counts of at most 16,384 keys and shapes, lists of 256 KiB that wait to
+//! be saved, and what it saved of 4,096 pages: about 1 MiB together. [`Learner::memory`] counts it.
 
 mod budget;
 mod changes;
