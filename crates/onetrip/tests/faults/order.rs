@@ -249,5 +249,6 @@ fn replies_to_posts_are_never_anothers(stand: Stand) {
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert!(found.load(Ordering::Relaxed) > 500, "{found:?}");
+    // While the breaker is open nothing is.
+    assert!(found.load(Ordering::Relaxed) > 100, "{found:?}");
 }
