@@ -1,4 +1,4 @@
-"""The pages about Flask, ASGI and pages that learn tell the truth: their Python runs."""
+"""The pages about ages, Flask, ASGI and pages that learn tell the truth: their Python runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
+PAGES = ("how-old", "flask", "asgi", "pages")
 BLOCKS = {
     f"{name}-{number}": block
-    for name in ("flask", "asgi", "pages")
+    for name in PAGES
     for number, block in enumerate(
         re.findall(
             r"^```python\n(.*?)^```$",
@@ -38,8 +39,12 @@ def test_its_python_runs(block: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["flask", "asgi", "pages"])
+@pytest.mark.parametrize("name", PAGES)
 def test_its_links_lead_somewhere(name: str) -> None:
     page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!http|#)([^)#]+)\)", page):
-        assert (DOCS / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", page):
+        linked = DOCS / (target or f"{name}.md")
+        assert linked.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [title.lower().replace(" ", "-") for title in titles], anchor

@@ -357,7 +357,7 @@ class TestVectors:
     @pytest.mark.parametrize(
         "vector",
         # Compressors are free to find a shorter form, and what native holds is not pickled.
-        [v for v in GOOD if v["compression"] is None and v["kind"] != "pickle"],
+        [v for v in GOOD if v["compression"] is None and v["kind"] != "pickle" and "end" not in v],
         ids=lambda vector: vector["title"],
     )
     def test_good_ones_are_what_is_written(

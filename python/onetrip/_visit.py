@@ -12,7 +12,7 @@ from uuid import UUID
 from onetrip.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sequence
 
     from onetrip._core import Cache, Scope
 
@@ -89,6 +89,13 @@ class Visit:
         if not self._unnamed and not self._named:
             # The request may be made again.
             self._learns = True
+
+
+def link(scopes: Sequence[Scope]) -> None:
+    """Let the first trip of a page bring what it reads in all of these open scopes."""
+    for number, scope in enumerate(scopes):
+        for other in scopes[number + 1 :]:
+            scope._link(other)  # noqa: SLF001 - of this package
 
 
 def plain(arguments: Mapping[str, object]) -> dict[str, object]:

@@ -3,14 +3,14 @@
     app.add_middleware(PageMiddleware, cache=cache)      # FastAPI and Starlette
     app = PageMiddleware(app, cache)                     # any
 
-Within a request the cache is asked once for what is read again and again, and what is written
-leaves in one trip, before the last of the body does: whoever has the page and asks for the next
-one finds what this one wrote. Tasks that the request starts and functions that it runs in threads
-are in its scope as well; what outlives the request reads and writes directly.
+Within a request the cache is asked once for the pieces that are fetched again and again, and what
+is computed is stored without waiting. Plain reads and writes are exact. Tasks that the request
+starts and functions that it runs in threads are in its scope as well; what outlives the request
+reads and writes directly.
 
 Background tasks, which run when the page is sent, have a scope of their own. A WebSocket has none:
-it may be open for hours, and its writes would wait as long. Open one around what belongs together,
-`async with cache.scope()`. When the application shuts down, idle connections are closed.
+it may be open for hours. Open one around what belongs together, `async with cache.scope()`. When the
+application shuts down, idle connections are closed.
 
 The scope of a Starlette or FastAPI application's request knows which page it is for, by its route
 and path parameters. It learns what such pages read, and brings it in one trip the next time.
@@ -35,6 +35,7 @@ from onetrip._visit import (
     checked_query,
     is_bot,
     is_safe,
+    link,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class PageMiddleware:
             with ExitStack() as watching:
                 for watch in seen:
                     watching.enter_context(watch)
-                page = _Page(self._caches, seen, send)
+                page = _Page(self._caches, seen, send, safe=is_safe(scope.get("method")))
                 await page.make(self.app, scope, receive, named, learns=learns)
         elif scope["type"] == "lifespan":
             await self.app(scope, receive, self._closing(send))
@@ -135,8 +136,11 @@ class PageMiddleware:
 class _Page:
     """A response that is being made, in scopes that its application's task opens and closes."""
 
-    def __init__(self, caches: Sequence[Cache], seen: Sequence[Watch], send: _Send) -> None:
+    def __init__(
+        self, caches: Sequence[Cache], seen: Sequence[Watch], send: _Send, *, safe: bool
+    ) -> None:
         self._caches = caches
+        self._is_safe = safe
         self._seen = seen
         self._send_on = send
         self._open = AsyncExitStack()
@@ -152,7 +156,10 @@ class _Page:
         self, app: _App, scope: _Scope, receive: _Receive, named: Page | None, *, learns: bool
     ) -> None:
         """Run `app` for the page that is named, until it ends or its client left."""
-        await self._enter()
+        await self._enter(
+            cache._request_scope(self._is_safe)  # noqa: SLF001 - of this package
+            for cache in self._caches
+        )
         self._visit = Visit.of(scope)
         for cache, opened in zip(self._caches, self._scopes, strict=True):
             self._visit.open(cache, opened)
@@ -167,9 +174,10 @@ class _Page:
             self._discard()
         await self._leave()
 
-    async def _enter(self) -> None:
-        for cache in self._caches:
-            self._scopes.append(await self._open.enter_async_context(cache.scope()))
+    async def _enter(self, scopes: Iterable[Scope]) -> None:
+        for scope in scopes:
+            self._scopes.append(await self._open.enter_async_context(scope))
+        link(self._scopes)
 
     def _discard(self) -> None:
         if self._visit is not None:
@@ -187,6 +195,9 @@ class _Page:
         self._is_sent = self._is_sent or _is_last(message)
         if message.get("status", 0) >= _ERRORS:
             self._discard()
+        if message["type"] == "http.response.body" and message.get("more_body", False):
+            for scope in self._scopes:
+                scope._begin_sending()  # noqa: SLF001 - of this package
         if self._seen and message["type"] == "http.response.start":
             self._held = message
             if not _is_of_known_length(message):
@@ -198,7 +209,7 @@ class _Page:
             await self._send_head()
             await self._send_on(message)
             # For the background tasks.
-            await self._enter()
+            await self._enter(cache.scope() for cache in self._caches)
         else:
             if _is_last(message) and self._visit is not None:
                 # What it reads from here on, in background tasks, is none of the page.

@@ -100,12 +100,8 @@ class CacheExtension(Extension):
         caller: Callable[[], str],
     ) -> str:
         cache, key = self._key(name, vary_on)
-        held = cache.get(key)
-        if isinstance(held, str):
-            return Markup(held)  # noqa: S704 - as it was rendered
-        rendered = caller()
-        cache.set(key, str(rendered), timeout)
-        return rendered
+        markup = cache._fragment(key, timeout, lambda: str(caller()))  # noqa: SLF001 - of this package
+        return Markup(markup)  # noqa: S704 - as it was rendered
 
     async def _render_async(
         self,
@@ -115,9 +111,9 @@ class CacheExtension(Extension):
         caller: Callable[[], Awaitable[str]],
     ) -> str:
         cache, key = self._key(name, vary_on)
-        held = await cache.aget(key)
-        if isinstance(held, str):
-            return Markup(held)  # noqa: S704 - as it was rendered
-        rendered = await caller()
-        await cache.aset(key, str(rendered), timeout)
-        return rendered
+
+        async def render() -> str:
+            return str(await caller())
+
+        markup = await cache._afragment(key, timeout, render)  # noqa: SLF001 - of this package
+        return Markup(markup)  # noqa: S704 - as it was rendered

@@ -2,9 +2,8 @@
 
     application = PageMiddleware(application, cache)
 
-Within a request the cache is asked once for what is read again and again, and what is written
-leaves in one trip, before the last of the body does: whoever has the page and asks for the next
-one finds what this one wrote.
+Within a request the cache is asked once for the pieces that are fetched again and again, and what
+is computed is stored without waiting. Plain reads and writes are exact.
 
 The scope closes when the body has as many bytes as `Content-Length` says, when its iterable ends,
 or when the server closes it, whichever comes first. What the application reads and writes after
@@ -21,7 +20,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from onetrip._page import Caches, server_timing, several, watches
-from onetrip._visit import Visit, checked_function, checked_name, is_safe
+from onetrip._visit import Visit, checked_function, checked_name, is_safe, link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,7 +64,8 @@ class PageMiddleware:
         timed = self._timing(environ) if callable(self._timing) else self._timing
         named = self._page(environ)
         seen = watches(self._caches, environ) if timed else []
-        page = _Page(self._caches, seen, Visit.of(environ))
+        safe = is_safe(environ["REQUEST_METHOD"])
+        page = _Page(self._caches, seen, Visit.of(environ), safe=safe)
         if named is not None:
             page.visit.name(named)
         return _Response(page, start_response).begin(self.app, environ)
@@ -85,7 +85,9 @@ _innermost: ContextVar[_Page | None] = ContextVar("onetrip.wsgi", default=None)
 class _Page:
     """The scopes of one request, open until `close`."""
 
-    def __init__(self, caches: Sequence[Cache], seen: Sequence[Watch], visit: Visit) -> None:
+    def __init__(
+        self, caches: Sequence[Cache], seen: Sequence[Watch], visit: Visit, *, safe: bool
+    ) -> None:
         self.seen = seen
         self.visit = visit
         # Whether the application is at work. If not, it waits for its server to go on.
@@ -96,12 +98,14 @@ class _Page:
         _innermost.set(self)
         for watch in seen:
             self._open.enter_context(watch)
-        scopes = []
+        self._scopes = []
         for cache in caches:
-            scope = self._open.enter_context(cache.scope())
+            opened = cache._request_scope(safe)  # noqa: SLF001 - of this package
+            scope = self._open.enter_context(opened)
             visit.open(cache, scope)
-            scopes.append(scope)
-        self._open.callback(visit.close, scopes)
+            self._scopes.append(scope)
+        link(self._scopes)
+        self._open.callback(visit.close, self._scopes)
 
     @staticmethod
     def _leave_unfinished() -> _Page | None:
@@ -118,12 +122,14 @@ class _Page:
         return page
 
     def close(self, error: BaseException | None = None) -> None:
-        """Close the scopes, for `error` if there is one: what was written leaves.
-
-        A second call does nothing.
-        """
+        """Close the scopes, for `error` if there is one. A second call does nothing."""
         self._is_open = False
         self._open.pop_all().__exit__(type(error) if error else None, error, None)
+
+    def begin_sending(self) -> None:
+        """Note that the response begins to be sent: what is held grows old from here on."""
+        for scope in self._scopes:
+            scope._begin_sending()  # noqa: SLF001 - of this package
 
     def discard(self) -> None:
         """Learn nothing from this request, unless that is done already."""
@@ -174,6 +180,7 @@ class _Response:
     def __next__(self) -> bytes:
         if self._ready:
             return self._ready.pop()
+        self._page.begin_sending()
         self._page.at_work = True
         try:
             for chunk in self._next():
@@ -209,7 +216,7 @@ class _Response:
             self._page.close(error)
 
     def __del__(self) -> None:
-        # The server forgot to close it; its writes shall leave all the same.
+        # The server forgot to close it.
         self._page.close(GeneratorExit())
 
     def _start(
@@ -240,6 +247,7 @@ class _Response:
     def _write(self, data: bytes) -> object:
         """Send `data` at once, as the function does that `start_response` returns."""
         self._count(data)
+        self._page.begin_sending()
         self._send_head()
         assert self._write_on is not None  # noqa: S101 - there is no `write` without a head
         return self._write_on(data)

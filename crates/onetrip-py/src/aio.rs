@@ -1,7 +1,7 @@
 //! The asynchronous face of a cache: each method as its blocking twin, to be awaited.
 
 use bytes::Bytes;
-use onetrip::trip::Replies;
+use onetrip::trip::{Replies, Trip};
 use onetrip::{Context, Step};
 use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::intern;
@@ -11,6 +11,7 @@ use crate::cache::{Cache, found, items, listed};
 use crate::coroutine::{Coroutine, awaited};
 use crate::decode::Detached;
 use crate::error::Result;
+use crate::fetch::How;
 use crate::key::{Key, owned};
 use crate::loops;
 use crate::route::Route;
@@ -49,15 +50,17 @@ impl Face {
     ) -> Result<T> {
         match step {
             Step::Done(answer) => Ok(answer),
-            Step::Ask(trip, finish) => {
-                let core = &self.cache().core;
-                let replies = if core.is_local() {
-                    core.send_blocking(at, &trip)?
-                } else {
-                    loops::send(core, at, trip).await?
-                };
-                Ok(finish(replies))
-            }
+            Step::Ask(trip, finish) => Ok(finish(self.send(at, trip).await?)),
+        }
+    }
+
+    /// Makes a trip, with others of this turn of the loop if it leaves the process.
+    pub(crate) async fn send(&self, at: &Context, trip: Trip) -> Result<Replies> {
+        let core = &self.cache().core;
+        if core.is_local() {
+            Ok(core.send_blocking(at, &trip)?)
+        } else {
+            loops::send(core, at, trip).await
         }
     }
 
@@ -82,17 +85,6 @@ impl Face {
         let at = self.here()?;
         let step = self.cache().core.policy().set_many(&at, entries, timeout.0);
         self.travel(&at, step).await
-    }
-
-    /// Stores a value.
-    pub(crate) async fn write_value(
-        &self,
-        key: Key,
-        value: &Py<PyAny>,
-        timeout: Lifetime,
-    ) -> Result<()> {
-        let entry = Python::attach(|py| self.cache().entry(&key, value.bind(py)))?;
-        self.write(vec![(key, entry)], timeout).await
     }
 
     /// Removes the entries of `keys`; how many there were.
@@ -221,12 +213,54 @@ impl Cache {
     ) -> Result<Coroutine> {
         let (face, key) = (Face::of(slf), owned(key)?);
         Ok(Coroutine::new("aget_or_set", async move {
-            if let Some(value) = face.read(&key).await? {
-                return Ok(value);
-            }
-            let value = made(default).await?;
-            face.write_value(key, &value, timeout).await?;
-            Ok(value)
+            let how = How::new(timeout).adding();
+            face.fetch(key, how, || made(default)).await
+        }))
+    }
+
+    /// As `_fragment`, to be awaited, and so is what `render()` returns.
+    fn _afragment(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+        render: Py<PyAny>,
+    ) -> Result<Coroutine> {
+        let (face, key) = (Face::of(slf), owned(key)?);
+        Ok(Coroutine::new("_afragment", async move {
+            let how = How::new(timeout).text();
+            face.fetch(key, how, || made(render)).await
+        }))
+    }
+
+    /// As `_piece_get`, to be awaited.
+    #[pyo3(signature = (key, default=None))]
+    fn _apiece_get(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+    ) -> Result<Coroutine> {
+        let (face, key) = (Face::of(slf), owned(key)?);
+        Ok(Coroutine::new("_apiece_get", async move {
+            let (at, decoder) = (face.here()?, Detached::default());
+            let step = face.cache().core.policy().get_piece(&at, &key, &decoder);
+            let value = face.travel(&at, step).await?;
+            Ok(decoder.finish(value)?.or(default))
+        }))
+    }
+
+    /// As `_piece_set`, to be awaited.
+    #[pyo3(signature = (key, value, timeout=Lifetime::default()))]
+    fn _apiece_set(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        value: Py<PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Coroutine> {
+        let (face, key) = (Face::of(slf), owned(key)?);
+        Ok(Coroutine::new("_apiece_set", async move {
+            let how = How::new(timeout).refreshing();
+            face.fetch(key, how, || async { Ok(value) }).await?;
+            Ok(NOTHING)
         }))
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use onetrip::codec::Decode;
 use onetrip::entry::Content;
-use onetrip::trip::Replies;
+use onetrip::trip::{Replies, Trip};
 use onetrip::{Context, Step};
 use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::prelude::*;
@@ -17,13 +17,14 @@ use crate::context::Variable;
 use crate::decode::Decoder;
 use crate::encode::encode;
 use crate::error::{Result, raise};
+use crate::fetch::How;
 use crate::greenlet;
 use crate::key;
 use crate::options;
 use crate::route::Route;
-use crate::scope::{self, Scope};
+use crate::scope::{self, Batch, Scope};
 use crate::stats::Stats;
-use crate::timeout::Lifetime;
+use crate::timeout::{Lifetime, span};
 use crate::watch::Watch;
 
 /// A cache: a store, the keys in it under one prefix, and how its entries are written.
@@ -35,9 +36,10 @@ use crate::watch::Watch;
 /// `serializer` "native", "pickle" (needs a secret) or "raw"; `secret`, one or several, to sign
 /// entries; `compression` None, "zstd" or "lz4" of payloads from `compression_min` (1024 bytes);
 /// `on_error` "miss" or "raise" when the store fails; `connect_timeout` and `trip_timeout`
-/// (1 second); `scope_max_age` (10 seconds) of what a scope answers; `defer_writes` (True) until a
-/// scope closes; `debug` (False) to cache nothing; `pages` "preload", "shadow" (only count) or
-/// "off" of what pages learn, and `page_keys` (512) and `page_bytes` (1 MiB) of what they preload.
+/// (1 second); `scope_max_age` (10 seconds) of the pieces that a scope holds and `read_max_age` (0.1
+/// seconds) of the plain answers that a learned page holds; `debug` (False) to cache nothing;
+/// `pages` "preload", "shadow" (only count) or "off" of what pages learn, and `page_keys` (512) and
+/// `page_bytes` (1 MiB) of what they preload.
 ///
 /// Raises ConfigurationError if the URL or an option is not known; the message names those that
 /// are.
@@ -57,17 +59,19 @@ impl Cache {
     ) -> Result<T> {
         match step {
             Step::Done(answer) => Ok(answer),
-            Step::Ask(trip, finish) => {
-                let send = || self.core.send_blocking(at, &trip);
-                let replies = if self.core.is_local() {
-                    send()?
-                } else if let Some(elsewhere) = greenlet::elsewhere(py)? {
-                    greenlet::travel(&elsewhere, &self.core, at, trip)?
-                } else {
-                    py.detach(send)?
-                };
-                Ok(finish(replies))
-            }
+            Step::Ask(trip, finish) => Ok(finish(self.send(py, at, trip)?)),
+        }
+    }
+
+    /// Makes a trip, without holding the interpreter if it leaves the process.
+    pub(crate) fn send(&self, py: Python<'_>, at: &Context, trip: Trip) -> Result<Replies> {
+        let send = || self.core.send_blocking(at, &trip);
+        if self.core.is_local() {
+            Ok(send()?)
+        } else if let Some(elsewhere) = greenlet::elsewhere(py)? {
+            greenlet::travel(&elsewhere, &self.core, at, trip)
+        } else {
+            Ok(py.detach(send)?)
         }
     }
 
@@ -106,6 +110,18 @@ impl Cache {
             .seal(key, |out| encode(serializer, value, out))
     }
 
+    /// The entry of a piece.
+    pub(crate) fn piece(
+        &self,
+        key: &[u8],
+        value: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+    ) -> Result<Bytes> {
+        let serializer = self.core.serializer();
+        let encode = |out: &mut Vec<u8>| encode(serializer, value, out);
+        self.core.policy().seal_piece(key, timeout.0, encode)
+    }
+
     /// The entries of values, each with its key.
     pub(crate) fn entries<'a, 'py: 'a, K: AsRef<[u8]>>(
         &self,
@@ -136,8 +152,21 @@ impl Cache {
         )
     }
 
+    /// Reads a piece, and computes nothing.
+    pub(crate) fn peek<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let here = self.variable.here(py)?;
+        let decoder = Decoder::new(py);
+        let step = self.core.policy().get_piece(&here, key, &decoder);
+        let value = self.travel(py, &here, step)?;
+        Ok(decoder.finish(value)?)
+    }
+
     /// A value as another reader of its entry would get it: equal, and nobody else's.
-    pub(crate) fn fresh<'py>(&self, value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
+    pub(crate) fn copy<'py>(&self, value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         let mut payload = Vec::new();
         let kind = encode(self.core.serializer(), value, &mut payload)?;
         let payload = Bytes::from(payload);
@@ -210,7 +239,7 @@ impl Cache {
     #[new]
     #[pyo3(
         signature = (url=None, **options),
-        text_signature = "(url=..., *, prefix=..., timeout=..., serializer=..., secret=..., compression=..., compression_min=..., on_error=..., connect_timeout=..., trip_timeout=..., scope_max_age=..., defer_writes=..., debug=..., pages=..., page_keys=..., page_bytes=...)"
+        text_signature = "(url=..., *, prefix=..., timeout=..., serializer=..., secret=..., compression=..., compression_min=..., on_error=..., connect_timeout=..., trip_timeout=..., scope_max_age=..., read_max_age=..., debug=..., pages=..., page_keys=..., page_bytes=...)"
     )]
     fn new(
         py: Python<'_>,
@@ -266,9 +295,9 @@ impl Cache {
         Ok(found(py, &keys, values)?)
     }
 
-    /// Store `value` under `key`.
+    /// Store `value` under `key`. It is there when this returns; within `batch()`, when the batch has left.
     ///
-    /// `timeout` is in seconds (int, float) or a `timedelta`; left out, it is the cache's default; `None` never expires; zero or less stores nothing and removes what was there. In a scope, the write leaves when the scope closes.
+    /// `timeout` is in seconds (int, float) or a `timedelta`; left out, it is the cache's default; `None` never expires; zero or less stores nothing and removes what was there.
     ///
     /// Raises SerializationError if the serializer cannot hold the value.
     #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
@@ -310,9 +339,9 @@ impl Cache {
         )
     }
 
-    /// The value of `key`; where there is none, `default`, which is then stored.
+    /// Return the value of `key`. On a miss, store `default` and return it.
     ///
-    /// A callable default is called on a miss, with no arguments. `timeout` as in `set`.
+    /// A callable default is called on a miss, with no arguments; callers of this process who miss the key together call it once. If others stored a value meanwhile, that one is kept and returned. `timeout` as in `set`.
     #[pyo3(signature = (key, default, timeout=Lifetime::default()), text_signature = "($self, key, default, timeout=...)")]
     fn get_or_set<'py>(
         &self,
@@ -321,16 +350,60 @@ impl Cache {
         timeout: Lifetime,
     ) -> Result<Bound<'py, PyAny>> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
-        if let Some(value) = self.read(py, &bytes)? {
-            return Ok(value);
-        }
-        let value = if default.is_callable() {
-            default.call0()?
-        } else {
-            default
-        };
-        self.write(py, [(&*bytes, &value)], timeout)?;
-        Ok(value)
+        self.fetch(py, &bytes, How::new(timeout).adding(), || {
+            Ok(if default.is_callable() {
+                default.call0()?
+            } else {
+                default
+            })
+        })
+    }
+
+    /// Fetch the markup of a fragment: of `key`, or what `render()` gives, which is then stored. For integrations.
+    fn _fragment<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        timeout: Lifetime,
+        render: &Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let (py, bytes) = (key.py(), key::bytes(key)?);
+        let render = || Ok(render.call0()?);
+        self.fetch(py, &bytes, How::new(timeout).text(), render)
+    }
+
+    /// Fetch the value of `key`, or what `compute()` gives, which is then stored as that of a cached function is. For integrations.
+    fn _fetch<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        timeout: Lifetime,
+        compute: &Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let (py, bytes) = (key.py(), key::bytes(key)?);
+        self.fetch(py, &bytes, How::new(timeout), || Ok(compute.call0()?))
+    }
+
+    /// As `get`, of a piece. For integrations.
+    #[pyo3(signature = (key, default=None))]
+    fn _piece_get<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        Ok(self.peek(key.py(), &key::bytes(key)?)?.or(default))
+    }
+
+    /// As `set`, of a piece. For integrations.
+    #[pyo3(signature = (key, value, timeout=Lifetime::default()))]
+    fn _piece_set(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        timeout: Lifetime,
+    ) -> Result<()> {
+        let (py, bytes) = (key.py(), key::bytes(key)?);
+        let how = How::new(timeout).refreshing();
+        self.fetch(py, &bytes, how, || Ok(value.clone()))?;
+        Ok(())
     }
 
     /// Add `delta` to the integer under `key`; the new number. Its time to live stays.
@@ -391,6 +464,8 @@ impl Cache {
 
     /// A scope that holds the entries of `keys`, read in one trip when `with` enters it.
     ///
+    /// For `scope_max_age` it answers plain reads of these keys, too, and absent ones as absent. Do not preload keys that must be exact, such as locks and counters.
+    ///
     /// Takes strings, iterables of strings, and cached functions bound to their arguments: methods, and `functools.partial`.
     #[pyo3(signature = (*keys))]
     fn preload(slf: &Bound<'_, Self>, keys: &Bound<'_, PyTuple>) -> Result<Scope> {
@@ -399,9 +474,31 @@ impl Cache {
         Ok(Scope::new(slf.clone().unbind(), names))
     }
 
-    /// A scope that holds nothing yet: what is read twice in it is asked for once, and what is written in it leaves together.
-    fn scope(slf: &Bound<'_, Self>) -> Scope {
-        Scope::new(slf.clone().unbind(), Vec::new())
+    /// A scope that holds nothing yet: what is fetched twice in it is asked for once, and what is computed in it is stored without waiting.
+    ///
+    /// Plain reads ask the store each time, unless `max_age` says for how long (in seconds) the scope may answer them by what it holds, absences included.
+    #[pyo3(signature = (*, max_age=None))]
+    fn scope(slf: &Bound<'_, Self>, max_age: Option<&Bound<'_, PyAny>>) -> Result<Scope> {
+        let hold = max_age.map(|age| span("max_age", age)).transpose()?;
+        Ok(Scope::new(slf.clone().unbind(), Vec::new()).holding(hold))
+    }
+
+    /// The scope of one request, which is `safe` if it changes nothing. For integrations.
+    fn _request_scope(slf: &Bound<'_, Self>, safe: bool) -> Scope {
+        Scope::new(slf.clone().unbind(), Vec::new()).of_request(safe)
+    }
+
+    /// Gather the values that `set` and `set_many` store in a `with` block: they leave in one trip, with the next operation that asks the store, at the latest when the block ends.
+    fn batch(slf: &Bound<'_, Self>) -> Batch {
+        Batch::new(slf.clone().unbind())
+    }
+
+    /// End the plain answers that the scope of a page holds: the next plain read asks the store. For news that came another way than through this cache, such as a row lock or a message.
+    fn fresh(&self, py: Python<'_>) -> Result<()> {
+        if let Some(scope) = self.variable.here(py)?.scope() {
+            scope.refresh();
+        }
+        Ok(())
     }
 
     /// A scope for one visit to a page: its first read brings what visits to that page are likely to read, as they showed before, and what it reads itself is learned.
@@ -440,7 +537,9 @@ impl Cache {
         Watch::new(slf.clone().unbind())
     }
 
-    /// Decorate a function or method, so that its results are cached.
+    /// Decorate a function or method, so that its results are cached. Callers of this process who miss a result together compute it once.
+    ///
+    /// In a scope results may be up to `scope_max_age` old, and what is computed is stored without waiting.
     ///
     /// `key` is a format over the arguments, `"note:{note.id}"`. `key_fn(args, kwargs)` gives what follows the function's name and a colon. With neither, the key is the module and name of the function and a digest of all arguments. `timeout` as in `set`.
     ///

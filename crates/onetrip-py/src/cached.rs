@@ -218,7 +218,7 @@ impl Cached {
         self.recipe.compute(&self.arguments(args, kwargs)?)
     }
 
-    /// The results of many calls, in their order: all from the cache in one trip, the missing computed, and those stored in one trip.
+    /// The results of many calls, in their order: all from the cache in one trip, the missing computed, and those stored together: in one trip, and in a scope without waiting.
     ///
     /// Each item is the tuple of a call's positional arguments, or its only argument.
     fn many<'py>(&self, arguments: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
@@ -372,7 +372,7 @@ impl CachedProperty {
         self.recipe.compute(&only(instance)?)
     }
 
-    /// The values for many instances, in their order: one trip to read, one to store the missing.
+    /// The values for many instances, in their order: one trip to read, one to store the missing, which nobody waits for in a scope.
     fn many<'py>(&self, instances: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         let calls = instances
             .try_iter()?

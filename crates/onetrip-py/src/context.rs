@@ -2,8 +2,9 @@
 
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use onetrip::{Context, Scope, Watch};
+use onetrip::{Computing, Context, Scope, Watch, WriteBatch};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,18 +19,25 @@ pub(crate) struct At {
     layers: Vec<Arc<Layer>>,
 }
 
-/// A scope or a watch that some code has entered.
+/// Something that some code has entered.
 pub(crate) enum Layer {
-    Scope(Arc<Scope>),
+    Scope(Arc<Scope>, Option<Duration>),
     Watch(Arc<Watch>),
+    Batch(Arc<WriteBatch>),
+    Computing(Arc<Computing>),
 }
 
 impl Layer {
     /// `context`, within this layer.
     pub(crate) fn within(&self, context: &Context) -> Context {
         match self {
-            Self::Scope(scope) => context.with_scope(Arc::clone(scope)),
+            Self::Scope(scope, hold) => {
+                let within = context.with_scope(Arc::clone(scope));
+                hold.map_or(within.clone(), |hold| within.with_hold(hold))
+            }
             Self::Watch(watch) => context.with_watch(Arc::clone(watch)),
+            Self::Batch(batch) => context.with_batch(Arc::clone(batch)),
+            Self::Computing(computing) => context.with_computing(Arc::clone(computing)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use onetrip::trip::{Replies, Trip};
-use onetrip::{Begun, Cache, Context};
+use onetrip::{Begun, Cache, Context, Waiting};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -63,4 +63,23 @@ pub(crate) fn travel(
         Some(replies) => Ok(replies?),
         None => unreachable!("`elsewhere` returns when its function has"),
     }
+}
+
+/// How long a greenlet sleeps between two looks, at least and at most, in seconds.
+const SLEEPS: (f64, f64) = (0.001, 0.02);
+
+/// Waits for a flight as long as it is worth it, while the other greenlets of this thread go on.
+///
+/// It looks again and again: a thread of the hub's pool for each that waits would leave none for
+/// the trips of who computes.
+pub(crate) fn wait(py: Python<'_>, waiting: &Waiting) -> Result<()> {
+    let sleep = py
+        .import(intern!(py, "gevent"))?
+        .getattr(intern!(py, "sleep"))?;
+    let (mut span, most) = SLEEPS;
+    while !waiting.is_over() && !waiting.patience().is_zero() {
+        sleep.call1((span,))?;
+        span = (span * 1.5).min(most);
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ mod decode;
 mod encode;
 mod error;
 mod extension;
+mod fetch;
 mod fork;
 mod greenlet;
 mod key;
@@ -39,11 +40,13 @@ mod _core {
     #[pymodule_export]
     use super::coroutine::Coroutine;
     #[pymodule_export]
+    use super::fetch::set_transaction_probe;
+    #[pymodule_export]
     use super::key::{digest, stable};
     #[pymodule_export]
     use super::route::Route;
     #[pymodule_export]
-    use super::scope::Scope;
+    use super::scope::{Batch, Scope};
     #[pymodule_export]
     use super::stats::Stats;
     #[pymodule_export]

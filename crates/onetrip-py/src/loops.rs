@@ -11,8 +11,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onetrip::trip::{Replies, Trip};
-use onetrip::{Batch, Context, Footprint};
+use onetrip::trip::{Replies, Reply, Trip};
+use onetrip::{Batch, Context, Footprint, Latch};
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -42,7 +42,7 @@ pub(crate) async fn send(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Re
             Err(error) => return Err(error),
         };
         let future = running.call_method0(intern!(py, "create_future"))?;
-        let waiter = Waiter {
+        let waiter = Waiter::Task {
             future: PyWeakrefReference::new(&future)?.unbind(),
             answer: Arc::clone(&answer),
         };
@@ -58,6 +58,22 @@ pub(crate) async fn send(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Re
     Ok(answer.unwrap_or_else(|| Err(unanswered()))?)
 }
 
+/// Hands over a trip that nobody waits for, with the other posts of this turn of the loop. Its scope
+/// waits for it when it closes.
+pub(crate) fn post(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Result<Replies> {
+    let posted = trip.ops().iter().map(|_| Reply::Posted).collect();
+    let sent = Arc::<Latch>::default();
+    if let Some(scope) = at.scope() {
+        scope.posted(Arc::clone(&sent));
+    }
+    Python::attach(|py| {
+        let running = running_loop(py)?;
+        let desk = Desk::of(&running)?;
+        Desk::join(&desk, &running, cache, at, &trip, Waiter::Post(SetOnDrop(sent)))
+    })?;
+    Ok(posted)
+}
+
 fn unanswered() -> onetrip::Error {
     onetrip::Error::new(
         onetrip::ErrorKind::Unavailable,
@@ -65,11 +81,24 @@ fn unanswered() -> onetrip::Error {
     )
 }
 
-/// A task that waits. It holds the future itself: one that is gone waits no more, and a loop that
-/// ended before its answer came is not kept.
-struct Waiter {
-    future: Py<PyWeakrefReference>,
-    answer: Arc<Mutex<Option<Answer>>>,
+/// Who waits for the answer to a trip.
+enum Waiter {
+    /// A task. It holds the future itself: one that is gone waits no more, and a loop that ended
+    /// before its answer came is not kept.
+    Task {
+        future: Py<PyWeakrefReference>,
+        answer: Arc<Mutex<Option<Answer>>>,
+    },
+    /// Nobody but the end of a scope.
+    Post(SetOnDrop),
+}
+
+struct SetOnDrop(Arc<Latch>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 /// The trips of one cache that leave in this turn of the loop.
@@ -227,7 +256,7 @@ impl Desk {
         let own = own.filter(|other| other.cache.is_same(cache));
         let mut passed = own
             .take_while(|other| open && (other.open || !footprint.meets(other.batch.footprint())));
-        match passed.find(|other| other.open) {
+        match passed.find(|other| other.open && other.batch.suits(trip)) {
             Some(last) => last.take(at, trip, waiter),
             None => {
                 let mut gathering = Gathering {
@@ -301,8 +330,15 @@ impl Desk {
 
 impl Waiter {
     fn wake(self, py: Python<'_>, answer: Answer) -> PyResult<()> {
-        *lock(&self.answer) = Some(answer);
-        let Some(future) = self.future.bind(py).upgrade() else {
+        let (future, place) = match self {
+            Self::Task { future, answer } => (future, answer),
+            Self::Post(sent) => {
+                drop(sent);
+                return Ok(());
+            }
+        };
+        *lock(&place) = Some(answer);
+        let Some(future) = future.bind(py).upgrade() else {
             return Ok(());
         };
         // A cancelled task waits no more.
@@ -313,7 +349,7 @@ impl Waiter {
     }
 }
 
-fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
 }

@@ -20,7 +20,7 @@ const NAMES: &[&str] = &[
     "connect_timeout",
     "trip_timeout",
     "scope_max_age",
-    "defer_writes",
+    "read_max_age",
     "debug",
     "pages",
     "page_keys",
@@ -74,7 +74,7 @@ fn apply(builder: Builder, name: &str, value: &Bound<'_, PyAny>) -> Result<Build
         "connect_timeout" => builder.connect_timeout(span(name, value)?),
         "trip_timeout" => builder.trip_timeout(span(name, value)?),
         "scope_max_age" => builder.scope_max_age(span(name, value)?),
-        "defer_writes" => builder.defer_writes(typed(name, value, "True or False")?),
+        "read_max_age" => builder.read_max_age(span(name, value)?),
         "debug" => builder.debug(typed(name, value, "True or False")?),
         "pages" => builder.pages(one_of(
             name,

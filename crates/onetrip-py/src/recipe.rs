@@ -1,6 +1,5 @@
 //! How one cached function is keyed, computed and kept.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use pyo3::IntoPyObjectExt;
@@ -10,6 +9,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use crate::cache::Cache;
 use crate::error::Result;
+use crate::fetch::How;
 use crate::key::{self, Key};
 use crate::timeout::Lifetime;
 
@@ -164,11 +164,8 @@ impl Recipe {
         if self.is_async {
             return Ok(self.acall(call)?.into_bound_py_any(py)?);
         }
-        let key = self.key(call)?;
-        match self.cache.get().read(py, &key)? {
-            Some(value) => Ok(value),
-            None => self.make(&key, call),
-        }
+        let (key, how) = (self.key(call)?, How::new(self.timeout));
+        self.cache.get().fetch(py, &key, how, || self.compute(call))
     }
 
     /// Computes the result of a call anew and stores it.
@@ -179,15 +176,9 @@ impl Recipe {
         if self.is_async {
             return Ok(self.arefresh(call)?.into_bound_py_any(call.py())?);
         }
-        self.make(&self.key(call)?, call)
-    }
-
-    fn make<'py>(&self, key: &[u8], call: &Arguments<'py>) -> Result<Bound<'py, PyAny>> {
-        let value = self.compute(call)?;
-        self.cache
-            .get()
-            .write(call.args.py(), [(key, &value)], self.timeout)?;
-        Ok(value)
+        let (key, how) = (self.key(call)?, How::new(self.timeout).refreshing());
+        let cache = self.cache.get();
+        cache.fetch(call.py(), &key, how, || self.compute(call))
     }
 
     /// Removes the stored result of a call; whether there was one.
@@ -201,7 +192,7 @@ impl Recipe {
     }
 
     /// The results of many calls: all from the cache in one trip, the missing computed, and those
-    /// stored in one trip.
+    /// stored together.
     pub(crate) fn many<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
@@ -215,39 +206,12 @@ impl Recipe {
             .iter()
             .map(|call| self.key(call))
             .collect::<Result<Vec<_>>>()?;
-        let found = cache.read_many(py, &keys)?;
-        let mut made: HashMap<&[u8], Bound<'py, PyAny>> = HashMap::new();
-        let mut results = Vec::with_capacity(calls.len());
-        let mut failure = None;
-        for ((key, call), value) in keys.iter().zip(calls).zip(found) {
-            let again = made.get(key.as_slice());
-            let value = match value
-                .map(Ok)
-                .or_else(|| again.map(|value| cache.fresh(value)))
-            {
-                Some(value) => value?,
-                None => match self.compute(call) {
-                    Ok(value) => {
-                        made.insert(key, value.clone());
-                        value
-                    }
-                    Err(error) => {
-                        failure = Some(error);
-                        break;
-                    }
-                },
-            };
-            results.push(value);
-        }
-        // What was computed before a failure is not lost.
-        cache.write(
-            py,
-            made.iter().map(|(key, value)| (*key, value)),
-            self.timeout,
-        )?;
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(results.into_bound_py_any(py)?),
-        }
+        let values = cache.fetch_many(py, &keys, How::new(self.timeout), |place| {
+            match calls.get(place) {
+                Some(call) => self.compute(call),
+                None => unreachable!("each key is that of a call"),
+            }
+        })?;
+        Ok(values.into_bound_py_any(py)?)
     }
 }

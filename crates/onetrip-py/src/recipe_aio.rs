@@ -1,6 +1,5 @@
 //! How one cached coroutine function is computed and kept: as [`Recipe`] does, to be awaited.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pyo3::intern;
@@ -10,7 +9,7 @@ use pyo3::types::{IntoPyDict, PyTuple};
 use crate::aio::Face;
 use crate::coroutine::{Coroutine, awaited};
 use crate::error::Result;
-use crate::key::Key;
+use crate::fetch::How;
 use crate::recipe::{Arguments, Recipe, Unbound};
 
 impl Recipe {
@@ -23,10 +22,8 @@ impl Recipe {
         let (face, key) = (self.face(call.py()), self.key(call)?);
         let (recipe, call) = (Arc::clone(self), call.unbind());
         Ok(Coroutine::new("cached call", async move {
-            match face.read(&key).await? {
-                Some(value) => Ok(value),
-                None => recipe.amake(&face, key, &call).await,
-            }
+            let how = How::new(recipe.timeout);
+            face.fetch(key, how, || recipe.acompute(&call)).await
         }))
     }
 
@@ -34,7 +31,8 @@ impl Recipe {
         let (face, key) = (self.face(call.py()), self.key(call)?);
         let (recipe, call) = (Arc::clone(self), call.unbind());
         Ok(Coroutine::new("refresh", async move {
-            recipe.amake(&face, key, &call).await
+            let how = How::new(recipe.timeout).refreshing();
+            face.fetch(key, how, || recipe.acompute(&call)).await
         }))
     }
 
@@ -45,15 +43,13 @@ impl Recipe {
         }))
     }
 
-    async fn amake(&self, face: &Face, key: Key, call: &Unbound) -> Result<Py<PyAny>> {
+    async fn acompute(&self, call: &Unbound) -> Result<Py<PyAny>> {
         let coroutine = Python::attach(|py| self.compute(&call.bind(py)).map(Bound::unbind))?;
-        let value = awaited(coroutine).await?;
-        face.write_value(key, &value, self.timeout).await?;
-        Ok(value)
+        awaited(coroutine).await
     }
 
     /// The results of many calls: all from the cache in one trip, the missing computed side by
-    /// side, and those stored in one trip.
+    /// side, and those stored together.
     pub(crate) fn amany(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -67,51 +63,12 @@ impl Recipe {
         let calls: Vec<_> = calls.iter().map(Arguments::unbind).collect();
         let recipe = Arc::clone(self);
         Ok(Coroutine::new("many", async move {
-            let found = face.read_many(&keys).await?;
-            // The first call of each missing key.
-            let mut missing: HashMap<&[u8], &Unbound> = HashMap::new();
-            for ((key, call), value) in keys.iter().zip(&calls).zip(&found) {
-                if value.is_none() {
-                    missing.entry(key).or_insert(call);
-                }
-            }
-            let (wanted, calls): (Vec<&[u8]>, Vec<&Unbound>) = missing.into_iter().unzip();
-            let outcomes = match calls[..] {
-                [] => Vec::new(),
-                _ => recipe.compute_all(&calls).await?,
-            };
-            let mut made: HashMap<&[u8], Py<PyAny>> = HashMap::new();
-            let mut failure = None;
-            for (key, outcome) in wanted.into_iter().zip(outcomes) {
-                match outcome {
-                    Ok(value) => drop(made.insert(key, value)),
-                    Err(error) => failure = failure.or(Some(error)),
-                }
-            }
-            // What was computed beside a failure is not lost.
-            let entries = Python::attach(|py| {
-                made.iter()
-                    .map(|(key, value)| {
-                        let entry = face.cache().entry(key, value.bind(py))?;
-                        Ok((Key::from_slice(key), entry))
-                    })
-                    .collect::<Result<Vec<_>>>()
-            })?;
-            face.write(entries, recipe.timeout).await?;
-            if let Some(failure) = failure {
-                return Err(failure.into());
-            }
-            Python::attach(|py| {
-                let mut given = HashSet::new();
-                keys.iter()
-                    .zip(found)
-                    .map(|(key, value)| match (value, made.get(key.as_slice())) {
-                        (None, Some(made)) if given.insert(key) => Ok(made.clone_ref(py)),
-                        (None, Some(made)) => Ok(face.cache().fresh(made.bind(py))?.unbind()),
-                        (value, _) => Ok(value.unwrap_or_else(|| py.None())),
-                    })
-                    .collect::<Result<Vec<_>>>()
-            })
+            let values = face.fetch_many(&keys, How::new(recipe.timeout), |places| {
+                let calls: Vec<&Unbound> = places.iter().filter_map(|at| calls.get(*at)).collect();
+                let recipe = &recipe;
+                Box::pin(async move { recipe.compute_all(&calls).await })
+            });
+            values.await
         }))
     }
 

@@ -1,8 +1,9 @@
 //! Scopes as Python's `with` and `async with` open and close them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use onetrip::{Context, Page, Policy, Scope as Core};
+use onetrip::{Context, Page, Policy, Scope as Core, Work, WriteBatch};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -11,6 +12,7 @@ use crate::cache::Cache;
 use crate::context::{Entry, Layer};
 use crate::coroutine::Coroutine;
 use crate::error::{Raised, Result, configuration, is_ordinary};
+use crate::fetch::awaken;
 use crate::key::Key;
 
 /// A scope to be entered by `with`, and the keys to preload when it is.
@@ -20,6 +22,9 @@ pub(crate) struct Scope {
     keys: Vec<Key>,
     /// What it is made for, if that is known when it is entered.
     page: Option<Page>,
+    work: Work,
+    /// How long it holds plain answers, if the program said so.
+    hold: Option<Duration>,
     entered: Mutex<Option<Entered>>,
 }
 
@@ -46,8 +51,22 @@ impl Scope {
             cache,
             keys,
             page: None,
+            work: Work::Other,
+            hold: None,
             entered: Mutex::default(),
         }
+    }
+
+    pub(crate) fn holding(self, hold: Option<Duration>) -> Self {
+        Self { hold, ..self }
+    }
+
+    pub(crate) fn of_request(self, safe: bool) -> Self {
+        let work = match safe {
+            true => Work::SafeRequest,
+            false => Work::Request,
+        };
+        Self { work, ..self }
     }
 
     pub(crate) fn of_page(cache: Py<Cache>, page: Page) -> Self {
@@ -61,12 +80,17 @@ impl Scope {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn scope(&self) -> Option<Arc<Core>> {
+        let entered = self.entered();
+        entered.as_ref().map(|entered| Arc::clone(&entered.scope))
+    }
+
     /// The scope for code in `here`: whether it was opened for it, and the context within it.
     fn open(&self, here: &Context) -> Result<(Arc<Core>, bool, Context)> {
         if self.entered().is_some() {
             return Err(open_already());
         }
-        let (scope, opened) = self.cache.get().core.policy().enter(here);
+        let (scope, opened) = self.cache.get().core.policy().enter(here, self.work);
         let within = here.with_scope(Arc::clone(&scope));
         Ok((scope, opened, within))
     }
@@ -85,7 +109,7 @@ impl Scope {
             return Err(open_already());
         }
         let cache = self.cache.get();
-        let layer = Layer::Scope(Arc::clone(&scope));
+        let layer = Layer::Scope(Arc::clone(&scope), self.hold);
         let entry = cache.variable.enter(py, layer)?;
         let visits = self.page.iter().cloned();
         let visits = visits
@@ -102,6 +126,7 @@ impl Scope {
 
     /// Takes the scope from the running code. The scope that has to be closed, if it is not within
     /// another, and the context to do it in.
+    ///
     /// What an exception ended is not what others will read, so nothing is learned from it.
     fn exit(&self, py: Python<'_>, raising: bool) -> Result<Option<(Arc<Core>, Context)>> {
         let Some(mut entered) = self.entered().take() else {
@@ -138,17 +163,17 @@ fn is_raising(exception: &Bound<'_, PyTuple>) -> bool {
     exception.get_item(0).is_ok_and(|kind| !kind.is_none())
 }
 
-/// The end of a scope, whose writes may have been lost.
+/// The end of a scope, which may have failed.
 fn closed(result: Result<()>, raising: bool) -> Result<()> {
     match result {
         Err(lost) if raising => {
             let lost = PyErr::from(lost);
             if !Python::attach(|py| is_ordinary(py, &lost)) {
-                // The task was cancelled, or the program stopped, while they left.
+                // The task was cancelled, or the program stopped, meanwhile.
                 return Err(lost.into());
             }
-            // The exception under way says more than that its writes were lost as well.
-            log::warn!("the writes of a scope that an exception ended were lost: {lost}");
+            // The exception under way says more.
+            log::warn!("a scope that an exception ended did not close: {lost}");
             Ok(())
         }
         result => result,
@@ -161,7 +186,7 @@ impl Scope {
         let (py, this) = (slf.py(), slf.get());
         let cache = this.cache.get();
         let (scope, opened, within) = this.open(&*cache.variable.here(py)?)?;
-        let preload = cache.core.policy().preload(&scope, &this.keys);
+        let preload = cache.core.policy().preload(&within, &this.keys);
         cache.travel(py, &within, preload)?;
         this.enter(py, scope, opened)?;
         Ok(slf.clone())
@@ -183,7 +208,7 @@ impl Scope {
         Coroutine::new("__aenter__", async move {
             let this = slf.get();
             let (scope, opened, within) = this.open(&face.here()?)?;
-            let preload = face.cache().core.policy().preload(&scope, &this.keys);
+            let preload = face.cache().core.policy().preload(&within, &this.keys);
             face.travel(&within, preload).await?;
             Python::attach(|py| this.enter(py, scope, opened))?;
             Ok(slf)
@@ -200,6 +225,9 @@ impl Scope {
             };
             let close = face.cache().core.policy().close(&scope);
             closed(face.travel(&at, close).await, raising)?;
+            for post in scope.take_posts() {
+                awaken(move |context| post.poll(context), None).await?;
+            }
             Ok(NOTHING)
         })
     }
@@ -232,6 +260,22 @@ impl Scope {
         self.end_visits(true);
     }
 
+    /// Let the first trip of a page bring what it reads in this open scope and in another one, if both caches are on one store. For integrations.
+    fn _link(&self, other: &Self) {
+        let (mine, theirs) = (self.scope(), other.scope());
+        if let (Some(mine), Some(theirs)) = (mine, theirs) {
+            let cache = &self.cache.get().core;
+            cache.link(&mine, &other.cache.get().core, &theirs);
+        }
+    }
+
+    /// Note that the response begins to be sent: it may take long, so that what is held grows old. For integrations.
+    fn _begin_sending(&self) {
+        if let Some(entered) = self.entered().as_ref() {
+            entered.scope.begin_sending();
+        }
+    }
+
     /// Learn nothing from what this scope is made for: it failed, or was a request of its own kind.
     fn discard(&self) {
         self.end_visits(false);
@@ -244,5 +288,89 @@ impl Scope {
             "not open"
         };
         format!("<Scope of {} preloaded keys, {state}>", self.keys.len())
+    }
+}
+
+/// Gathers the plain `set`s of a block.
+#[pyclass(frozen, module = "onetrip")]
+pub(crate) struct Batch {
+    cache: Py<Cache>,
+    entered: Mutex<Option<(Entry, Arc<WriteBatch>)>>,
+}
+
+impl Batch {
+    pub(crate) fn new(cache: Py<Cache>) -> Self {
+        Self {
+            cache,
+            entered: Mutex::default(),
+        }
+    }
+
+    fn entered(&self) -> MutexGuard<'_, Option<(Entry, Arc<WriteBatch>)>> {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, py: Python<'_>) -> Result<()> {
+        let mut entered = self.entered();
+        if entered.is_some() {
+            return Err(configuration(
+                "this batch is open already; make another with cache.batch()".into(),
+            ));
+        }
+        let batch = Arc::<WriteBatch>::default();
+        let layer = Layer::Batch(Arc::clone(&batch));
+        let entry = self.cache.get().variable.enter(py, layer)?;
+        *entered = Some((entry, batch));
+        Ok(())
+    }
+
+    /// Leaves the block. The context to send in what was gathered.
+    fn exit(&self, py: Python<'_>) -> Result<Option<Context>> {
+        let Some((entry, batch)) = self.entered().take() else {
+            return Ok(None);
+        };
+        let variable = &self.cache.get().variable;
+        variable.leave(py, &entry)?;
+        let at = Context::clone(&*variable.here(py)?);
+        batch.close();
+        Ok(Some(at.with_batch(batch)))
+    }
+}
+
+#[pymethods]
+impl Batch {
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, Self>> {
+        slf.get().enter(slf.py())?;
+        Ok(slf.clone())
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> Result<()> {
+        let Some(at) = self.exit(py)? else {
+            return Ok(());
+        };
+        let cache = self.cache.get();
+        cache.travel(py, &at, cache.core.policy().flush(&at))
+    }
+
+    fn __aenter__(slf: &Bound<'_, Self>) -> Coroutine {
+        let slf = slf.clone().unbind();
+        Coroutine::new("__aenter__", async move {
+            Python::attach(|py| slf.get().enter(py))?;
+            Ok(slf)
+        })
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __aexit__(slf: &Bound<'_, Self>, _exception: &Bound<'_, PyTuple>) -> Coroutine {
+        let face = Face::of(slf.get().cache.bind(slf.py()));
+        let slf = slf.clone().unbind();
+        Coroutine::new("__aexit__", async move {
+            if let Some(at) = Python::attach(|py| slf.get().exit(py))? {
+                let flush = face.cache().core.policy().flush(&at);
+                face.travel(&at, flush).await?;
+            }
+            Ok(NOTHING)
+        })
     }
 }

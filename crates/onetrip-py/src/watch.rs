@@ -38,6 +38,12 @@ impl Trip {
         self.0.failed
     }
 
+    /// Whether it was posted: sent, and not waited for. Such a trip is not counted as one.
+    #[getter]
+    fn posted(&self) -> bool {
+        self.0.posted
+    }
+
     /// Bytes of entries received.
     #[getter]
     fn bytes_in(&self) -> usize {
@@ -75,7 +81,8 @@ impl Trip {
         } else {
             String::new()
         };
-        format!("<Trip to {}: {}{more}>", self.0.store, shown.join(", "))
+        let what = if self.0.posted { "Post" } else { "Trip" };
+        format!("<{what} to {}: {}{more}>", self.0.store, shown.join(", "))
     }
 }
 
@@ -111,6 +118,12 @@ impl Watch {
     #[getter]
     fn trips(&self) -> usize {
         self.watch.trips()
+    }
+
+    /// How many values were posted: sent to the store, and not waited for.
+    #[getter]
+    fn posted(&self) -> usize {
+        self.watch.posted()
     }
 
     /// How many reads were answered with a value, by a scope or by the store.

@@ -16,7 +16,7 @@ use crate::drive::Fetching;
 use crate::error::{Error, Result};
 use crate::learn::Report;
 use crate::policy::Timeout;
-use crate::scope::Work;
+use crate::scope::{Reading, Work};
 use crate::watch::Watch;
 use crate::write_batch::WriteBatch;
 
@@ -147,7 +147,8 @@ impl Cache {
             return Ok(value);
         }
         let (at, serde) = (self.0.here(), Serde::new());
-        let step = self.0.policy().get_from_store(&at, key, &serde);
+        let reading = Reading::Plain(at.hold());
+        let step = self.0.policy().get_from_store(&at, key, reading, &serde);
         self.0.travel_blocking(&at, step)
     }
 

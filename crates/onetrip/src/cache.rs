@@ -5,7 +5,6 @@ mod scopes;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -69,8 +68,6 @@ pub(crate) struct Inner {
     pub(crate) serializer: Serializer,
     pub(crate) carrier: Carrier,
     pub(crate) lanes: Lanes,
-    /// The longest that one exchange takes, connecting included.
-    pub(crate) patience: Duration,
 }
 
 impl std::fmt::Debug for Inner {
@@ -219,15 +216,10 @@ impl Cache {
         self.0.lanes.close();
     }
 
-    /// Ends `scope` on this thread: reads the replies to what it posted, and waits for what tasks
-    /// posted in it.
+    /// Ends `scope` on this thread. What tasks posted in it is read by their own runtime, which this
+    /// thread may belong to.
     pub(crate) fn close_blocking(&self, at: &Context, scope: &Scope) -> Result<()> {
-        self.travel_blocking(at, self.policy().close(scope))?;
-        for post in scope.take_posts() {
-            // A post that never ends has a runtime that ended before.
-            let _ = post.wait(self.0.patience);
-        }
-        Ok(())
+        self.travel_blocking(at, self.policy().close(scope))
     }
 
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -275,7 +267,8 @@ impl Cache {
             Some(value) => Ok(value),
             None => {
                 let (at, serde) = (self.here(), Serde::new());
-                let step = self.policy().get_from_store(&at, key, &serde);
+                let reading = Reading::Plain(at.hold());
+                let step = self.policy().get_from_store(&at, key, reading, &serde);
                 self.travel(&at, step).await
             }
         }
@@ -379,8 +372,18 @@ impl Cache {
 
 /// Writing.
 impl Cache {
-    pub(crate) fn entry<T: Serialize + ?Sized>(&self, key: &[u8], value: &T) -> Result<Bytes> {
+    fn entry<T: Serialize + ?Sized>(&self, key: &[u8], value: &T) -> Result<Bytes> {
         self.policy().seal(key, |out| codec::encode(value, out))
+    }
+
+    pub(crate) fn piece<T: Serialize>(
+        &self,
+        key: &[u8],
+        value: &T,
+        timeout: Timeout,
+    ) -> Result<Bytes> {
+        let encode = |out: &mut Vec<u8>| codec::encode(value, out);
+        self.policy().seal_piece(key, timeout, encode)
     }
 
     /// Stores `value` under `key`, for as long as the cache's default says.

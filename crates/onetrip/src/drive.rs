@@ -114,9 +114,9 @@ impl Cache {
                     }
                 },
                 Stage::Compute(_) => {
-                    let within = fetch.computing();
+                    let within = at.with_computing(fetch.computing());
                     let value = task::within_blocking(self.0.id, within, || call(&mut make))?;
-                    match self.entry(what.key, &value) {
+                    match self.piece(what.key, &value, what.timeout) {
                         Ok(entry) => fetch.made(0, entry),
                         Err(error) => {
                             failed(error)?;
@@ -168,10 +168,10 @@ impl Cache {
                     fetch.replied(replies);
                 }
                 Stage::Compute(_) => {
-                    let within = fetch.computing();
+                    let within = at.with_computing(fetch.computing());
                     let making = task::within_blocking(self.0.id, within.clone(), || call(&mut make));
                     let value = task::within(self.0.id, within, making).await?;
-                    match self.entry(what.key, &value) {
+                    match self.piece(what.key, &value, what.timeout) {
                         Ok(entry) => fetch.made(0, entry),
                         Err(error) => {
                             failed(error)?;

@@ -4,8 +4,9 @@
 //! 0    magic, 0xC1: no MessagePack, no UTF-8 and no number begins so
 //! 1    version, 1
 //! 2    kind of the payload (low four bits), compression (high four bits)
-//! 3    flags: bit 0 set when signed; the others are clear
+//! 3    flags: bit 0 set when signed, bit 1 when it tells its end; the others are clear
 //! 4…   seal: CRC-32 (4 bytes), or HMAC-SHA256 (32 bytes) when signed
+//! …    if it tells its end: when that is, in milliseconds since 1970 (8 bytes)
 //! …    payload
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! in full, and test vectors.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -25,10 +27,14 @@ use crate::compress::{self, Compression};
 const MAGIC: u8 = 0xC1;
 const VERSION: u8 = 1;
 const SIGNED: u8 = 1;
+/// Whether it tells when it ends.
+const ENDS: u8 = 2;
 /// Magic, version, content and flags.
 const PREAMBLE: usize = 4;
 const CHECKSUM: usize = 4;
 const SIGNATURE: usize = 32;
+/// Milliseconds since 1970 (UTC), the lowest byte first.
+const END: usize = 8;
 
 /// What the payload of an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,6 +172,24 @@ pub struct Name<'a> {
     pub key: &'a [u8],
 }
 
+/// Returns when the value of `entry` ends, as the span since 1970 began (UTC), if it tells. `entry`
+/// must have been [opened](Sealer::open).
+pub(crate) fn end(entry: &[u8]) -> Option<Duration> {
+    let Some(&[MAGIC, VERSION, _, flags]) = entry.first_chunk() else {
+        return None;
+    };
+    if flags & ENDS == 0 {
+        return None;
+    }
+    let seal = if flags & SIGNED == 0 {
+        CHECKSUM
+    } else {
+        SIGNATURE
+    };
+    let millis = entry.get(PREAMBLE + seal..)?.first_chunk()?;
+    Some(Duration::from_millis(u64::from_le_bytes(*millis)))
+}
+
 fn checksum(name: Name<'_>, preamble: &[u8], payload: &[u8]) -> [u8; CHECKSUM] {
     let mut crc = crc32fast::Hasher::new();
     crc.update(name.prefix);
@@ -236,6 +260,20 @@ impl Sealer {
         vec![0; self.header()]
     }
 
+    /// Returns an empty entry as [`draft`](Self::draft) does, which tells that its value ends
+    /// at `end`, the span since 1970 began (UTC). Give it to [`seal_ending`](Self::seal_ending).
+    ///
+    /// The store removes it then. It tells so for those who hold it meanwhile.
+    #[must_use]
+    pub fn draft_ending(&self, end: Duration) -> Vec<u8> {
+        let mut draft = self.draft();
+        if !self.bare {
+            let millis = u64::try_from(end.as_millis()).unwrap_or(u64::MAX);
+            draft.extend_from_slice(&millis.to_le_bytes());
+        }
+        draft
+    }
+
     fn header(&self) -> usize {
         match (&self.signer, self.bare) {
             (_, true) => 0,
@@ -246,26 +284,39 @@ impl Sealer {
 
     /// Completes a [`draft`](Self::draft) into the entry that is stored as `name`.
     #[must_use]
-    pub fn seal(&self, name: Name<'_>, kind: Kind, mut draft: Vec<u8>) -> Bytes {
+    pub fn seal(&self, name: Name<'_>, kind: Kind, draft: Vec<u8>) -> Bytes {
+        self.complete(name, kind, draft, 0)
+    }
+
+    /// Completes a [`draft_ending`](Self::draft_ending). An integer, which has no header, does not
+    /// tell its end.
+    #[must_use]
+    pub fn seal_ending(&self, name: Name<'_>, kind: Kind, draft: Vec<u8>) -> Bytes {
+        self.complete(name, kind, draft, ENDS)
+    }
+
+    fn complete(&self, name: Name<'_>, kind: Kind, mut draft: Vec<u8>, ends: u8) -> Bytes {
         let header = self.header();
         if self.bare {
             return Bytes::from(draft);
         }
+        let begin = header + if ends == 0 { 0 } else { END };
         if kind == Kind::Integer {
-            return Bytes::from(draft).slice(header..);
+            return Bytes::from(draft).slice(begin..);
         }
         let mut compression = 0;
         if let Some(with) = self.compression {
-            let payload = draft.get(header..).unwrap_or_default();
+            let payload = draft.get(begin..).unwrap_or_default();
             if payload.len() >= self.compression_min
                 && let Some(smaller) = compress::shrink(with, payload)
             {
-                draft.truncate(header);
+                draft.truncate(begin);
                 draft.extend_from_slice(&smaller);
                 compression = with.code();
             }
         }
-        let flags = if self.signer.is_some() { SIGNED } else { 0 };
+        let signed = if self.signer.is_some() { SIGNED } else { 0 };
+        let flags = signed | ends;
         let preamble = [MAGIC, VERSION, kind.code() | compression << 4, flags];
         let (head, payload) = draft.split_at_mut(header);
         let (front, seal) = head.split_at_mut(PREAMBLE);
@@ -306,7 +357,7 @@ impl Sealer {
                 _ => BadEntry::Foreign,
             });
         };
-        if flags & !SIGNED != 0 {
+        if flags & !(SIGNED | ENDS) != 0 {
             return Err(BadEntry::Foreign);
         }
         if (flags & SIGNED != 0) != self.signer.is_some() {
@@ -333,6 +384,13 @@ impl Sealer {
                 return Err(BadEntry::Pickled);
             }
         }
+        let (payload, header) = match flags & ENDS {
+            0 => (payload, header),
+            _ => {
+                let payload = payload.get(END..).ok_or(BadEntry::CutShort)?;
+                (payload, header + END)
+            }
+        };
         let payload = match content >> 4 {
             0 => entry.slice(header..),
             code => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// A latch, which is set once and stays so.
 #[derive(Debug, Default)]
-pub(crate) struct Latch {
+pub struct Latch {
     state: Mutex<State>,
     set: Condvar,
 }
@@ -22,12 +22,14 @@ impl Latch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    /// Returns whether it is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
         self.state().is_set
     }
 
     /// Sets it and wakes all who wait.
-    pub(crate) fn set(&self) {
+    pub fn set(&self) {
         let wakers = {
             let mut state = self.state();
             state.is_set = true;
@@ -39,7 +41,8 @@ impl Latch {
     }
 
     /// Waits on this thread for no longer than `patience`. Returns whether it is set.
-    pub(crate) fn wait(&self, patience: Duration) -> bool {
+    #[must_use]
+    pub fn wait(&self, patience: Duration) -> bool {
         let end = Instant::now().checked_add(patience);
         let mut state = self.state();
         while !state.is_set {
@@ -56,7 +59,7 @@ impl Latch {
     }
 
     /// Is ready once it is set, and wakes the task then.
-    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.is_set {
             return Poll::Ready(());

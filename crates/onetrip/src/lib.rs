@@ -107,10 +107,12 @@ pub use clock::{Clock, Moment};
 pub use compress::{Compression, MAX_EXPANDED};
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
-pub use flight::{Caller, Waiting};
+pub use flight::{Caller, Computing, Waiting};
 pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
 pub use lanes::close_all_idle;
+#[doc(hidden)]
+pub use latch::Latch;
 pub use learn::Page;
 pub use markup::Markup;
 pub use options::{Builder, DEFAULT_URL, Serializer};

@@ -240,7 +240,6 @@ impl Builder {
             serializer: self.serializer,
             carrier,
             lanes: Lanes::default(),
-            patience: self.connect_timeout.saturating_add(self.trip_timeout),
         })))
     }
 

@@ -14,7 +14,7 @@ use crate::error::ErrorKind;
 use crate::learn::{Learner, MAX_NAME, Page, Predicted, Report};
 use crate::policy::Policy;
 use crate::records::Asked;
-use crate::scope::{Brought, Reading, Scope, Ticket};
+use crate::scope::{Arrival, Brought, Reading, Scope, Ticket};
 use crate::trip::{Op, Replies, Reply, Trip};
 
 /// What pages do with what they learn.
@@ -35,12 +35,18 @@ pub(crate) struct Ahead {
     pub(crate) ticket: Ticket,
     /// Where the trip's own reads begin, and where they end.
     own: std::ops::Range<usize>,
+    /// Where what it brings for this cache ends, and that for others begins.
+    end: usize,
+    /// Whether it is the first trip of a page.
+    is_first: bool,
     keys: Vec<Expected>,
     /// Those of the trip's own reads that the snapshot is to hold, by their place among them.
     shots: Vec<(usize, Bytes, bool)>,
     records: SmallVec<[Asked; 1]>,
     /// Whether what it brings replaces the snapshot.
     snapshot: bool,
+    /// What companions added, and how many operations that are.
+    others: SmallVec<[(usize, Arrival); 1]>,
 }
 
 /// A key that is read ahead, and what for.
@@ -125,6 +131,26 @@ impl Policy {
         trip: &mut Trip,
     ) -> Option<Ahead> {
         let scope = scope?;
+        let mut ahead = self.ahead_alone(scope, own, reading, trip)?;
+        ahead.end = trip.len();
+        if ahead.is_first {
+            for companion in scope.companions() {
+                let before = trip.len();
+                let arrival = companion.bring(trip);
+                let count = trip.len() - before;
+                ahead.others.extend(arrival.map(|arrival| (count, arrival)));
+            }
+        }
+        Some(ahead)
+    }
+
+    fn ahead_alone<K: AsRef<[u8]>>(
+        &self,
+        scope: &Arc<Scope>,
+        own: &[K],
+        reading: Reading,
+        trip: &mut Trip,
+    ) -> Option<Ahead> {
         let outlook = scope.outlook()?;
         let is_plain = matches!(reading, Reading::Plain(_));
         if outlook.departing.is_empty() && !(is_plain && outlook.snapshots) {
@@ -157,12 +183,15 @@ impl Policy {
         let snapshot = outlook.snapshots && (is_plain || asked.keys.iter().any(|key| key.state));
         let mut ahead = Ahead {
             own: begin..trip.len(),
+            end: 0,
+            is_first: !outlook.departing.is_empty(),
             // Of its departure: what is written from here on is not in it.
             ticket: scope.depart(snapshot),
             snapshot,
             shots: asked.shots,
             keys: asked.keys,
             records: SmallVec::new(),
+            others: SmallVec::new(),
         };
         // In this order, so that what is brought is found by its place: keys, what other workers are
         // asked for, and last what they are told, which nobody waits for.
@@ -178,6 +207,24 @@ impl Policy {
         Some(ahead)
     }
 
+    /// Lets a trip of another cache on the same store bring what the pages of `scope` are likely to
+    /// read, if their first trip is still to come.
+    pub(crate) fn accompany(&self, scope: &Arc<Scope>, trip: &mut Trip) -> Option<Ahead> {
+        let departs = scope.outlook().is_some_and(|outlook| !outlook.departing.is_empty());
+        if !departs || self.disabled {
+            return None;
+        }
+        let none: &[&[u8]] = &[];
+        let ahead = self.ahead_alone(scope, none, Reading::Piece(None), trip)?;
+        // It will be given the replies to what it added, and no others.
+        let end = trip.len() - ahead.own.end;
+        Some(Ahead {
+            own: 0..0,
+            end,
+            ..ahead
+        })
+    }
+
     /// Takes what a trip brought out of `replies`, which are then those of its own operations.
     pub(crate) fn arrive(
         &self,
@@ -188,6 +235,11 @@ impl Policy {
         let (Some(scope), Some(ahead)) = (scope, ahead) else {
             return;
         };
+        let end = ahead.end.min(replies.len());
+        let mut others = replies.drain(end..).collect::<Replies>().into_iter();
+        for (count, arrival) in ahead.others {
+            arrival(others.by_ref().take(count).collect());
+        }
         let end = ahead.own.end.min(replies.len());
         let brought: Vec<Reply> = replies.drain(end..).collect();
         let mut brought = brought.into_iter();
@@ -195,6 +247,10 @@ impl Policy {
         let mut shots = Vec::new();
         for (nth, key, lasting) in ahead.shots {
             if let Some(Reply::Entry(entry)) = replies.get(ahead.own.start + nth) {
+                // This read is the one that an absence is good for.
+                if entry.is_none() && !lasting {
+                    continue;
+                }
                 let entry = entry.clone();
                 shots.push(Brought { key, entry, lasting });
             }

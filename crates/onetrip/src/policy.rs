@@ -110,7 +110,36 @@ impl Policy {
         key: &[u8],
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
     ) -> Result<Bytes, E> {
-        let mut draft = self.sealer.draft();
+        self.seal_until(key, None, encode)
+    }
+
+    /// Makes the entry of a piece under `key`, whose value lives for `timeout` from now. It tells
+    /// when it ends, for scopes that hold it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`seal`](Self::seal).
+    pub fn seal_piece<E: From<Error>>(
+        &self,
+        key: &[u8],
+        timeout: Timeout,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
+    ) -> Result<Bytes, E> {
+        let end = self.life(timeout).ttl();
+        let end = end.map(|ttl| self.clock.wall().saturating_add(ttl));
+        self.seal_until(key, end, encode)
+    }
+
+    fn seal_until<E: From<Error>>(
+        &self,
+        key: &[u8],
+        end: Option<Duration>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
+    ) -> Result<Bytes, E> {
+        let mut draft = match end {
+            Some(end) => self.sealer.draft_ending(end),
+            None => self.sealer.draft(),
+        };
         let kind = encode(&mut draft)?;
         if self.sealer.is_bare() && kind != Kind::Bytes {
             return Err(Error::new(
@@ -122,7 +151,11 @@ impl Policy {
             )
             .into());
         }
-        Ok(self.sealer.seal(self.name(key), kind, draft))
+        let name = self.name(key);
+        Ok(match end {
+            Some(_) => self.sealer.seal_ending(name, kind, draft),
+            None => self.sealer.seal(name, kind, draft),
+        })
     }
 
     fn name<'a>(&'a self, key: &'a [u8]) -> Name<'a> {

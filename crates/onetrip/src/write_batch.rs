@@ -46,7 +46,7 @@ impl WriteBatch {
     }
 
     /// Ends it. What is written later goes at once.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.with(|gathered| gathered.closed = true);
     }
 }

@@ -8,6 +8,8 @@
     reason = "a test stops at the first surprise, in its helpers too"
 )]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use onetrip::entry::{BadEntry, Content, Kind, Name, Sealer};
 use onetrip::trip::{Op, Trip};
@@ -29,6 +31,8 @@ struct Good {
     name: VectorName,
     secret: Option<String>,
     compression: Option<String>,
+    /// Milliseconds since 1970.
+    end: Option<u64>,
     kind: String,
     payload: String,
     entry: String,
@@ -103,6 +107,12 @@ fn kind(word: &str) -> Kind {
     }
 }
 
+fn seal_ending(sealer: &Sealer, name: &[u8], kind: Kind, payload: &[u8], end: u64) -> Bytes {
+    let mut draft = sealer.draft_ending(Duration::from_millis(end));
+    draft.extend_from_slice(payload);
+    sealer.seal_ending(named(name), kind, draft)
+}
+
 fn seal(sealer: &Sealer, name: &[u8], kind: Kind, payload: &[u8]) -> Bytes {
     let mut draft = sealer.draft();
     draft.extend_from_slice(payload);
@@ -174,7 +184,11 @@ fn good_vectors_are_what_is_sealed() {
         if vector.compression.is_none() {
             let sealer = sealer(vector.secret.as_deref(), None);
             let (kind, payload) = (kind(&vector.kind), unhex(&vector.payload));
-            let sealed = seal(&sealer, &vector.name.bytes(), kind, &payload);
+            let name = vector.name.bytes();
+            let sealed = match vector.end {
+                Some(end) => seal_ending(&sealer, &name, kind, &payload, end),
+                None => seal(&sealer, &name, kind, &payload),
+            };
             assert_eq!(sealed, unhex(&vector.entry), "{}", vector.title);
         }
     }
@@ -198,7 +212,9 @@ fn good_vectors_are_written_by_serde() {
     for vector in vectors().good {
         let shelf = Shelf::new("write", vector.secret.as_deref());
         // What JSON holds as it is; a tag is more than serde writes.
-        if vector.plain.as_ref() == Some(&vector.value) && vector.compression.is_none() {
+        let is_plain = vector.plain.as_ref() == Some(&vector.value);
+        // A plain write does not tell its end.
+        if is_plain && vector.compression.is_none() && vector.end.is_none() {
             let name = vector.name.bytes();
             shelf.cache.set(&name, &vector.value).unwrap();
             let written = shelf.planted(&name).unwrap();

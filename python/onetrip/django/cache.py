@@ -16,13 +16,22 @@ from onetrip.django import opened
 from onetrip.django.errors import of_adding, of_writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import onetrip
 
 __all__ = ["Cache"]
 
 _MISSING = object()
+
+# What the keys of Django's own `{% cache %}` begin with.
+_FRAGMENT = "template.cache."
+
+
+def _is_fragment(key: object) -> bool:
+    """Whether a key is that of a fragment, which is a piece of a page and no state."""
+    return isinstance(key, str) and key.startswith(_FRAGMENT)
+
 
 
 class Cache(BaseCache):
@@ -82,11 +91,17 @@ class Cache(BaseCache):
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of `key`, or `default` if there is none."""
-        return self.onetrip.get(self.make_and_validate_key(key, version=version), default)
+        name = self.make_and_validate_key(key, version=version)
+        if _is_fragment(key):
+            return self.onetrip._piece_get(name, default)  # noqa: SLF001 - of this package
+        return self.onetrip.get(name, default)
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """See `get`."""
-        return await self.onetrip.aget(self.make_and_validate_key(key, version=version), default)
+        name = self.make_and_validate_key(key, version=version)
+        if _is_fragment(key):
+            return await self.onetrip._apiece_get(name, default)  # noqa: SLF001 - of this package
+        return await self.onetrip.aget(name, default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return a dict of those of `keys` that were found, read in one trip."""
@@ -112,18 +127,26 @@ class Cache(BaseCache):
     def set(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
-        """Store `value` under `key`. In a page, it leaves with all other writes of the page."""
-        key = self.make_and_validate_key(key, version=version)
+        """Store `value` under `key`. It is there when this returns, unless it is a fragment's."""
+        name = self.make_and_validate_key(key, version=version)
         with of_writing():
-            self.onetrip.set(key, value, self.get_backend_timeout(timeout))
+            if _is_fragment(key):
+                timeout = self.get_backend_timeout(timeout)
+                self.onetrip._piece_set(name, value, timeout)  # noqa: SLF001 - of this package
+            else:
+                self.onetrip.set(name, value, self.get_backend_timeout(timeout))
 
     async def aset(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
         """See `set`."""
-        key = self.make_and_validate_key(key, version=version)
+        name = self.make_and_validate_key(key, version=version)
         with of_writing():
-            await self.onetrip.aset(key, value, self.get_backend_timeout(timeout))
+            if _is_fragment(key):
+                timeout = self.get_backend_timeout(timeout)
+                await self.onetrip._apiece_set(name, value, timeout)  # noqa: SLF001 - of this package
+            else:
+                await self.onetrip.aset(name, value, self.get_backend_timeout(timeout))
 
     def set_many(
         self,
@@ -131,10 +154,7 @@ class Cache(BaseCache):
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
     ) -> list[Any]:
-        """Store many values, in one trip; the keys of those that could not be stored.
-
-        In a page they leave with all other writes, so that what fails then is not told here.
-        """
+        """Store many values, in one trip; the keys of those that could not be stored."""
         entries = self._entries(data, version)
         errors = self.onetrip.stats().errors
         with of_writing():
@@ -179,7 +199,8 @@ class Cache(BaseCache):
     ) -> Any:
         """Return the value of `key`; where there is none, `default`, which is then stored.
 
-        A callable default is called on a miss, with no arguments.
+        A callable default is called on a miss, with no arguments. If another process stored a value
+        meanwhile, that one is kept and returned. In a scope the value may be `scope_max_age` old.
         """
         key = self.make_and_validate_key(key, version=version)
         with of_writing():
@@ -192,6 +213,15 @@ class Cache(BaseCache):
         key = self.make_and_validate_key(key, version=version)
         with of_writing():
             return await self.onetrip.aget_or_set(key, default, self.get_backend_timeout(timeout))
+
+    def fragment(self, key: str, timeout: Any, render: Callable[[], str]) -> str:
+        """Return the fragment under `key`, of Django's own form, or what `render()` gives.
+
+        That is stored without waiting for it. Threads that miss a fragment together render it once.
+        """
+        name = self.make_and_validate_key(key)
+        with of_writing():
+            return self.onetrip._fetch(name, timeout, render)  # noqa: SLF001 - of this package
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Give the entry of `key` a new timeout, counted from now; True if there was one."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
+from onetrip._visit import is_safe
+from onetrip.django import transactions
 from onetrip.django.page import configured
 from onetrip.django.streams import AsyncStream, Stream
 from onetrip.django.visits import Naming, Visit, visit_of
@@ -20,15 +22,17 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
+    from onetrip import Scope
+
 __all__ = ["PageMiddleware"]
 
 
 class PageMiddleware:
     """One scope for each request, on every cache of onetrip in CACHES.
 
-    What a page reads twice is asked for once, and all that it writes leaves in one trip when it is
-    done. Put it first in MIDDLEWARE, so that what other middleware reads and writes is of the page
-    too. A streamed response is part of its page until its end.
+    What a page fetches twice is asked for once, and what it computes is stored without waiting. Put
+    it first in MIDDLEWARE, so that what other middleware reads is of the page too. A streamed
+    response is part of its page until its end.
 
     From what its visits read each page learns, by its route and the arguments of its view, to ask
     for all of it in its first trip.
@@ -54,6 +58,7 @@ class PageMiddleware:
         if self._is_async:
             markcoroutinefunction(self)
         self._naming = Naming()
+        transactions.observe()
         self.process_view = self._aname if self._is_async else self._name
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
@@ -75,9 +80,9 @@ class PageMiddleware:
     def _answered(self, request: HttpRequest) -> HttpResponseBase:
         before = copy_context()
         with ExitStack() as scopes:
-            visit = Visit([scopes.enter_context(cache.scope()) for cache in configured()])
+            visit = Visit([scopes.enter_context(scope) for scope in _scopes(request)])
             scopes.callback(visit.end)
-            with visit.by(request):
+            with visit.by(request), transactions.reading(is_safe(request.method)):
                 response: HttpResponseBase = self._get_response(request)
             visit.note(response)
             if _is_made_while_sent(response):
@@ -87,12 +92,12 @@ class PageMiddleware:
     async def _awaited(self, request: HttpRequest) -> HttpResponseBase:
         before = copy_context()
         async with AsyncExitStack() as scopes:
-            opened = [cache.scope() for cache in configured()]
+            opened = _scopes(request)
             for scope in opened:
                 await scopes.enter_async_context(scope)
             visit = Visit(opened)
             scopes.callback(visit.end)
-            with visit.by(request):
+            with visit.by(request), transactions.reading(is_safe(request.method)):
                 response: HttpResponseBase = await self._get_response(request)
             visit.note(response)
             if not _is_made_while_sent(response):
@@ -111,6 +116,11 @@ class PageMiddleware:
         return response
 
 
+def _scopes(request: HttpRequest) -> list[Scope]:
+    safe = is_safe(request.method)
+    return [cache._request_scope(safe) for cache in configured()]  # noqa: SLF001 - of this package
+
+
 def _is_made_while_sent(response: HttpResponseBase) -> bool:
     # A file that the server may send by itself reads no cache, and is to stay that file.
     return response.streaming and getattr(response, "file_to_stream", None) is None
@@ -124,6 +134,7 @@ def _stream(
     aclose: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Let the scopes that are open here go on within a response, and nowhere else."""
+    visit.begin_sending()
     page = copy_context()
     for variable in page:
         # Those of other libraries keep what the view left in them.

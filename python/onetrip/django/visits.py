@@ -20,7 +20,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from onetrip._visit import checked_bots, is_bot, is_safe, plain, tell
+from onetrip._visit import checked_bots, is_bot, is_safe, link, plain, tell
 from onetrip.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Visit:
 
     def __init__(self, scopes: Sequence[Scope]) -> None:
         self._scopes = scopes
+        link(scopes)
         self._is_named = False
         #: Whether others will be like it: it did not fail, and no bot made it.
         self.learns = True
@@ -60,6 +61,11 @@ class Visit:
     def fail(self) -> None:
         """Learn nothing from it."""
         self.learns = False
+
+    def begin_sending(self) -> None:
+        """Note that the response begins to be sent: what is held grows old from here on."""
+        for scope in self._scopes:
+            scope._begin_sending()  # noqa: SLF001 - of this package
 
     def note(self, response: HttpResponseBase) -> None:
         """Look at what came of it."""

@@ -1,14 +1,15 @@
 //! Scopes, pages and watches around a future.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::Cache;
+use super::{Cache, Inner};
 use crate::context::{Context, task};
 use crate::error::Result;
 use crate::learn::{Page, Report};
 use crate::policy::Policy;
-use crate::scope::{Scope, Work};
+use crate::scope::{Arrival, Companion, Scope, Work};
+use crate::trip::Trip;
 use crate::watch::Watch;
 use crate::write_batch::WriteBatch;
 
@@ -26,8 +27,41 @@ impl Drop for Visiting<'_> {
     }
 }
 
+/// A scope of another cache, whose keys come along with a trip.
+struct Linked {
+    cache: Weak<Inner>,
+    scope: Weak<Scope>,
+}
+
+impl Companion for Linked {
+    fn bring(&self, trip: &mut Trip) -> Option<Arrival> {
+        let (cache, scope) = (self.cache.upgrade()?, self.scope.upgrade()?);
+        let ahead = cache.policy.accompany(&scope, trip)?;
+        Some(Box::new(move |mut replies| {
+            cache.policy.arrive(Some(&scope), Some(ahead), &mut replies);
+        }))
+    }
+}
+
 /// Scopes and watches.
 impl Cache {
+    /// Lets the first trip of a page in `scope` bring what it reads in `others`, too: open scopes of
+    /// other caches. Those that are not on the same store are left alone.
+    pub fn link(&self, scope: &Arc<Scope>, other: &Self, others: &Arc<Scope>) {
+        let is_linkable = self.0.policy.store == other.0.policy.store && !self.is_same(other);
+        if is_linkable && !self.is_local() {
+            scope.accompany(other.linked(others));
+            others.accompany(self.linked(scope));
+        }
+    }
+
+    fn linked(&self, scope: &Arc<Scope>) -> Arc<Linked> {
+        Arc::new(Linked {
+            cache: Arc::downgrade(&self.0),
+            scope: Arc::downgrade(scope),
+        })
+    }
+
     /// Runs `page` in a scope that holds the entries of `keys`, read in one trip.
     ///
     /// Fetches and plain reads of these keys are answered by the scope for `scope_max_age`; those

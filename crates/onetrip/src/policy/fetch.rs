@@ -19,10 +19,10 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::reads::Asked;
-use super::{Behind, Life, Policy, Read, Timeout};
+use super::{Behind, Found, Life, Policy, Read, Step, Timeout};
 use crate::codec::Decode;
 use crate::context::Context;
-use crate::flight::{self, Caller, Claim, Claimant, Making, Waiting};
+use crate::flight::{self, Caller, Claim, Claimant, Computing, Making, Waiting};
 use crate::scope::{Reading, Ticket};
 use crate::trip::{Op, Replies, Reply, Trip};
 
@@ -112,6 +112,20 @@ impl Policy {
     ) -> Option<Read<D::Value>> {
         at.scope()?;
         self.held(at, key, Reading::Piece(self.life(timeout).ttl()), decode)
+    }
+
+    /// Reads one piece, and computes nothing. One trip at most.
+    pub fn get_piece<'a, D: Decode>(
+        &'a self,
+        at: &'a Context,
+        key: &'a [u8],
+        decode: &'a D,
+    ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
+        let reading = Reading::Piece(None);
+        match self.held(at, key, reading, decode) {
+            Some(read) => Step::Done(read.found()),
+            None => self.get_from_store(at, key, reading, decode),
+        }
     }
 
     /// Begins a fetch of `keys`, whose values live for `timeout`.
@@ -292,15 +306,14 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
         places
     }
 
-    /// Returns the context to compute in.
+    /// Returns what is being computed, for the [`Context`] to compute it in.
     #[must_use]
-    pub fn computing(&self) -> Context {
+    pub fn computing(&self) -> Arc<Computing> {
         let makings = self.states.iter().filter_map(|state| match state {
             State::Making { making, .. } => Some(making),
             _ => None,
         });
-        let computing = flight::computing(makings, self.at.computing());
-        self.at.with_computing(computing)
+        flight::computing(makings, self.at.computing())
     }
 
     /// Takes the entry that was computed for the key in `place`, as [`Policy::seal`] makes it.

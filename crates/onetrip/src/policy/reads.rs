@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Found, Policy, Step};
 use crate::codec::{Decode, Memo};
 use crate::context::Context;
-use crate::entry::{BadEntry, Content};
+use crate::entry::{self, BadEntry, Content};
 use crate::key;
 use crate::pages::Ahead;
 use crate::scope::{Lookup, Reading, Scope, Ticket};
@@ -154,7 +154,7 @@ impl Policy {
         }
         let Some(entry) = entry else {
             if let (Some((scope, ticket)), Reading::Plain(_)) = (kept, reading) {
-                scope.keep(ticket, key, None, reading);
+                scope.keep(ticket, key, None, None, reading);
             }
             self.answered(at, false);
             return Read::Absent;
@@ -165,7 +165,8 @@ impl Policy {
                 let mut memo = None;
                 let read = self.decoded(key, &content, decode, |decoded| memo = Some(decoded));
                 if let (Some((scope, ticket)), Read::Found(_)) = (kept, &read) {
-                    scope.keep(ticket, key, Some((content, memo)), reading);
+                    let end = entry::end(&entry);
+                    scope.keep(ticket, key, Some((content, memo)), end, reading);
                 }
                 read
             }
@@ -229,7 +230,7 @@ impl Policy {
     ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
         match self.held(at, key, Reading::Plain(at.hold()), decode) {
             Some(read) => Step::Done(read.found()),
-            None => self.get_from_store(at, key, decode),
+            None => self.get_from_store(at, key, Reading::Plain(at.hold()), decode),
         }
     }
 
@@ -238,10 +239,11 @@ impl Policy {
         &'a self,
         at: &'a Context,
         key: &'a [u8],
+        reading: Reading,
         decode: &'a D,
     ) -> Step<Found<D>, impl FnOnce(Replies) -> Found<D> + 'a> {
         let mut trip = Trip::new();
-        let asked = self.ask_for(at, &[key], Reading::Plain(at.hold()), &mut trip);
+        let asked = self.ask_for(at, &[key], reading, &mut trip);
         self.travel(at, trip, move |replies| {
             let mut value = None;
             let keys = std::iter::once(key);

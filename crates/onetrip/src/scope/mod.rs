@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use self::pieces::Pieces;
 pub(crate) use self::snapshot::Brought;
@@ -28,9 +29,9 @@ pub(crate) use self::visits::Change;
 use self::visits::Visits;
 use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
-use crate::entry::{BadEntry, Content};
+use crate::entry::{self, BadEntry, Content};
 use crate::latch::Latch;
-use crate::trip::{ScopeId, Ttl};
+use crate::trip::{Replies, ScopeId, Trip, Ttl};
 use crate::writes::{self, Slot, Stamp};
 
 /// What a scope is open for.
@@ -68,7 +69,19 @@ pub struct Scope {
     state: Mutex<State>,
     /// Posts of tasks, which are under way.
     posts: Mutex<Vec<Arc<Latch>>>,
+    companions: Mutex<SmallVec<[Arc<dyn Companion>; 1]>>,
 }
+
+/// An open scope of another cache on the same store: what its page reads comes along with the first
+/// trip of this one.
+pub(crate) trait Companion: Send + Sync {
+    /// Adds to `trip` what its page is likely to read, unless its first trip was made. Returns what
+    /// takes the replies.
+    fn bring(&self, trip: &mut Trip) -> Option<Arrival>;
+}
+
+/// Takes the replies to what a companion added to a trip.
+pub(crate) type Arrival = Box<dyn FnOnce(Replies) + Send>;
 
 struct State {
     open: bool,
@@ -145,6 +158,7 @@ impl Scope {
                 visits: Visits::default(),
             }),
             posts: Mutex::default(),
+            companions: Mutex::default(),
         }
     }
 
@@ -242,7 +256,11 @@ impl Scope {
             Answer::Sealed(entry) => match open(entry) {
                 Ok(content) => {
                     let bytes = content.payload.len();
+                    let end = entry::end(entry);
                     *answer = Answer::Opened(content.clone(), None);
+                    if end.is_some_and(|end| state.pieces.end_at(key, end, &self.clock)) {
+                        return Lookup::Unknown;
+                    }
                     (Lookup::Value(content, None), Some(bytes))
                 }
                 Err(bad) => {
@@ -300,6 +318,17 @@ impl Scope {
         }
     }
 
+    /// Adds a companion.
+    pub(crate) fn accompany(&self, companion: Arc<dyn Companion>) {
+        let mut all = self.companions.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(companion);
+    }
+
+    pub(crate) fn companions(&self) -> SmallVec<[Arc<dyn Companion>; 1]> {
+        let all = self.companions.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clone()
+    }
+
     /// Notes that what was computed in it is posted: replies are to be read when it closes.
     pub(crate) fn will_post(&self) {
         self.has_posted.store(true, Ordering::Release);
@@ -310,14 +339,15 @@ impl Scope {
     }
 
     /// Remembers a post that is under way, to be waited for when the scope closes.
-    pub(crate) fn posted(&self, post: Arc<Latch>) {
+    pub fn posted(&self, post: Arc<Latch>) {
         let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
         posts.retain(|post| !post.is_set());
         posts.push(post);
     }
 
     /// Takes the posts that are under way.
-    pub(crate) fn take_posts(&self) -> Vec<Arc<Latch>> {
+    #[must_use]
+    pub fn take_posts(&self) -> Vec<Arc<Latch>> {
         let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *posts)
     }

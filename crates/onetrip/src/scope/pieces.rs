@@ -85,6 +85,22 @@ impl Pieces {
         self.held.remove(key);
     }
 
+    /// Notes when the value of `key` ends, by the wall clock. Returns whether that has come: then
+    /// it is no longer held.
+    pub(super) fn end_at(&mut self, key: &[u8], end: Duration, clock: &Clock) -> bool {
+        let Some(held) = self.held.get_mut(key) else {
+            return false;
+        };
+        let left = end.saturating_sub(clock.wall());
+        if left.is_zero() {
+            self.held.remove(key);
+            return true;
+        }
+        let ttl = clock.now().since(held.since).saturating_add(left);
+        held.ttl = Some(held.ttl.map_or(ttl, |before| before.min(ttl)));
+        false
+    }
+
     /// Ends an absence that was read, unless it is good for more reads.
     pub(super) fn spend_absence(&mut self, key: &[u8], reading: Reading) {
         let spent = self.held.get(key).is_some_and(|held| {
@@ -191,18 +207,23 @@ impl Scope {
         }
     }
 
-    /// Keeps an opened answer that a trip brought to such a read, or what a fetch made.
+    /// Keeps an opened answer that a trip brought to such a read. `end` is when its value ends, if it
+    /// tells.
     pub(crate) fn keep(
         &self,
         ticket: Ticket,
         key: &[u8],
         answer: Option<(Content, Option<Memo>)>,
+        end: Option<Duration>,
         reading: Reading,
     ) {
         let answer = answer.map_or(Answer::Absent, |(content, memo)| {
             Answer::Opened(content, memo)
         });
         self.put(ticket, key, answer, reading);
+        if let Some(end) = end {
+            self.state().pieces.end_at(key, end, &self.clock);
+        }
     }
 
     /// Keeps the entry that a fetch made.

@@ -1,0 +1,1 @@
+"""Template tags of onetrip, for Django to find."""

@@ -1,0 +1,87 @@
+"""Pages that wait for what another process or thread will write."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.rows.sites import DELAYS, VISITS, Site, on
+
+EVERYWHERE = on("django", "django-asgi", "flask", "flask-memory", "fastapi")
+
+
+@EVERYWHERE
+def test_a_page_sees_that_a_status_is_no_longer_pending(site: Site) -> None:
+    path = site.page("pending")
+    site.do("set", "status", "done")
+    site.warm(path)
+    for delay in DELAYS[:: len(DELAYS) - 1]:
+        site.do("set", "status", "pending")
+        page = site.begin(path)
+        page.go()
+        time.sleep(delay)
+        site.do("set", "status", "done")
+        assert page.text() == "done", delay
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    ("before", "visits"), [(None, "quiet"), ("out of date", "quiet"), ("out of date", "lively")]
+)
+def test_a_result_is_read_when_its_task_is_done(
+    site: Site, before: str | None, visits: str
+) -> None:
+    """Earlier visits found the result, or had it made as well."""
+    path = site.page("task")
+
+    def visit(delay: float, worker: int = 0) -> str:
+        site.do("delete", "result")
+        if before:
+            site.do("set", "result", before)
+        page = site.begin(path, worker=worker)
+        site.do("set", "result", "new", worker=1 - worker)
+        time.sleep(delay)
+        page.go()
+        return page.text()
+
+    if visits == "quiet":
+        site.do("set", "result", "new")
+        site.warm(path)
+    else:
+        for number in range(VISITS):
+            visit(0, number % 2)
+    assert {delay: visit(delay) for delay in DELAYS} == dict.fromkeys(DELAYS, "new")
+
+
+@on("django", "flask", "flask-memory")
+@pytest.mark.parametrize("visits", ["quiet", "lively"])
+def test_a_listener_reads_what_each_message_tells(site: Site, visits: str) -> None:
+    """Earlier visits heard the same news twice, or new ones with each message."""
+
+    def visit(delay: float) -> str:
+        site.do("set", "news", 0)
+        page = site.begin("listen/")
+        for number in (1, 2):
+            site.do("set", "news", number)
+            time.sleep(delay)
+            page.go()
+            if number == 1:
+                page.wait()
+        return page.text()
+
+    site.do("set", "news", 0)
+    if visits == "quiet":
+        site.warm("listen/")
+    else:
+        for _ in range(VISITS):
+            visit(0)
+    heard = {delay: visit(delay) for delay in DELAYS}
+    assert heard == dict.fromkeys(DELAYS, "[1, 2]")
+
+
+@on("django", "flask", "flask-memory")
+def test_what_a_thread_of_the_page_wrote_is_read(site: Site) -> None:
+    site.do("set", "stamp", "before")
+    site.warm("thread/", quiet=1)
+    assert site.get("thread/") == "before after"
