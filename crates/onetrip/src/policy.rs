@@ -258,6 +258,10 @@ struct Behind<'a> {
 }
 
 impl Behind<'_> {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Leaves the replies to the trip's own operations.
     fn strip(self, replies: &mut Replies) {
         drop(self.writing);

@@ -32,5 +32,7 @@ pub(crate) const ONE_AT_A_TIME: bool = true;
 mod support;
 
 // mod model;
+mod batches;
+mod holding;
 mod pieces;
 mod trips;
