@@ -34,5 +34,6 @@ mod support;
 // mod model;
 mod batches;
 mod holding;
+mod joining;
 mod pieces;
 mod trips;

@@ -43,6 +43,7 @@ mod bed;
 mod cluster;
 mod face;
 mod folder;
+pub(crate) mod hand;
 #[cfg(kt_url)]
 mod kyoto;
 mod memcached;
