@@ -36,4 +36,5 @@ mod batches;
 mod holding;
 mod joining;
 mod pieces;
+mod snapshot;
 mod trips;
