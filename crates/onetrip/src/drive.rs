@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Waker};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,7 @@ use crate::codec::Serde;
 use crate::context::{Context, task};
 use crate::error::{Error, Result};
 use crate::flight::{Caller, Waiting};
+use crate::lanes;
 use crate::latch::Latch;
 use crate::policy::{Fetch, Outcome, Read, Stage, Storing, Timeout};
 use crate::trip::{Replies, Reply, Trip};
@@ -99,6 +101,11 @@ impl Cache {
         let (mut make, mut made) = (Some(make), None);
         loop {
             match fetch.next() {
+                // A task must not wait, and need not for a post.
+                Stage::Post(trip) if !lanes::may_wait() => {
+                    let (replies, _) = self.hand_over(&at, trip);
+                    fetch.replied(replies);
+                }
                 Stage::Ask(trip) | Stage::Post(trip) => match self.send_blocking(&at, &trip) {
                     Ok(replies) => fetch.replied(replies),
                     Err(error) => {
@@ -187,7 +194,16 @@ impl Cache {
     }
 
     /// Hands a trip over that nobody waits for. Its scope waits for it when it closes.
-    pub(crate) async fn post(&self, at: &Context, trip: Trip) -> Replies {
+    async fn post(&self, at: &Context, trip: Trip) -> Replies {
+        let (replies, is_under_way) = self.hand_over(at, trip);
+        if is_under_way {
+            tokio::task::yield_now().await;
+        }
+        replies
+    }
+
+    /// Begins a post in this runtime. Returns its replies, and whether it is still under way.
+    fn hand_over(&self, at: &Context, trip: Trip) -> (Replies, bool) {
         let replies = trip.ops().iter().map(|_| Reply::Posted).collect();
         let sent = Arc::new(Latch::default());
         if let Some(scope) = at.scope() {
@@ -200,12 +216,12 @@ impl Cache {
             drop(cache.carry(&at, &trip).await);
         });
         // At once, as far as this task can: to the connection, and from there to the system.
-        let is_over = poll_fn(|context| std::task::Poll::Ready(post.as_mut().poll(context))).await;
-        if is_over.is_pending() {
+        let mut context = TaskContext::from_waker(Waker::noop());
+        let is_under_way = post.as_mut().poll(&mut context).is_pending();
+        if is_under_way {
             tokio::spawn(post);
-            tokio::task::yield_now().await;
         }
-        replies
+        (replies, is_under_way)
     }
 }
 

@@ -83,7 +83,7 @@ impl Computing {
     }
 }
 
-type Table = HashMap<(StoreId, Bytes), SmallVec<[Arc<Flight>; 1]>>;
+type Table = HashMap<Bytes, SmallVec<[Arc<Flight>; 1]>>;
 
 /// How many flights there are, so that a write need not look for them.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -97,27 +97,27 @@ fn flights<T>(look: impl FnOnce(&mut Table) -> T) -> T {
     table.with(|table| look(&mut table.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// Notes that a name is written or deleted: what is being computed of it is out of date.
-pub(crate) fn outdate(store: StoreId, name: &[u8]) {
+/// Notes that a name is written or deleted: what is being computed of it is out of date. Of every
+/// store: two caches may have one under two URLs.
+pub(crate) fn outdate(name: &[u8]) {
     if COUNT.load(Ordering::SeqCst) == 0 {
         return;
     }
     flights(|table| {
-        let found = table.get(&(store, Bytes::copy_from_slice(name)));
-        for flight in found.into_iter().flatten() {
+        for flight in table.get(name).into_iter().flatten() {
             flight.state().outdated = true;
         }
     });
 }
 
-/// Notes that all names of a store are cleared that begin with `prefix`.
-pub(crate) fn outdate_all(store: StoreId, prefix: &[u8]) {
+/// Notes that all names are cleared that begin with `prefix`.
+pub(crate) fn outdate_all(prefix: &[u8]) {
     if COUNT.load(Ordering::SeqCst) == 0 {
         return;
     }
     flights(|table| {
-        for ((of, name), flights) in table {
-            if *of == store && name.starts_with(prefix) {
+        for (name, flights) in table {
+            if name.starts_with(prefix) {
                 flights.iter().for_each(|flight| flight.state().outdated = true);
             }
         }
@@ -156,6 +156,7 @@ pub(crate) fn claim(
 ) -> Claim {
     let joins = |flight: &Arc<Flight>| {
         claimant.joins
+            && flight.store == store
             && flight.shared
             && (claimant.caller == Caller::Task || flight.owner == Caller::Thread)
             && !flight.state().outdated
@@ -163,7 +164,7 @@ pub(crate) fn claim(
             && !closes_circle(flight, claimant.computing)
     };
     flights(|table| {
-        let found = table.entry((store, name.clone())).or_default();
+        let found = table.entry(name.clone()).or_default();
         if let Some(flight) = found.iter().find(|flight| joins(flight)) {
             let flight = Arc::clone(flight);
             let waits = claimant.computing.into_iter().flat_map(|level| level.all());
@@ -223,8 +224,7 @@ impl Flight {
     /// Ends it. A later one may begin.
     fn end(self: &Arc<Self>, entry: Option<Bytes>) {
         flights(|table| {
-            let at = (self.store, self.name.clone());
-            if let Some(found) = table.get_mut(&at) {
+            if let Some(found) = table.get_mut(&self.name) {
                 let before = found.len();
                 found.retain(|flight| !Arc::ptr_eq(flight, self));
                 // In a forked child the table is new, and so is what it counts.
@@ -232,7 +232,7 @@ impl Flight {
                     COUNT.fetch_sub(1, Ordering::SeqCst);
                 }
                 if found.is_empty() {
-                    table.remove(&at);
+                    table.remove(&self.name);
                 }
             }
         });

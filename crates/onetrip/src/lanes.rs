@@ -97,6 +97,12 @@ pub(crate) fn is_blockable() -> bool {
     MAY_BLOCK.get()
 }
 
+/// Returns whether this thread may wait: it polls no task of a Tokio runtime.
+pub(crate) fn may_wait() -> bool {
+    // Tokio's threads for what blocks look like its tasks.
+    Handle::try_current().is_err() || MAY_BLOCK.get()
+}
+
 impl Lanes {
     /// Polls `work` on this thread until it is done: once as it is, which is enough for what a
     /// scope or a local store answers, and then on a lane.
@@ -119,8 +125,7 @@ impl Lanes {
     ///
     /// Those of [`run`](Self::run).
     pub(crate) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        // Tokio's threads for what blocks look like its tasks.
-        if Handle::try_current().is_ok() && !MAY_BLOCK.get() {
+        if !may_wait() {
             return Err(Error::configuration(
                 "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there, or make the call in onetrip::spawn_blocking",
             ));

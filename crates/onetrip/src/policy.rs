@@ -214,13 +214,13 @@ impl Policy {
     }
 
     /// Puts a trip behind what a batch gathered at `at`: they leave together.
-    fn load<'a>(&'a self, at: &'a Context, trip: Trip) -> (Trip, Behind<'a>) {
+    fn load<'a>(&self, at: &'a Context, trip: Trip) -> (Trip, Behind<'a>) {
         let gathered = at.batch().map(|batch| batch.take()).unwrap_or_default();
         let behind = Behind {
             count: gathered.len(),
             writing: (!gathered.is_empty()).then(|| {
                 let names = gathered.iter().map(|op| op.name().clone());
-                Writing::begin(self, at, names)
+                Writing::begin(at, names)
             }),
         };
         let scope = at.scope().map(|scope| scope.id());
@@ -258,6 +258,10 @@ struct Behind<'a> {
 }
 
 impl Behind<'_> {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Leaves the replies to the trip's own operations.
     fn strip(self, replies: &mut Replies) {
         drop(self.writing);
@@ -271,19 +275,13 @@ impl Behind<'_> {
 ///
 /// It is noted when it begins and when this is dropped, whether its trip returned or was given up.
 struct Writing<'a> {
-    policy: &'a Policy,
     scope: Option<&'a Arc<Scope>>,
     names: SmallVec<[Bytes; 1]>,
 }
 
 impl<'a> Writing<'a> {
-    fn begin(
-        policy: &'a Policy,
-        at: &'a Context,
-        names: impl IntoIterator<Item = Bytes>,
-    ) -> Self {
+    fn begin(at: &'a Context, names: impl IntoIterator<Item = Bytes>) -> Self {
         let writing = Self {
-            policy,
             scope: at.scope(),
             names: names.into_iter().collect(),
         };
@@ -294,7 +292,7 @@ impl<'a> Writing<'a> {
     fn note(&self) {
         for name in &self.names {
             Slot::of(b"", name).write();
-            flight::outdate(self.policy.store, name);
+            flight::outdate(name);
         }
         if let Some(scope) = self.scope {
             scope.write();

@@ -93,8 +93,9 @@ pub struct Fetch<'a, K, D: Decode> {
     refresh: bool,
     /// The look under way, and the places that it is for.
     asked: Option<(Asked, Behind<'a>, SmallVec<[usize; 1]>)>,
-    /// The places that the store under way is for.
+    /// The places that the store under way is for, and what goes ahead of it.
     storing_now: SmallVec<[usize; 1]>,
+    stored_behind: Option<Behind<'a>>,
     /// The place that is waited for.
     waiting_now: usize,
 }
@@ -150,6 +151,7 @@ impl Policy {
             refresh: false,
             asked: None,
             storing_now: SmallVec::new(),
+            stored_behind: None,
             waiting_now: 0,
         }
     }
@@ -377,9 +379,13 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             return None;
         }
         self.storing_now = places;
+        let (trip, behind) = self.policy.load(self.at, trip);
+        let is_post = self.storing == Storing::Set
+            && matches!(self.life, Life::Lives(_))
+            // What a batch gathered is waited for, and this keeps its place behind it.
+            && behind.is_empty();
+        self.stored_behind = Some(behind);
         let scope = self.at.scope().filter(|scope| scope.is_open());
-        let trip = trip.within(scope.map(|scope| scope.id()));
-        let is_post = self.storing == Storing::Set && matches!(self.life, Life::Lives(_));
         Some(match (&self.policy.late, scope) {
             (Some(late), Some(scope)) if is_post => {
                 scope.will_post();
@@ -390,7 +396,10 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
     }
 
     /// Takes the replies to a store.
-    fn is_stored(&mut self, replies: Replies) {
+    fn is_stored(&mut self, mut replies: Replies) {
+        if let Some(behind) = self.stored_behind.take() {
+            behind.strip(&mut replies);
+        }
         let mut replies = replies.into_iter();
         for place in std::mem::take(&mut self.storing_now) {
             let Some(key) = self.key(place) else {
@@ -435,6 +444,8 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
     /// Takes a flight that was waited for: what it stored, if it is over by now and stored it.
     pub fn waited(&mut self, waiting: Waiting) {
         let place = self.waiting_now;
+        // Before it is taken: what is written from here on is not in it.
+        let ticket = self.at.scope().map(|scope| scope.depart(false));
         let entry = waiting.entry();
         drop(waiting);
         let Some(key) = self.key(place) else {
@@ -444,8 +455,9 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
         let value = entry.as_ref().and_then(|entry| policy.shared(at, key, entry, self.decode));
         let state = match (value, entry) {
             (Some(value), Some(entry)) => {
-                if let (Some(scope), Life::Lives(ttl)) = (at.scope(), self.life) {
-                    scope.keep_made(scope.depart(false), key, entry, ttl);
+                if let (Some(scope), Some(ticket), Life::Lives(ttl)) = (at.scope(), ticket, self.life)
+                {
+                    scope.keep_made(ticket, key, entry, ttl);
                 }
                 State::Found(value)
             }

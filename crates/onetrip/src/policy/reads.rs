@@ -272,18 +272,26 @@ impl Policy {
         let is_piece = |key: &[u8]| {
             at.hold().is_some() || at.scope().is_some_and(|scope| scope.is_named(key))
         };
-        let mut values = Vec::with_capacity(keys.len());
-        let mut missing = Vec::new();
-        for key in keys {
-            let key = key.as_ref();
-            let held = match whole || is_piece(key) {
-                true => self.held(at, key, reading, decode),
-                false => None,
-            };
-            if held.is_none() {
-                missing.push((values.len(), key));
+        let answer = |whole: bool| {
+            let mut values = Vec::with_capacity(keys.len());
+            let mut missing = Vec::new();
+            for key in keys {
+                let key = key.as_ref();
+                let held = match whole || is_piece(key) {
+                    true => self.held(at, key, reading, decode),
+                    false => None,
+                };
+                if held.is_none() {
+                    missing.push((values.len(), key));
+                }
+                values.push(held.and_then(Read::found));
             }
-            values.push(held.and_then(Read::found));
+            (values, missing)
+        };
+        let (mut values, mut missing) = answer(whole);
+        if whole && !missing.is_empty() {
+            // An absence that was good for one read is asked for twice.
+            (values, missing) = answer(false);
         }
         if missing.is_empty() {
             return Step::Done(values);

@@ -34,7 +34,7 @@ impl Policy {
             match at.batch() {
                 Some(batch) => {
                     // What is held of it ends now; when the batch has left, it ends again.
-                    drop(Writing::begin(self, at, [op.name().clone()]));
+                    drop(Writing::begin(at, [op.name().clone()]));
                     trip.extend(batch.gather(op).err());
                 }
                 None => trip.push(op),
@@ -54,7 +54,7 @@ impl Policy {
         finish: impl FnOnce(Replies) -> T + 'a,
     ) -> Step<T, impl FnOnce(Replies) -> T + 'a> {
         let names: SmallVec<[Bytes; 1]> = trip.ops().iter().map(|op| op.name().clone()).collect();
-        let writing = Writing::begin(self, at, names);
+        let writing = Writing::begin(at, names);
         self.travel(at, trip, move |replies| {
             drop(writing);
             finish(replies)
@@ -197,7 +197,7 @@ impl<'a> Clearing<'a> {
 
     fn note(&self) {
         writes::clear();
-        crate::flight::outdate_all(self.0.store, self.0.keyspace.prefix());
+        crate::flight::outdate_all(self.0.keyspace.prefix());
     }
 }
 

@@ -134,16 +134,24 @@ impl Scope {
 
     /// Ends the visit to `page` that began last.
     pub(crate) fn end_visit(&self, page: &Arc<Page>) -> Option<Visit> {
-        let open = &mut self.state().visits.open;
+        let state = &mut *self.state();
+        let open = &mut state.visits.open;
         let at = open
             .iter()
             .rposition(|open| Arc::ptr_eq(&open.page, page))?;
-        Some(open.remove(at).visit)
+        let visit = open.remove(at).visit;
+        if open.is_empty() {
+            // What follows is no page: its plain reads ask the store.
+            state.snapshot.end();
+        }
+        Some(visit)
     }
 
     /// Ends all visits.
     pub(crate) fn end_visits(&self) -> Vec<(Arc<Page>, Visit)> {
-        let open = std::mem::take(&mut self.state().visits.open);
+        let state = &mut *self.state();
+        let open = std::mem::take(&mut state.visits.open);
+        state.snapshot.end();
         open.into_iter()
             .map(|open| (open.page, open.visit))
             .collect()

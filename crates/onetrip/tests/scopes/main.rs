@@ -32,5 +32,9 @@ pub(crate) const ONE_AT_A_TIME: bool = true;
 mod support;
 
 // mod model;
+mod batches;
+mod holding;
+mod joining;
 mod pieces;
+mod snapshot;
 mod trips;

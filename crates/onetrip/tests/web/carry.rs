@@ -1,6 +1,6 @@
 //! Blocking code in tasks.
 
-use onetrip::ErrorKind;
+use onetrip::{ErrorKind, Timeout};
 
 use crate::support::{local, remote, words};
 
@@ -13,17 +13,18 @@ async fn a_thread_goes_on_in_the_scope_of_its_task() {
             let cache = cache.blocking();
             onetrip::spawn_blocking(move || {
                 assert_eq!(cache.get("a")?, Some(1));
-                cache.set("b", &2)?;
                 // What the scope does not hold is waited for.
-                cache.get::<u8>("c")
+                cache.set("b", &2)?;
+                cache.get_or_insert_with("c", Timeout::Default, || 3)
             })
         };
-        assert_eq!(thread.await.unwrap().unwrap(), None);
-        assert_eq!(cache.get("b").await.unwrap(), Some(2));
+        assert_eq!(thread.await.unwrap().unwrap(), 3);
+        let held = cache.get_or_insert_with("c", Timeout::Default, async || 4);
+        assert_eq!(held.await.unwrap(), 3);
     });
     let (page, seen) = cache.watch(page).await;
     page.unwrap();
-    assert_eq!(words(&seen), [["get"], ["get"], ["set"]]);
+    assert_eq!(words(&seen), [vec!["get"], vec!["set"], vec!["get"], vec!["add", "get"]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

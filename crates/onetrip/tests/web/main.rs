@@ -6,4 +6,7 @@ mod fragments;
 mod markup;
 mod named;
 mod pages;
+mod programs;
+mod requests;
+mod streams;
 mod support;

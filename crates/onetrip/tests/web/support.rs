@@ -1,9 +1,22 @@
 //! Caches for these tests.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use onetrip::{Cache, PageMode, Watch};
+
+/// Lets this test run alone until it ends. All writes of a process count on one clock, so a test
+/// beside may end what the scopes of this one hold.
+pub(crate) fn turn() {
+    static TURN: Mutex<()> = Mutex::new(());
+    thread_local! {
+        static MINE: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+    }
+    MINE.with_borrow_mut(|mine| {
+        mine.get_or_insert_with(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
+    });
+}
 
 /// A cache whose trips take their time, so that who must not wait is found out.
 pub(crate) fn remote() -> Cache {
@@ -12,6 +25,7 @@ pub(crate) fn remote() -> Cache {
 
 /// The same, whose pages neither learn nor tell other workers.
 pub(crate) fn unlearned() -> Cache {
+    turn();
     let cache = Cache::builder("memory://?latency=100us").pages(PageMode::Off);
     cache
         .build()
@@ -29,6 +43,7 @@ pub(crate) fn broken() -> Cache {
 }
 
 fn open(url: &str) -> Cache {
+    turn();
     Cache::open(url).unwrap_or_else(|error| unreachable!("{url} names a store: {error}"))
 }
 

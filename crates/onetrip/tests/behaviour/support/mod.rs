@@ -43,6 +43,7 @@ mod bed;
 mod cluster;
 mod face;
 mod folder;
+pub(crate) mod hand;
 #[cfg(kt_url)]
 mod kyoto;
 mod memcached;
@@ -52,7 +53,7 @@ mod server;
 #[cfg(kt_url)]
 pub(crate) use bed::kyoto;
 pub(crate) use bed::{
-    Bed, Raw, disk, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix,
+    Bed, Elsewhere, Raw, disk, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix,
     redis, redis_cluster, redis_sentinel, redis_unix, run_awaited, run_blocking,
 };
 pub(crate) use cluster::Cluster;

@@ -1,0 +1,241 @@
+//! Calls by hand: their trips depart, are exchanged and arrive when the test says.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use onetrip::codec::Decode;
+use onetrip::entry::{BadEntry, Content, Kind};
+use onetrip::trip::{Op, Replies, Trip};
+use onetrip::{Cache, Caller, Context, Fetch, Outcome, Page, Scope, Stage, Step, Timeout, Work};
+
+/// Texts, as a language reads them.
+#[derive(Debug)]
+pub(crate) struct Text;
+
+impl Decode for Text {
+    type Value = String;
+
+    fn decode(&self, content: &Content) -> Result<String, BadEntry> {
+        let text = std::str::from_utf8(&content.payload);
+        text.map(str::to_owned)
+            .map_err(|_| BadEntry::Undecodable)
+    }
+}
+
+/// What a read answered, for each of its keys; nothing of a write.
+pub(crate) type Answer = Vec<Option<String>>;
+
+/// A call that was begun.
+pub(crate) enum Called<'a> {
+    /// It is answered.
+    Done(Answer),
+    /// Its trip has departed. The function takes the replies as they arrive.
+    Away(Trip, Box<dyn FnOnce(Replies) -> Answer + 'a>),
+}
+
+impl Called<'_> {
+    /// Returns the answer of a call that needs no trip.
+    pub(crate) fn held(self) -> Answer {
+        match self {
+            Self::Done(answer) => answer,
+            Self::Away(trip, _) => panic!("it travels: {trip:?}"),
+        }
+    }
+}
+
+/// Who calls: a request with a scope, or somebody without one.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    cache: Cache,
+    at: Context,
+    scope: Option<Arc<Scope>>,
+}
+
+impl Hand {
+    /// Somebody without a scope.
+    pub(crate) fn alone(cache: &Cache) -> Self {
+        Self {
+            cache: cache.clone(),
+            at: Context::default(),
+            scope: None,
+        }
+    }
+
+    /// Somebody with a scope, which opens now.
+    pub(crate) fn within(cache: &Cache, work: Work) -> Self {
+        let (scope, _) = cache.policy().enter(&Context::default(), work);
+        Self {
+            cache: cache.clone(),
+            at: Context::default().with_scope(Arc::clone(&scope)),
+            scope: Some(scope),
+        }
+    }
+
+    /// A GET of `page`.
+    pub(crate) fn visiting(cache: &Cache, page: Page) -> Self {
+        let hand = Self::within(cache, Work::SafeRequest);
+        cache.policy().begin_visit(hand.scope(), page);
+        hand
+    }
+
+    /// The code of `owner` that computes what `fetch` missed.
+    pub(crate) fn computing(owner: &Self, fetch: &Fetch<'_, &'static str, Text>) -> Self {
+        Self {
+            cache: owner.cache.clone(),
+            at: owner.at.with_computing(fetch.computing()),
+            scope: owner.scope.clone(),
+        }
+    }
+
+    pub(crate) fn scope(&self) -> &Arc<Scope> {
+        self.scope.as_ref().expect("it has a scope")
+    }
+
+    pub(crate) fn at(&self) -> &Context {
+        &self.at
+    }
+
+    /// Ends the scope, and its visits.
+    pub(crate) fn close(&self) {
+        if let Step::Ask(trip, finish) = self.cache.policy().close(self.scope()) {
+            finish(self.exchange(&trip));
+        }
+    }
+
+    /// Carries a trip out.
+    pub(crate) fn exchange(&self, trip: &Trip) -> Replies {
+        self.cache.send_blocking(&self.at, trip).unwrap()
+    }
+
+    pub(crate) fn get(&self, key: &'static str) -> Called<'_> {
+        match self.cache.policy().get(&self.at, key.as_bytes(), &Text) {
+            Step::Done(value) => Called::Done(vec![value]),
+            Step::Ask(trip, finish) => {
+                Called::Away(trip, Box::new(|replies| vec![finish(replies)]))
+            }
+        }
+    }
+
+    pub(crate) fn get_many(&self, keys: &'static [&'static str]) -> Called<'_> {
+        match self.cache.policy().get_many(&self.at, keys, &Text) {
+            Step::Done(values) => Called::Done(values),
+            Step::Ask(trip, finish) => Called::Away(trip, Box::new(finish)),
+        }
+    }
+
+    pub(crate) fn preload(&self, keys: &'static [&'static str]) -> Called<'_> {
+        written(self.cache.policy().preload(&self.at, keys))
+    }
+
+    pub(crate) fn set(&self, key: &'static str, text: &str) -> Called<'_> {
+        let entries = [(key, self.seal(key, text))];
+        let policy = self.cache.policy();
+        written(policy.set_many(&self.at, entries, Timeout::Default))
+    }
+
+    /// Answers `true` or nothing.
+    pub(crate) fn add(&self, key: &'static str, text: &str) -> Called<'_> {
+        let entry = self.seal(key, text);
+        let policy = self.cache.policy();
+        let step = policy.add(&self.at, key.as_bytes(), entry, Timeout::Default);
+        told(step, |added| vec![added.then(|| "true".to_owned())])
+    }
+
+    pub(crate) fn delete(&self, keys: &'static [&'static str]) -> Called<'_> {
+        told(self.cache.policy().delete_many(&self.at, keys), |_| vec![])
+    }
+
+    pub(crate) fn clear(&self) -> Called<'_> {
+        told(self.cache.policy().clear(&self.at), |_| vec![])
+    }
+
+    pub(crate) fn seal(&self, key: &str, text: &str) -> Bytes {
+        let text = |out: &mut Vec<u8>| {
+            out.extend_from_slice(text.as_bytes());
+            Ok::<_, onetrip::Error>(Kind::Str)
+        };
+        self.cache.policy().seal(key.as_bytes(), text).unwrap()
+    }
+
+    /// Carries a call out at once.
+    pub(crate) fn finish(&self, called: Called<'_>) -> Answer {
+        match called {
+            Called::Done(answer) => answer,
+            Called::Away(trip, arrive) => arrive(self.exchange(&trip)),
+        }
+    }
+
+    /// Begins a fetch of one key.
+    pub(crate) fn fetch(&self, key: &'static str, caller: Caller) -> Fetch<'_, &'static str, Text> {
+        let keys: &'static [&'static str; 1] = Box::leak(Box::new([key]));
+        let policy = self.cache.policy();
+        policy.fetch(&self.at, keys, Timeout::Default, &Text, caller)
+    }
+
+    /// Begins a fetch and looks the key up.
+    pub(crate) fn looked(&self, key: &'static str, caller: Caller) -> Fetch<'_, &'static str, Text> {
+        let mut fetch = self.fetch(key, caller);
+        match fetch.next() {
+            Stage::Ask(trip) => fetch.replied(self.exchange(&trip)),
+            stage => panic!("{key} is not looked up, but {stage:?}"),
+        }
+        fetch
+    }
+
+    /// Ends a fetch that computes, by `text`.
+    pub(crate) fn make(&self, mut fetch: Fetch<'_, &'static str, Text>, key: &str, text: &str) {
+        fetch.made(0, self.seal(key, text));
+        loop {
+            match fetch.next() {
+                Stage::Ask(trip) | Stage::Post(trip) => fetch.replied(self.exchange(&trip)),
+                Stage::Done => break,
+                stage => panic!("{key} is made, and then {stage:?}"),
+            }
+        }
+        fetch.finish();
+    }
+
+    /// What a fetch found that is over.
+    pub(crate) fn found(mut fetch: Fetch<'_, &'static str, Text>) -> Option<String> {
+        assert!(matches!(fetch.next(), Stage::Done));
+        match fetch.finish().pop() {
+            Some(Outcome::Found(text)) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Writes as another process would.
+pub(crate) fn elsewhere(cache: &Cache, key: &str, text: Option<&str>) {
+    let hand = Hand::alone(cache);
+    let name = match cache.prefix() {
+        "" => key.to_owned(),
+        prefix => format!("{prefix}:{key}"),
+    };
+    let name = Bytes::from(name);
+    let op = match text {
+        Some(text) => Op::Set {
+            name,
+            entry: hand.seal(key, text),
+            ttl: None,
+        },
+        None => Op::Delete { name },
+    };
+    hand.exchange(&op.into());
+}
+
+fn told<'a, T: 'a>(
+    step: Step<T, impl FnOnce(Replies) -> T + 'a>,
+    tell: impl Fn(T) -> Answer + 'a,
+) -> Called<'a> {
+    match step {
+        Step::Done(done) => Called::Done(tell(done)),
+        Step::Ask(trip, finish) => {
+            Called::Away(trip, Box::new(move |replies| tell(finish(replies))))
+        }
+    }
+}
+
+fn written<'a>(step: Step<(), impl FnOnce(Replies) + 'a>) -> Called<'a> {
+    told(step, |()| vec![])
+}

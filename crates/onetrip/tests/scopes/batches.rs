@@ -1,0 +1,266 @@
+//! Writes that the program asked to be sent together.
+
+use std::time::Duration;
+
+use onetrip::{Cache, OnError, Timeout};
+
+use crate::support::{Bed, Blob, Face, Outcome, Server, turn};
+
+on_every_store![
+    sets_of_a_batch_leave_together_at_its_end,
+    the_next_operation_that_travels_takes_them_along,
+    a_batch_keeps_the_order_of_its_writes,
+    reads_within_see_what_waits,
+    a_fetch_takes_what_waits_along,
+    what_a_fetch_stores_stays_behind_what_waits,
+    a_set_that_waits_ends_what_the_scope_holds,
+    what_is_written_after_the_block_goes_at_once,
+    a_batch_that_fails_has_written,
+    nothing_waits_outside_of_a_batch,
+];
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+/// The words of the operations that travelled, trip by trip.
+async fn words(cache: &Face, work: impl Future<Output = Outcome>) -> onetrip::Result<Vec<Vec<&'static str>>> {
+    let (done, seen) = cache.watch(work).await;
+    done?;
+    let records = seen.records().into_iter();
+    Ok(records
+        .map(|record| record.ops.iter().map(|(word, _)| *word).collect())
+        .collect())
+}
+
+async fn sets_of_a_batch_leave_together_at_its_end(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    let work = async {
+        cache.set("a", "1").await?;
+        cache.set_many([("b", "2"), ("c", "3")], HOUR).await?;
+        cache.set_for("d", "never", Duration::ZERO).await?;
+        for key in ["a", "b", "c"] {
+            assert_eq!(others.get(key).await?, None, "{key} waits");
+        }
+        Ok(())
+    };
+    others.set("d", "old").await?;
+    let words = words(cache, cache.batch(work)).await?;
+    assert_eq!(words, [["set", "set", "set", "delete"]]);
+    assert_eq!(others.get("a").await?, text("1"));
+    assert_eq!(others.get("c").await?, text("3"));
+    assert_eq!(others.get("d").await?, None);
+    Ok(())
+}
+
+async fn the_next_operation_that_travels_takes_them_along(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set("n", &1).await?;
+    let work = async {
+        cache.set("a", "1").await?;
+        assert_eq!(cache.incr("n", 1).await?, Some(2), "its own reply");
+        cache.set("b", "2").await?;
+        assert!(cache.add("c", "3", HOUR).await?);
+        cache.set("d", "4").await?;
+        assert_eq!(cache.delete_many(&["d", "x"]).await?, 1);
+        cache.set("e", "5").await?;
+        assert!(cache.touch("e", HOUR).await?);
+        assert!(cache.contains("e").await?);
+        Ok(())
+    };
+    let words = words(cache, cache.batch(work)).await?;
+    let expected = [
+        vec!["set", "incr"],
+        vec!["set", "add"],
+        vec!["set", "delete", "delete"],
+        vec!["set", "touch"],
+        vec!["get"],
+    ];
+    assert_eq!(words, expected);
+    Ok(())
+}
+
+async fn a_batch_keeps_the_order_of_its_writes(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    let work = async {
+        for value in ["1", "2", "3"] {
+            cache.set("a", value).await?;
+        }
+        cache.delete("a").await?;
+        cache.set("a", "4").await?;
+        cache.set("a", "5").await
+    };
+    cache.batch(work).await?;
+    assert_eq!(cache.get("a").await?, text("5"));
+    Ok(())
+}
+
+async fn reads_within_see_what_waits(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    cache.set_many([("a", "old"), ("b", "old")], HOUR).await?;
+    let work = async {
+        cache.set("a", "new").await?;
+        assert_eq!(cache.get("a").await?, text("new"));
+        cache.set("b", "new").await?;
+        let both: Vec<Option<String>> = cache.get_many(&["a", "b"]).await?;
+        assert_eq!(both, [text("new"), text("new")]);
+        cache.set("c", "new").await?;
+        assert!(cache.contains("c").await?);
+        Ok(())
+    };
+    // In a scope that holds the old ones, too.
+    cache.preload(["a", "b", "c"], cache.batch(work)).await
+}
+
+async fn a_fetch_takes_what_waits_along(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    let work = async {
+        cache.set("a", "waits").await?;
+        let found = cache.cached("a", HOUR, || "made".to_owned()).await?;
+        assert_eq!(found, "waits");
+        Ok(())
+    };
+    let words = words(cache, cache.batch(work)).await?;
+    assert_eq!(words, [["set", "get"]]);
+    Ok(())
+}
+
+/// A refresh does not look, so its store is the first that travels.
+async fn what_a_fetch_stores_stays_behind_what_waits(bed: Bed) -> Outcome {
+    for cache in [&bed.cache(), &bed.posting()] {
+        let work = async {
+            cache.set("a", "before").await?;
+            let made = cache.refresh("a", HOUR, || "made".to_owned()).await?;
+            assert_eq!(made, "made");
+            Ok(())
+        };
+        cache.scope(cache.batch(work)).await?;
+        assert_eq!(cache.get("a").await?, text("made"));
+    }
+    Ok(())
+}
+
+async fn a_set_that_waits_ends_what_the_scope_holds(bed: Bed) -> Outcome {
+    let cache = &bed.cache();
+    let page = async {
+        let fetch = async || cache.cached("a", HOUR, || "old".to_owned()).await;
+        assert_eq!(fetch().await?, "old");
+        let work = async {
+            cache.set("a", "new").await?;
+            assert_eq!(fetch().await?, "new");
+            Ok(())
+        };
+        cache.batch(work).await
+    };
+    cache.scope(page).await
+}
+
+async fn what_is_written_after_the_block_goes_at_once(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    cache.batch(async { cache.set("a", "1").await }).await?;
+    cache.set("b", "2").await?;
+    assert_eq!(others.get("b").await?, text("2"));
+    Ok(())
+}
+
+async fn a_batch_that_fails_has_written(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    let work = async {
+        cache.set("a", "1").await?;
+        Err::<(), _>(onetrip::Error::new(onetrip::ErrorKind::Refused, "its own"))
+    };
+    assert!(cache.batch(work).await.is_err());
+    assert_eq!(others.get("a").await?, text("1"));
+    Ok(())
+}
+
+async fn nothing_waits_outside_of_a_batch(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    let (outer, inner) = (async || cache.set("a", "1").await, async || cache.set("b", "2").await);
+    let work = async {
+        outer().await?;
+        // Another cache is no part of it.
+        bed.cache().set("c", "3").await?;
+        assert_eq!(others.get("c").await?, text("3"));
+        assert_eq!(others.get("a").await?, None);
+        // The end of an inner batch takes only its own along.
+        cache.batch(inner()).await?;
+        assert_eq!(others.get("b").await?, text("2"));
+        Ok(())
+    };
+    cache.batch(work).await?;
+    assert_eq!(others.get("a").await?, text("1"));
+    Ok(())
+}
+
+/// A thread that outlives the block.
+#[test]
+fn a_closed_batch_gathers_nothing() {
+    let _turn = turn();
+    let cache = Cache::open("memory://").unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    runtime.block_on(async {
+        let (go, told) = std::sync::mpsc::channel();
+        let work = async {
+            let cache = cache.blocking();
+            onetrip::spawn_blocking(move || {
+                told.recv().unwrap();
+                cache.set("a", &1)
+            })
+        };
+        let thread = cache.batch(work).await.unwrap();
+        go.send(()).unwrap();
+        thread.await.unwrap().unwrap();
+        assert_eq!(cache.get("a").await.unwrap(), Some(1));
+    });
+}
+
+/// More than a program may mean to keep in memory.
+#[test]
+fn a_batch_holds_no_more_than_64_mib() {
+    let _turn = turn();
+    let open = || Cache::open("memory://batch?size=2GiB").unwrap().blocking();
+    let (cache, outside) = (open(), open());
+    let large = Blob(vec![7; 20 << 20]);
+    let work = || {
+        for key in ["a", "b", "c"] {
+            cache.set(key, &large)?;
+            assert!(!outside.contains(key)?, "{key} waits");
+        }
+        cache.set("d", &large)?;
+        for key in ["a", "b", "c", "d"] {
+            assert!(outside.contains(key)?, "{key} left with the one too many");
+        }
+        cache.set("a", "small")?;
+        assert_eq!(outside.get("a")?, Some(large.clone()), "there is room again");
+        Outcome::Ok(())
+    };
+    cache.batch(work).unwrap().unwrap();
+    assert_eq!(outside.get("a").unwrap(), text("small"));
+}
+
+#[test]
+fn a_batch_that_the_store_refuses_is_an_error_where_that_is_asked_for() {
+    let _turn = turn();
+    let server = Server::start();
+    let _: () = server.ask(&["ACL", "SETUSER", "default", "-set"]);
+    let open = |on_error| {
+        let cache = Cache::builder(server.url()).on_error(on_error);
+        cache.build().unwrap().blocking()
+    };
+    let (raising, lenient) = (open(OnError::Raise), open(OnError::Miss));
+    assert!(raising.batch(|| raising.set("a", &1).unwrap()).is_err());
+    // What travels with the writes hears of them, too.
+    let read = || {
+        raising.set("a", &1).unwrap();
+        raising.get::<i64>("x").unwrap_err()
+    };
+    raising.batch(read).unwrap();
+    lenient.batch(|| lenient.set("a", &1).unwrap()).unwrap();
+    let page = || lenient.get_or_insert_with("x", Timeout::Default, || 5);
+    assert_eq!(lenient.batch(page).unwrap().unwrap(), 5);
+    assert_eq!(lenient.get::<i64>("a").unwrap(), None);
+    assert!(lenient.asynchronous().stats().errors > 0);
+}

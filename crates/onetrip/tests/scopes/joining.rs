@@ -1,0 +1,409 @@
+//! Law 13: who joins a flight, and who computes for themselves. Fetches are driven by hand, so that
+//! each test says what happens when.
+
+use std::time::Duration;
+
+use onetrip::{Cache, Caller, Fetch, Stage, Work};
+
+use crate::support::hand::{Hand, Text};
+use crate::support::turn;
+
+fn open() -> Cache {
+    Cache::builder("memory://").prefix("joining").build().unwrap()
+}
+
+/// What a fetch that has looked is to do.
+#[derive(Debug, PartialEq, Eq)]
+enum Then {
+    Computes,
+    Waits,
+}
+
+fn then(fetch: &mut Fetch<'_, &'static str, Text>) -> Then {
+    match fetch.next() {
+        Stage::Compute(_) => Then::Computes,
+        Stage::Wait(_) => Then::Waits,
+        stage => panic!("{stage:?}"),
+    }
+}
+
+/// What a fetch of `key` is to do while `owner` computes it.
+fn beside(key: &'static str, owner: &Hand, caller: &Hand, between: impl FnOnce()) -> Then {
+    let mut first = owner.looked(key, Caller::Thread);
+    assert_eq!(then(&mut first), Then::Computes);
+    between();
+    then(&mut caller.looked(key, Caller::Thread))
+}
+
+#[test]
+fn who_misses_a_key_that_is_computed_waits_and_gets_what_was_stored() {
+    let _turn = turn();
+    let cache = open();
+    for (owner, caller) in [
+        (Hand::alone(&cache), Hand::alone(&cache)),
+        (Hand::within(&cache, Work::Other), Hand::within(&cache, Work::Other)),
+        (
+            Hand::within(&cache, Work::Request),
+            Hand::within(&cache, Work::SafeRequest),
+        ),
+    ] {
+        let mut first = owner.looked("a", Caller::Thread);
+        let mut second = caller.looked("a", Caller::Thread);
+        assert_eq!(then(&mut first), Then::Computes);
+        let Stage::Wait(waiting) = second.next() else {
+            panic!("it does not wait");
+        };
+        assert!(!waiting.is_over());
+        owner.make(first, "a", "made");
+        assert!(waiting.wait(Duration::ZERO));
+        second.waited(waiting);
+        assert_eq!(Hand::found(second).as_deref(), Some("made"));
+        assert_eq!(owner.finish(owner.get("a")), [Some("made".to_owned())]);
+        owner.finish(owner.delete(&["a"]));
+    }
+}
+
+#[test]
+fn a_scope_that_began_after_the_flight_computes() {
+    let _turn = turn();
+    let cache = open();
+    let owner = Hand::alone(&cache);
+    let mut first = owner.looked("a", Caller::Thread);
+    assert_eq!(then(&mut first), Then::Computes);
+    let late = Hand::within(&cache, Work::SafeRequest);
+    assert_eq!(then(&mut late.looked("a", Caller::Thread)), Then::Computes);
+}
+
+#[test]
+fn a_scope_that_wrote_computes() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::within(&cache, Work::Other));
+    caller.finish(caller.set("other", "written"));
+    assert_eq!(beside("a", &owner, &caller, || ()), Then::Computes);
+    let caller = Hand::within(&cache, Work::Other);
+    let wrote = || drop(caller.finish(caller.add("other", "not written")));
+    assert_eq!(beside("b", &owner, &caller, wrote), Then::Computes);
+}
+
+#[test]
+fn a_request_that_may_change_something_computes() {
+    let _turn = turn();
+    let cache = open();
+    let owner = Hand::alone(&cache);
+    for (work, does) in [
+        (Work::Request, Then::Computes),
+        (Work::SafeRequest, Then::Waits),
+        (Work::Other, Then::Waits),
+    ] {
+        let caller = Hand::within(&cache, work);
+        assert_eq!(beside("a", &owner, &caller, || ()), does, "{work:?}");
+    }
+}
+
+#[test]
+fn a_key_that_was_written_meanwhile_is_computed_anew_and_not_put_back() {
+    let _turn = turn();
+    let url = "memory://joining-written";
+    let open = |prefix: &str| Cache::builder(url).prefix(prefix).build().unwrap();
+    let (cache, twin) = (open("joining"), open("joining"));
+    type Write = for<'a> fn(&'a Hand) -> Vec<Option<String>>;
+    let writes: [(&str, Write); 4] = [
+        ("set", |hand| hand.finish(hand.set("a", "set"))),
+        ("add", |hand| hand.finish(hand.add("a", "set"))),
+        ("delete", |hand| hand.finish(hand.delete(&["a"]))),
+        ("clear", |hand| hand.finish(hand.clear())),
+    ];
+    for (word, write) in writes {
+        for writer in [&cache, &twin] {
+            let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+            let writer = Hand::alone(writer);
+            writer.finish(writer.delete(&["a"]));
+            let mut first = owner.looked("a", Caller::Thread);
+            let mut waits = caller.looked("a", Caller::Thread);
+            let mut late = caller.looked("a", Caller::Thread);
+            assert_eq!(then(&mut first), Then::Computes);
+            let Stage::Wait(waiting) = waits.next() else {
+                panic!("it does not wait");
+            };
+            write(&writer);
+            assert_eq!(then(&mut late), Then::Computes, "{word}");
+            let before = caller.finish(caller.get("a"));
+            owner.make(first, "a", "stale");
+            assert_eq!(caller.finish(caller.get("a")), before, "{word}: put back");
+            waits.waited(waiting);
+            assert_eq!(then(&mut waits), Then::Computes, "{word}");
+        }
+    }
+}
+
+#[test]
+fn a_clear_of_another_prefix_ends_no_flight() {
+    let _turn = turn();
+    let url = "memory://joining-prefixes";
+    let open = |prefix: &str| Cache::builder(url).prefix(prefix).build().unwrap();
+    let (cache, other) = (open("joining"), open("other"));
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    let clear = || drop(Hand::alone(&other).finish(Hand::alone(&other).clear()));
+    assert_eq!(beside("a", &owner, &caller, clear), Then::Waits);
+}
+
+#[test]
+fn what_was_written_after_the_flight_is_not_taken() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::within(&cache, Work::Other));
+    let mut first = owner.looked("a", Caller::Thread);
+    let mut second = caller.looked("a", Caller::Thread);
+    assert_eq!(then(&mut first), Then::Computes);
+    let Stage::Wait(waiting) = second.next() else {
+        panic!("it does not wait");
+    };
+    owner.make(first, "a", "made");
+    owner.finish(owner.delete(&["a"]));
+    second.waited(waiting);
+    assert_eq!(then(&mut second), Then::Computes);
+}
+
+#[test]
+fn a_thread_never_waits_for_a_task() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    for (owns, calls, does) in [
+        (Caller::Task, Caller::Thread, Then::Computes),
+        (Caller::Task, Caller::Task, Then::Waits),
+        (Caller::Thread, Caller::Task, Then::Waits),
+        (Caller::Thread, Caller::Thread, Then::Waits),
+    ] {
+        let mut first = owner.looked("a", owns);
+        assert_eq!(then(&mut first), Then::Computes);
+        let mut second = caller.looked("a", calls);
+        assert_eq!(then(&mut second), does, "{calls:?} for {owns:?}");
+    }
+}
+
+#[test]
+fn who_computes_a_key_and_asks_for_it_computes_it() {
+    let _turn = turn();
+    let cache = open();
+    let owner = Hand::alone(&cache);
+    let mut outer = owner.looked("a", Caller::Thread);
+    assert_eq!(then(&mut outer), Then::Computes);
+    let within = Hand::computing(&owner, &outer);
+    assert_eq!(then(&mut within.looked("a", Caller::Thread)), Then::Computes);
+    // And from a piece within the piece.
+    let mut inner = within.looked("b", Caller::Thread);
+    assert_eq!(then(&mut inner), Then::Computes);
+    let innermost = Hand::computing(&within, &inner);
+    for key in ["a", "b"] {
+        let mut again = innermost.looked(key, Caller::Thread);
+        assert_eq!(then(&mut again), Then::Computes, "{key}");
+    }
+}
+
+#[test]
+fn who_would_close_a_circle_computes() {
+    let _turn = turn();
+    let cache = open();
+    let hands = [(); 3].map(|()| Hand::alone(&cache));
+    let keys = ["a", "b", "c"];
+    let mut outer: Vec<_> = hands
+        .iter()
+        .zip(keys)
+        .map(|(hand, key)| hand.looked(key, Caller::Thread))
+        .collect();
+    for fetch in &mut outer {
+        assert_eq!(then(fetch), Then::Computes);
+    }
+    let within: Vec<Hand> = hands
+        .iter()
+        .zip(&outer)
+        .map(|(hand, fetch)| Hand::computing(hand, fetch))
+        .collect();
+    let mut next: Vec<_> = within
+        .iter()
+        .zip(["b", "c", "a"])
+        .map(|(hand, key)| hand.looked(key, Caller::Thread))
+        .collect();
+    let (Stage::Wait(a_for_b), Stage::Wait(b_for_c)) = (next[0].next(), next[1].next()) else {
+        panic!("they do not wait");
+    };
+    assert_eq!(then(&mut next[2]), Then::Computes, "c for a for b for c");
+    // When one of them has given up, there is no circle.
+    next[0].waited(a_for_b);
+    let mut again = within[2].looked("a", Caller::Thread);
+    let Stage::Wait(_) = again.next() else {
+        panic!("it does not wait");
+    };
+    next[1].waited(b_for_c);
+}
+
+#[test]
+fn who_is_kept_apart_neither_joins_nor_is_joined() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    for alone in [[true, false], [false, true]] {
+        let mut first = owner.looked("a", Caller::Thread).alone(alone[0]);
+        assert_eq!(then(&mut first), Then::Computes);
+        let mut second = caller.looked("a", Caller::Thread).alone(alone[1]);
+        assert_eq!(then(&mut second), Then::Computes);
+    }
+}
+
+#[test]
+fn a_refresh_joins_nobody_and_may_be_joined() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    let mut first = owner.looked("a", Caller::Thread);
+    assert_eq!(then(&mut first), Then::Computes);
+    let mut refresh = caller.fetch("a", Caller::Thread).refreshing();
+    assert_eq!(then(&mut refresh), Then::Computes);
+    drop(first);
+    let mut third = owner.looked("a", Caller::Thread);
+    assert_eq!(then(&mut third), Then::Waits);
+}
+
+#[test]
+fn when_the_owner_fails_those_who_wait_compute() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    // It fails, it is dropped, and it is not stored.
+    for ending in 0..3 {
+        let mut first = owner.looked("a", Caller::Thread);
+        let mut second = caller.looked("a", Caller::Thread);
+        assert_eq!(then(&mut first), Then::Computes);
+        let Stage::Wait(waiting) = second.next() else {
+            panic!("it does not wait");
+        };
+        match ending {
+            0 => {
+                first.failed(0);
+                assert!(matches!(first.next(), Stage::Done));
+            }
+            1 => drop(first),
+            _ => {
+                first.made(0, owner.seal("a", "made"));
+                assert!(matches!(first.next(), Stage::Ask(_)));
+                drop(first);
+            }
+        }
+        assert!(waiting.wait(Duration::ZERO), "{ending}: it is over");
+        second.waited(waiting);
+        assert_eq!(then(&mut second), Then::Computes, "{ending}");
+    }
+}
+
+#[test]
+fn a_waiter_waits_for_one_flight() {
+    let _turn = turn();
+    let cache = open();
+    let hands = [(); 3].map(|()| Hand::alone(&cache));
+    let [mut first, mut second, mut third] =
+        [0, 1, 2].map(|hand: usize| hands[hand].looked("a", Caller::Thread));
+    assert_eq!(then(&mut first), Then::Computes);
+    let (Stage::Wait(one), Stage::Wait(other)) = (second.next(), third.next()) else {
+        panic!("they do not wait");
+    };
+    drop(first);
+    second.waited(one);
+    assert_eq!(then(&mut second), Then::Computes);
+    third.waited(other);
+    assert_eq!(then(&mut third), Then::Computes, "not for the second as well");
+}
+
+#[test]
+fn a_waiter_waits_twice_the_known_cost_or_a_second() {
+    let _turn = turn();
+    // A key whose cost nobody knows yet.
+    let cache = Cache::builder("memory://").prefix("joining-cost").build().unwrap();
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    let patience = || {
+        let mut first = owner.looked("unknown-cost", Caller::Thread);
+        let mut second = caller.looked("unknown-cost", Caller::Thread);
+        assert_eq!(then(&mut first), Then::Computes);
+        let Stage::Wait(waiting) = second.next() else {
+            panic!("it does not wait");
+        };
+        let patience = waiting.patience();
+        std::thread::sleep(Duration::from_millis(40));
+        owner.make(first, "unknown-cost", "made");
+        owner.finish(owner.delete(&["unknown-cost"]));
+        patience
+    };
+    let unknown = patience();
+    assert!(unknown <= Duration::from_secs(1));
+    assert!(unknown > Duration::from_millis(200), "{unknown:?}");
+    let known = patience();
+    assert!(known > Duration::from_millis(20), "{known:?}");
+    assert!(known < unknown, "{known:?}");
+}
+
+/// What a fetch waited for ends with a later write like what it computed.
+#[test]
+fn what_a_waiter_holds_ends_with_a_write() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::within(&cache, Work::Other));
+    let mut first = owner.looked("a", Caller::Thread);
+    let mut second = caller.looked("a", Caller::Thread);
+    assert_eq!(then(&mut first), Then::Computes);
+    let Stage::Wait(waiting) = second.next() else {
+        panic!("it does not wait");
+    };
+    owner.make(first, "a", "made");
+    second.waited(waiting);
+    assert_eq!(Hand::found(second).as_deref(), Some("made"));
+    let mut held = caller.fetch("a", Caller::Thread);
+    assert!(matches!(held.next(), Stage::Done), "the scope holds it");
+    owner.finish(owner.set("a", "new"));
+    let mut again = caller.fetch("a", Caller::Thread);
+    assert!(matches!(again.next(), Stage::Ask(_)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_forked_child_waits_for_nobody_in_its_parent() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    let mut first = owner.looked("a", Caller::Thread);
+    assert_eq!(then(&mut first), Then::Computes);
+    let child = fork();
+    if child == 0 {
+        alarm(20);
+        let computes = then(&mut caller.looked("a", Caller::Thread)) == Then::Computes;
+        leave(if computes { 7 } else { 1 });
+    }
+    assert_eq!(exit_code(child), Some(7));
+    assert_eq!(then(&mut caller.looked("a", Caller::Thread)), Then::Waits);
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "no safe function forks")]
+fn fork() -> libc::pid_t {
+    unsafe { libc::fork() }
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "a plain call of the system")]
+fn alarm(seconds: u32) {
+    unsafe { libc::alarm(seconds) };
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "a plain call of the system")]
+fn leave(code: i32) -> ! {
+    unsafe { libc::_exit(code) }
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "a plain call, with memory of our own")]
+fn exit_code(child: libc::pid_t) -> Option<i32> {
+    let mut status = 0;
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
+}

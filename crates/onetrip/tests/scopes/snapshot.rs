@@ -1,0 +1,428 @@
+//! Law 1, the snapshot: the plain answers that one trip of a learned page brought, for a tenth of a
+//! second. Calls are made by hand where it matters what happens while a trip is under way.
+
+use std::time::Duration;
+
+use onetrip::{Cache, Clock, Page, PageMode, Timeout, Work};
+
+use crate::support::hand::{Answer, Called, Hand, elsewhere};
+use crate::support::{Bed, Face, Outcome, turn};
+
+on_every_store![a_learned_page_reads_its_state_in_one_trip];
+
+const READ_MAX_AGE: Duration = Duration::from_millis(100);
+const INSTANT: Duration = Duration::from_micros(1);
+
+/// A cache whose pages have learned to read `a`, `b` and `c`, and its clock.
+fn learned() -> (Cache, Clock) {
+    let clock = Clock::manual();
+    let cache = Cache::builder("memory://").clock(clock.clone());
+    let cache = cache.build().unwrap();
+    for key in ["a", "b", "c"] {
+        elsewhere(&cache, key, Some("old"));
+    }
+    for _ in 0..10 {
+        let hand = visit(&cache);
+        for key in ["a", "b", "c"] {
+            hand.finish(hand.get(key));
+        }
+        hand.close();
+        clock.advance(Duration::from_secs(1));
+    }
+    (cache, clock)
+}
+
+fn visit(cache: &Cache) -> Hand {
+    Hand::visiting(cache, Page::new("page"))
+}
+
+/// A visit that has read `a`, and so has a snapshot of all three; others change them afterwards.
+fn with_snapshot(cache: &Cache) -> Hand {
+    let hand = visit(cache);
+    assert_eq!(hand.finish(hand.get("a")), old());
+    for key in ["a", "b", "c"] {
+        elsewhere(cache, key, Some("new"));
+    }
+    hand
+}
+
+fn old() -> Answer {
+    vec![Some("old".to_owned())]
+}
+
+fn new() -> Answer {
+    vec![Some("new".to_owned())]
+}
+
+/// Checks that a read of `key` travels, and finds the news.
+fn assert_ended(hand: &Hand, key: &'static str) {
+    let called = hand.get(key);
+    assert!(matches!(called, Called::Away(..)), "{key} is answered");
+    assert_eq!(hand.finish(called), new());
+}
+
+async fn a_learned_page_reads_its_state_in_one_trip(bed: Bed) -> Outcome {
+    let Face::Awaited(cache) = &bed.cache() else {
+        // The blocking face has no pages of its own.
+        return Ok(());
+    };
+    let others = bed.elsewhere();
+    for key in ["a", "b", "c"] {
+        others.set(key, "old").await?;
+    }
+    let visit = async |trips: usize| {
+        let reads = async {
+            for key in ["a", "b", "c", "a"] {
+                let read: Option<String> = cache.get(key).await?;
+                assert_eq!(read.as_deref(), Some("old"));
+            }
+            Ok::<_, onetrip::Error>(())
+        };
+        let (done, seen) = cache.watch(cache.page(Page::new("page"), reads)).await;
+        done??;
+        assert!(seen.trips() <= trips, "{}", seen.trips());
+        Ok::<_, onetrip::Error>(())
+    };
+    for _ in 0..10 {
+        visit(4).await?;
+    }
+    visit(1).await
+}
+
+#[test]
+fn a_snapshot_answers_for_a_tenth_of_a_second() {
+    let _turn = turn();
+    let (cache, clock) = learned();
+    let hand = with_snapshot(&cache);
+    clock.advance(READ_MAX_AGE - INSTANT);
+    for key in ["a", "b", "c", "b"] {
+        assert_eq!(hand.get(key).held(), old());
+    }
+    clock.advance(INSTANT);
+    assert_ended(&hand, "b");
+}
+
+#[test]
+fn a_snapshot_may_be_allowed_to_last_for_no_time() {
+    let _turn = turn();
+    let cache = Cache::builder("memory://").read_max_age(Duration::ZERO);
+    let cache = cache.clock(Clock::manual()).build().unwrap();
+    for _ in 0..10 {
+        let hand = visit(&cache);
+        elsewhere(&cache, "a", Some("old"));
+        assert_eq!(hand.finish(hand.get("a")), old());
+        elsewhere(&cache, "a", Some("new"));
+        assert_ended(&hand, "a");
+        hand.close();
+    }
+}
+
+#[test]
+fn a_plain_read_that_travels_replaces_the_whole_snapshot() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_snapshot(&cache);
+    assert_eq!(hand.get("b").held(), old());
+    assert_eq!(hand.finish(hand.get("x")), [None]);
+    for key in ["b", "c", "a"] {
+        let read = hand.finish(hand.get(key));
+        assert_eq!(read, new(), "{key} is as new as x");
+    }
+}
+
+#[test]
+fn a_key_that_was_not_learned_is_read_each_time() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_snapshot(&cache);
+    for value in ["1", "2"] {
+        elsewhere(&cache, "x", Some(value));
+        assert_eq!(hand.finish(hand.get("x")), [Some(value.to_owned())]);
+    }
+}
+
+#[test]
+fn every_state_write_ends_the_snapshot_before_it_leaves_and_when_it_returns() {
+    let _turn = turn();
+    type Write = for<'a> fn(&'a Hand) -> Called<'a>;
+    let writes: [(&str, Write); 4] = [
+        ("set", |hand| hand.set("z", "ours")),
+        ("a failed add", |hand| hand.add("z", "ours")),
+        ("add", |hand| hand.add("y", "ours")),
+        ("delete", |hand| hand.delete(&["z"])),
+    ];
+    for (word, write) in writes {
+        let (cache, _) = learned();
+        elsewhere(&cache, "z", Some("theirs"));
+        let hand = with_snapshot(&cache);
+        assert_eq!(hand.get("b").held(), old());
+        // Before it leaves.
+        let Called::Away(trip, arrive) = write(&hand) else {
+            panic!("{word} does not travel");
+        };
+        assert_eq!(trip.len(), 1, "{word}: nothing rides along");
+        assert_ended(&hand, "b");
+        // A snapshot that is brought while it is under way ends when it returns.
+        let before = hand.get("x");
+        let replies = hand.exchange(&trip);
+        hand.finish(before);
+        arrive(replies);
+        for key in ["a", "b", "c"] {
+            elsewhere(&cache, key, Some("newest"));
+        }
+        assert_eq!(hand.finish(hand.get("c")), [Some("newest".to_owned())], "{word}");
+        hand.close();
+    }
+}
+
+#[test]
+fn answers_under_way_during_a_write_are_not_kept() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = visit(&cache);
+    // The read departs before the write, and arrives behind it.
+    let Called::Away(trip, arrive) = hand.get("a") else {
+        panic!("nothing is held yet");
+    };
+    let replies = hand.exchange(&trip);
+    hand.finish(hand.set("z", "ours"));
+    assert_eq!(arrive(replies), old());
+    for key in ["a", "b", "c"] {
+        elsewhere(&cache, key, Some("new"));
+    }
+    assert_ended(&hand, "b");
+}
+
+#[test]
+fn fresh_ends_the_snapshot_and_what_is_under_way() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_snapshot(&cache);
+    assert_eq!(hand.get("b").held(), old());
+    hand.scope().refresh();
+    let Called::Away(trip, arrive) = hand.get("b") else {
+        panic!("the snapshot is over");
+    };
+    let replies = hand.exchange(&trip);
+    hand.scope().refresh();
+    assert_eq!(arrive(replies), new());
+    elsewhere(&cache, "c", Some("newest"));
+    assert_eq!(hand.finish(hand.get("c")), [Some("newest".to_owned())]);
+}
+
+#[test]
+fn of_two_trips_the_one_that_departed_later_wins() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = visit(&cache);
+    let (Called::Away(one, arrive_one), Called::Away(other, arrive_other)) =
+        (hand.get("a"), hand.get("x"))
+    else {
+        panic!("nothing is held yet");
+    };
+    let before = hand.exchange(&one);
+    for key in ["a", "b", "c"] {
+        elsewhere(&cache, key, Some("new"));
+    }
+    let behind = hand.exchange(&other);
+    arrive_other(behind);
+    assert_eq!(hand.get("b").held(), new());
+    assert_eq!(arrive_one(before), old());
+    for key in ["a", "b", "c"] {
+        assert_eq!(hand.finish(hand.get(key)), new(), "{key} does not go back");
+    }
+}
+
+#[test]
+fn an_absence_is_good_for_one_read() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    elsewhere(&cache, "b", None);
+    elsewhere(&cache, "c", None);
+    let hand = visit(&cache);
+    assert_eq!(hand.finish(hand.get("a")), old());
+    elsewhere(&cache, "b", Some("new"));
+    elsewhere(&cache, "c", Some("new"));
+    assert_eq!(hand.get("b").held(), [None]);
+    assert_eq!(hand.finish(hand.get("b")), new(), "the second read asks");
+    assert_eq!(hand.finish(hand.get("c")), new(), "and brings all anew");
+}
+
+/// A poll for what is set meanwhile ends with the second look.
+#[test]
+fn an_absence_that_the_first_read_found_is_not_held() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    elsewhere(&cache, "a", None);
+    let hand = visit(&cache);
+    assert_eq!(hand.finish(hand.get("a")), [None]);
+    elsewhere(&cache, "a", Some("new"));
+    assert_ended(&hand, "a");
+}
+
+#[test]
+fn get_many_is_answered_by_one_snapshot_or_by_none() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_snapshot(&cache);
+    let held = hand.get_many(&["a", "b"]).held();
+    assert_eq!(held, [old(), old()].concat());
+    let Called::Away(trip, arrive) = hand.get_many(&["a", "b", "x"]) else {
+        panic!("x is not held");
+    };
+    let replies = hand.exchange(&trip);
+    let read = arrive(replies);
+    assert_eq!(read, [new(), new(), vec![None]].concat());
+    // What it brought is of one moment with it.
+    elsewhere(&cache, "c", Some("newest"));
+    assert_eq!(hand.finish(hand.get("c")), new());
+}
+
+#[test]
+fn get_many_with_an_absence_twice_is_of_one_moment() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    elsewhere(&cache, "b", None);
+    let hand = visit(&cache);
+    assert_eq!(hand.finish(hand.get("a")), old());
+    for key in ["a", "b"] {
+        elsewhere(&cache, key, Some("new"));
+    }
+    let read = hand.finish(hand.get_many(&["a", "b", "b"]));
+    let then = [old(), vec![None, None]].concat();
+    let now = [new(), new(), new()].concat();
+    assert!(read == then || read == now, "{read:?}");
+}
+
+#[test]
+fn state_written_by_others_of_this_process_ends_that_key() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_snapshot(&cache);
+    // In another scope, and without one.
+    for (key, other) in [
+        ("a", Hand::within(&cache, Work::Other)),
+        ("b", Hand::alone(&cache)),
+    ] {
+        other.finish(other.set(key, "ours"));
+        let called = hand.get(key);
+        assert!(matches!(called, Called::Away(..)), "{key} is answered");
+        hand.finish(called);
+    }
+}
+
+#[test]
+fn a_fetch_takes_nothing_from_the_snapshot() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_snapshot(&cache);
+    hand.finish(hand.delete(&["z"]));
+    assert_ended(&hand, "a");
+}
+
+#[test]
+fn scopes_without_a_page_and_pages_that_may_change_something_have_no_snapshot() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let unnamed = Hand::within(&cache, Work::SafeRequest);
+    let unsafe_page = Hand::within(&cache, Work::Request);
+    cache
+        .policy()
+        .begin_visit(unsafe_page.scope(), Page::new("page"));
+    let sending = visit(&cache);
+    sending.finish(sending.get("a"));
+    sending.scope().begin_sending();
+    for hand in [unnamed, unsafe_page, sending] {
+        for key in ["a", "b", "c"] {
+            elsewhere(&cache, key, Some("old"));
+        }
+        assert_eq!(hand.finish(hand.get("a")), old());
+        for key in ["a", "b", "c"] {
+            elsewhere(&cache, key, Some("new"));
+        }
+        assert_ended(&hand, "b");
+        assert_ended(&hand, "a");
+    }
+}
+
+#[test]
+fn a_snapshot_ends_with_its_page() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = Hand::within(&cache, Work::SafeRequest);
+    let page = cache
+        .policy()
+        .begin_visit(hand.scope(), Page::new("page"));
+    assert_eq!(hand.finish(hand.get("a")), old());
+    assert_eq!(hand.get("b").held(), old());
+    cache.policy().end_visit(hand.scope(), &page, true);
+    for key in ["a", "b", "c"] {
+        elsewhere(&cache, key, Some("new"));
+    }
+    assert_ended(&hand, "b");
+}
+
+#[test]
+fn pages_that_learn_nothing_have_no_snapshot() {
+    let _turn = turn();
+    for mode in [PageMode::Off, PageMode::Shadow] {
+        let cache = Cache::builder("memory://").pages(mode).build().unwrap();
+        for _ in 0..10 {
+            let hand = visit(&cache);
+            for value in ["old", "new"] {
+                elsewhere(&cache, "a", Some(value));
+                assert_eq!(hand.finish(hand.get("a")), [Some(value.to_owned())]);
+            }
+            hand.close();
+        }
+    }
+}
+
+/// A key that the program preloads by name is a piece, whatever the page has learned of it.
+#[test]
+fn what_is_named_is_no_part_of_the_snapshot() {
+    let _turn = turn();
+    let (cache, clock) = learned();
+    let hand = visit(&cache);
+    hand.finish(hand.preload(&["a"]));
+    elsewhere(&cache, "a", Some("new"));
+    clock.advance(Duration::from_secs(5));
+    hand.finish(hand.get("x"));
+    assert_eq!(hand.get("a").held(), old());
+}
+
+/// Also beside tasks that read at the same time, over a store that takes its time.
+#[test]
+fn tasks_of_one_page_never_see_what_is_older_than_a_write_they_made() {
+    let _turn = turn();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.unwrap().block_on(async {
+        let cache = &Cache::open("memory://?latency=50us").unwrap();
+        for _ in 0..10 {
+            let reads = async {
+                for key in ["a", "b"] {
+                    cache.get::<u32>(key).await.unwrap();
+                }
+            };
+            cache.page(Page::new("page"), reads).await.unwrap();
+        }
+        let work = async {
+            let read = async |key| {
+                let mut last = 0;
+                for _ in 0..200 {
+                    let now = cache.get::<u32>(key).await.unwrap().unwrap_or_default();
+                    assert!(now >= last, "{key} went back from {last} to {now}");
+                    last = now;
+                }
+            };
+            let write = async {
+                for number in 1..100 {
+                    cache.set_for("a", &number, Timeout::Never).await.unwrap();
+                    assert_eq!(cache.get("a").await.unwrap(), Some(number));
+                }
+            };
+            tokio::join!(read("a"), read("a"), read("b"), write);
+        };
+        cache.page(Page::new("page"), work).await.unwrap();
+    });
+}
