@@ -132,6 +132,15 @@ class Program(RuleBasedStateMachine):
         if absent:
             self.note(key, value, options)
 
+    @rule(key=keys, value=values, timeout=st.sampled_from([60, 60, None, 0]))
+    def fetch(self, key: str, value: Any, timeout: float | None) -> None:
+        absent = key not in self.expected
+        found = self.cache.cached(timeout, key="{name}")(lambda name: value)(key)
+        assert found == self.expected.get(key, value)
+        if absent:
+            self.note(key, value, {"timeout": timeout})
+            self.posted = True
+
     @rule(key=any_keys, delta=numbers, down=st.booleans())
     def count(self, key: str, delta: int, *, down: bool) -> None:
         count = self.cache.decr if down else self.cache.incr

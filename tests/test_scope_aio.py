@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onetrip import Cache
+from tests.pieces import is_held
 from tests.test_aio import counted, reads, remote, run
-from tests.test_scope_belonging import is_held
 from tests.test_threads import own_server
 
 if TYPE_CHECKING:

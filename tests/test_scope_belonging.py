@@ -7,11 +7,12 @@ import contextvars
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from onetrip import Cache, ConfigurationError
+from tests.pieces import fetch, is_held, is_in_a_scope
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -23,24 +24,6 @@ if TYPE_CHECKING:
 def other(open_cache: OpenCache) -> Cache:
     """Another client of the same entries, which sees what is in the store and no scope."""
     return open_cache()
-
-
-def fetch(cache: Cache, name: object = "probe") -> Any:
-    """A piece that is its own name."""
-    return cache.cached(key="piece:{name}")(lambda name: name)(name)
-
-
-def is_held(cache: Cache, name: object = "probe") -> bool:
-    """Whether a piece is answered here without a trip. From then on it is, in a scope."""
-    with cache.watch() as seen:
-        assert fetch(cache, name) == name
-    return seen.trips == 0
-
-
-def is_in_a_scope(cache: Cache) -> bool:
-    """Whether what is fetched here is held."""
-    fetch(cache)
-    return is_held(cache)
 
 
 class TestBelonging:
