@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onetrip import Cache
-from tests.pieces import is_held
+from tests.pieces import ais_held, is_held
 from tests.test_aio import counted, reads, remote, run
 from tests.test_threads import own_server
 
@@ -31,13 +31,6 @@ def piece(cache: Cache) -> Any:
         return name
 
     return piece
-
-
-async def is_held_here(cache: Cache, name: Any) -> bool:
-    """Whether a piece is answered without a trip. From then on it is, in a scope."""
-    with cache.watch() as seen:
-        assert await piece(cache)(name) == name
-    return seen.trips == 0
 
 
 class TestHits:
@@ -110,10 +103,10 @@ class TestScopes:
             async with cache.scope():
                 await piece(cache)(number)
                 await asyncio.sleep(0)
-                told = await asyncio.gather(*(is_held_here(cache, number) for _ in range(2)))
+                told = await asyncio.gather(*(ais_held(cache, number) for _ in range(2)))
                 assert told == [True, True]
-                assert not await is_held_here(cache, (number + 1) % 20)
-            assert not await is_held_here(cache, number)
+                assert not await ais_held(cache, (number + 1) % 20)
+            assert not await ais_held(cache, number)
 
         async def work() -> None:
             await asyncio.gather(*map(page, range(20)))
@@ -188,9 +181,9 @@ class TestScopes:
         async def work() -> None:
             async with cache.scope():
                 assert not is_held(cache, "a")
-                assert await is_held_here(cache, "a")
+                assert await ais_held(cache, "a")
                 with cache.scope():
-                    assert not await is_held_here(cache, "b")
+                    assert not await ais_held(cache, "b")
                 assert is_held(cache, "b")
                 cache.set("piece:a", "new")
                 assert await cache.aget("piece:a") == "new"
