@@ -324,7 +324,9 @@ class TestGetOrSet:
         assert cache["token"] == agreed
 
     @pytest.mark.parametrize(
-        "store", [lambda cache: cache.set("token", "theirs"), lambda cache: cache.add("token", "theirs")]
+        "store",
+        [lambda cache: cache.set("token", "theirs"), lambda cache: cache.add("token", "theirs")],
+        ids=["set", "add"],
     )
     def test_keeps_what_another_thread_stored_meanwhile(
         self, cache: Cache, store: Callable[[Cache], object]
