@@ -20,6 +20,7 @@ FEWEST, MOST, SECONDS = 3, 51, 1.0
 class Row:
     name: str
     trips: int
+    posts: int
     milliseconds: float
     bytes_read: int
     bytes_written: int
@@ -38,14 +39,14 @@ def measure(
         render()
         took.append((time.perf_counter() - began) * 1000)
     cost = cache.stats()
-    return Row(name, cost.trips, median(took), cost.bytes_in, cost.bytes_out)
+    return Row(name, cost.trips, cost.posted, median(took), cost.bytes_in, cost.bytes_out)
 
 
 def layout(rows: Iterable[Row]) -> str:
     """The rows as text, one line each."""
-    lines = [f"{'':22}{'trips':>7}{'milliseconds':>15}{'bytes read':>13}{'bytes written':>16}"]
+    lines = [f"{'':22}{'trips':>7}{'posts':>7}{'milliseconds':>15}{'bytes read':>13}{'bytes written':>16}"]
     lines += [
-        f"{row.name:22}{row.trips:>7,}{row.milliseconds:>15,.1f}"
+        f"{row.name:22}{row.trips:>7,}{row.posts:>7,}{row.milliseconds:>15,.1f}"
         f"{row.bytes_read:>13,}{row.bytes_written:>16,}"
         for row in rows
     ]
