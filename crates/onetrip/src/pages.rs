@@ -71,7 +71,7 @@ impl Policy {
     pub fn begin_visit(&self, scope: &Scope, page: Page) -> Arc<Page> {
         let page = Arc::new(page);
         if self.learns() && page.route().len() <= MAX_NAME {
-            scope.begin_visit(Arc::clone(&page));
+            scope.begin_visit(Arc::clone(&page), self.learner.is_to_verify(&page));
         }
         page
     }
@@ -265,6 +265,7 @@ impl Policy {
             }
             let key = Bytes::from(expected.key);
             if expected.state {
+                scope.compare(&key, entry.as_deref());
                 shots.push(Brought {
                     key: key.clone(),
                     entry: entry.clone(),

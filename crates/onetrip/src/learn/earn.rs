@@ -15,11 +15,15 @@
 //! 3. no page added, incremented or locked it, nor another key of its shape;
 //! 4. it is no secret: no session, and no token.
 //!
-//! A visit *tests* a key if it reads and writes it, or reads it twice. A test *changes* it if the
-//! visit wrote or deleted what it had found, or read something else the second time. Setting what
+//! A visit *tests* a key if it reads and writes it, or sees it at two moments. A test *changes* it if
+//! the visit wrote or deleted what it had found, or saw something else the second time. Setting what
 //! was absent is a test without a change: that is a fill. Two ledgers are kept, one of tests that
-//! wrote and one of tests that only read twice, and a key has to pass both: a page that reads a
+//! wrote and one of tests that only saw twice, and a key has to pass both: a page that reads a
 //! throttle twice does not make up for one that counts in it.
+//!
+//! A second read that the same snapshot answers is no test. Once a key has earned its place, its
+//! changes would never show in short visits. So one visit in sixteen to a page reads anew what it
+//! reads again, by one trip more.
 //!
 //! Visits that only read a key, or only write it, count for neither side. A throttle reads without
 //! writing exactly while its limit is reached, so it must not earn by such visits; and an unread
@@ -159,7 +163,7 @@ impl Counts {
         if used.reads > 0 {
             if used.wrote {
                 self.wrote.note(used.changed, scale);
-            } else if used.reads > 1 || used.changed {
+            } else if used.compared || used.changed {
                 self.reread.note(used.changed, scale);
             }
             if safe {

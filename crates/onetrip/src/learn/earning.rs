@@ -4,6 +4,7 @@ use super::*;
 
 /// A plain read that found the key.
 const READ: Use = Use {
+    compared: false,
     bytes: 10,
     piece: false,
     reads: 1,
@@ -50,7 +51,11 @@ const DELETE: Use = Use {
 };
 
 /// Two reads with the same answer, and with different ones.
-const AGAIN: Use = Use { reads: 2, ..READ };
+const AGAIN: Use = Use {
+    reads: 2,
+    compared: true,
+    ..READ
+};
 const DIFFERENT: Use = Use {
     changed: true,
     ..AGAIN

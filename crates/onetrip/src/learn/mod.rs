@@ -79,6 +79,9 @@ const MAX_KEY: usize = 512;
 /// longer was made of what somebody asked for.
 pub(crate) const MAX_NAME: usize = 200;
 
+/// One in so many visits to a page verifies what its snapshot would answer again.
+const VERIFY: u64 = 16;
+
 /// What was learned of all pages.
 #[derive(Debug, Default)]
 pub struct Learner {
@@ -161,6 +164,13 @@ impl Learner {
             offers.judge(None)
         };
         self.budget.choose(judged)
+    }
+
+    /// Returns whether the next visit to `page` is to read anew what it reads again, so that changes
+    /// of keys that have earned their place show.
+    #[must_use]
+    pub fn is_to_verify(&self, page: &Page) -> bool {
+        self.with(page, |known| known.route.visits % VERIFY == VERIFY - 1)
     }
 
     /// Learns from a visit to `page` under a safe method (GET, HEAD).

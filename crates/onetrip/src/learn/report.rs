@@ -20,6 +20,9 @@ pub struct Use {
     pub found: bool,
     /// Whether the last plain read found nothing.
     pub absent: bool,
+    /// Whether it was seen at two moments: by two reads that the store answered, or by a read and a
+    /// snapshot that came later.
+    pub compared: bool,
     /// Whether a plain call set, touched or deleted it.
     pub wrote: bool,
     /// Whether it was changed after it was found, deleted, or different when it was read again.

@@ -78,6 +78,7 @@ impl Worker {
 }
 
 const PIECE: Use = Use {
+    compared: false,
     bytes: 100,
     piece: true,
     reads: 0,
