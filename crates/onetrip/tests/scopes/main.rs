@@ -33,6 +33,7 @@ mod support;
 
 // mod model;
 mod batches;
+mod flights;
 mod holding;
 mod joining;
 mod pieces;
