@@ -31,11 +31,11 @@ pub(crate) const ONE_AT_A_TIME: bool = true;
 #[allow(dead_code, unused_imports, reason = "each of two suites uses a part of it")]
 mod support;
 
-// mod model;
 mod batches;
 mod flights;
 mod holding;
 mod joining;
 mod pieces;
+mod programs;
 mod snapshot;
 mod trips;

@@ -1,4 +1,5 @@
-//! Law 1 as a property: any sequence of operations in nested scopes answers as a plain map would.
+//! Law 1 as a property: what one process does in nested scopes, one call after the other, answers
+//! as a plain map would. What others do at the same time is in `model`.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -22,6 +23,8 @@ enum Step {
     GetMany(Vec<u8>),
     Contains(u8),
     GetOrInsert(u8, Value, Timeout),
+    Cached(u8, Value, Timeout),
+    Refresh(u8, Value, Timeout),
     Set(u8, Value, Timeout),
     SetMany(Vec<(u8, Value)>, Timeout),
     Add(u8, Value, Timeout),
@@ -32,6 +35,8 @@ enum Step {
     /// Milliseconds, of scopes growing old; entries live far longer.
     Wait(u64),
     Preload(Vec<u8>, Vec<Step>),
+    Hold(Vec<Step>),
+    Batch(Vec<Step>),
 }
 
 fn key() -> impl Strategy<Value = u8> {
@@ -67,6 +72,8 @@ fn program() -> impl Strategy<Value = Vec<Step>> {
         2 => keys().prop_map(Step::GetMany),
         1 => key().prop_map(Step::Contains),
         2 => (key(), value(), timeout()).prop_map(|(key, value, timeout)| Step::GetOrInsert(key, value, timeout)),
+        2 => (key(), value(), timeout()).prop_map(|(key, value, timeout)| Step::Cached(key, value, timeout)),
+        1 => (key(), value(), timeout()).prop_map(|(key, value, timeout)| Step::Refresh(key, value, timeout)),
         4 => (key(), value(), timeout()).prop_map(|(key, value, timeout)| Step::Set(key, value, timeout)),
         1 => (prop::collection::vec((key(), value()), 0..4), timeout())
             .prop_map(|(values, timeout)| Step::SetMany(values, timeout)),
@@ -79,8 +86,12 @@ fn program() -> impl Strategy<Value = Vec<Step>> {
         2 => (1_u64..12_000).prop_map(Step::Wait),
     ];
     let step = step.prop_recursive(4, 60, 10, |inner| {
-        (keys(), prop::collection::vec(inner, 0..10))
-            .prop_map(|(keys, steps)| Step::Preload(keys, steps))
+        let steps = || prop::collection::vec(inner.clone(), 0..10);
+        prop_oneof![
+            3 => (keys(), steps()).prop_map(|(keys, steps)| Step::Preload(keys, steps)),
+            1 => steps().prop_map(Step::Hold),
+            1 => steps().prop_map(Step::Batch),
+        ]
     });
     prop::collection::vec(step, 1..12)
 }
@@ -150,6 +161,13 @@ fn run<'a>(bed: &'a Bed, cache: &'a Face, model: &'a mut Model, steps: &'a [Step
                         .preload(names(keys), run(bed, cache, model, steps))
                         .await?;
                 }
+                Step::Hold(steps) => {
+                    let hold = Duration::from_secs(60);
+                    cache
+                        .scope_holding(hold, run(bed, cache, model, steps))
+                        .await?;
+                }
+                Step::Batch(steps) => cache.batch(run(bed, cache, model, steps)).await?,
                 Step::Wait(millis) => bed.clock().advance(Duration::from_millis(*millis)),
                 step => compare(bed, cache, model, step).await?,
             }
@@ -175,6 +193,20 @@ async fn compare(bed: &Bed, cache: &Face, model: &mut Model, step: &Step) -> Out
             });
             let made = cache.get_or_insert_with(name(key), timeout, || value);
             assert_eq!(made.await?, expected);
+        }
+        Step::Cached(key, value, timeout) => {
+            let expected = model.get(key).unwrap_or_else(|| {
+                model.set(key, value.clone(), timeout);
+                value.clone()
+            });
+            let made = cache.cached(&name(key), timeout, || value).await?;
+            assert_eq!(made, expected);
+        }
+        Step::Refresh(key, value, timeout) => {
+            let make = || value.clone();
+            let made = cache.refresh(&name(key), timeout, make).await?;
+            assert_eq!(made, value);
+            model.set(key, value, timeout);
         }
         Step::Set(key, value, timeout) => {
             cache.set_for(name(key), &value, timeout).await?;
@@ -216,7 +248,7 @@ async fn compare(bed: &Bed, cache: &Face, model: &mut Model, step: &Step) -> Out
             let deleted = cache.delete_many(&all()).await?;
             assert_eq!(deleted, std::mem::take(&mut model.0).len());
         }
-        Step::Wait(_) | Step::Preload(..) => unreachable!("run by `run`"),
+        Step::Wait(_) | Step::Preload(..) | Step::Hold(_) | Step::Batch(_) => unreachable!("run by `run`"),
     }
     Ok(())
 }
@@ -237,7 +269,7 @@ async fn assert_left(bed: &Bed, cache: &Face, model: &Model) -> Outcome {
 
 async fn any_program_means_the_same_in_scopes_as_without(bed: Bed) -> Outcome {
     let cache = &bed.cache();
-    let cases = if cache.cache().is_local() { 400 } else { 64 };
+    let cases = if cache.cache().is_local() { 200 } else { 40 };
     let config = Config {
         cases,
         failure_persistence: None,
