@@ -27,7 +27,10 @@ fn text(text: &str) -> Option<String> {
 }
 
 /// The words of the operations that travelled, trip by trip.
-async fn words(cache: &Face, work: impl Future<Output = Outcome>) -> onetrip::Result<Vec<Vec<&'static str>>> {
+async fn words(
+    cache: &Face,
+    work: impl Future<Output = Outcome>,
+) -> onetrip::Result<Vec<Vec<&'static str>>> {
     let (done, seen) = cache.watch(work).await;
     done?;
     let records = seen.records().into_iter();
@@ -251,7 +254,11 @@ fn a_batch_holds_no_more_than_64_mib() {
             assert!(outside.contains(key)?, "{key} left with the one too many");
         }
         cache.set("a", "small")?;
-        assert_eq!(outside.get("a")?, Some(large.clone()), "there is room again");
+        assert_eq!(
+            outside.get("a")?,
+            Some(large.clone()),
+            "there is room again"
+        );
         Outcome::Ok(())
     };
     cache.batch(work).unwrap().unwrap();

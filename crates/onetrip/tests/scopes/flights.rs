@@ -214,7 +214,13 @@ async fn what_a_piece_asks_for_within_is_computed_within(bed: Bed) -> Outcome {
                 let again = cache.get_or_insert_with("outer", HOUR, async || 1);
                 again.await.unwrap() + 1
             };
-            let outer = async || cache.get_or_insert_with("inner", HOUR, inner).await.unwrap() + 1;
+            let outer = async || {
+                cache
+                    .get_or_insert_with("inner", HOUR, inner)
+                    .await
+                    .unwrap()
+                    + 1
+            };
             cache.get_or_insert_with("outer", HOUR, outer).await?
         }
         Face::Blocking(cache) => {
@@ -300,7 +306,9 @@ fn two_threads_whose_pieces_need_each_other_both_end() {
 fn when_the_task_that_computes_is_cancelled_the_others_compute() {
     let _turn = turn();
     let cache = local("cancelled");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.unwrap().block_on(async {
         let count = Arc::new(Count::default());
         let fetch = |endless: bool| {
@@ -348,7 +356,9 @@ fn when_the_task_that_computes_is_cancelled_the_others_compute() {
 fn a_thread_beside_a_task_that_computes_computes_itself() {
     let _turn = turn();
     let cache = local("beside-a-task");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.unwrap().block_on(async {
         let make = async || {
             let cache = cache.blocking();
@@ -380,8 +390,15 @@ fn a_store_that_fails_is_told_where_that_is_asked_for() {
     let raising = open(OnError::Raise);
     for error in [
         cached(&raising).unwrap_err(),
-        raising.blocking().scope(|| cached(&raising)).unwrap().unwrap_err(),
-        raising.blocking().get_or_insert_with("a", HOUR, || 5).unwrap_err(),
+        raising
+            .blocking()
+            .scope(|| cached(&raising))
+            .unwrap()
+            .unwrap_err(),
+        raising
+            .blocking()
+            .get_or_insert_with("a", HOUR, || 5)
+            .unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     }

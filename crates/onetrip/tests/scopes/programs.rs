@@ -248,7 +248,9 @@ async fn compare(bed: &Bed, cache: &Face, model: &mut Model, step: &Step) -> Out
             let deleted = cache.delete_many(&all()).await?;
             assert_eq!(deleted, std::mem::take(&mut model.0).len());
         }
-        Step::Wait(_) | Step::Preload(..) | Step::Hold(_) | Step::Batch(_) => unreachable!("run by `run`"),
+        Step::Wait(_) | Step::Preload(..) | Step::Hold(_) | Step::Batch(_) => {
+            unreachable!("run by `run`")
+        }
     }
     Ok(())
 }

@@ -307,7 +307,10 @@ fn renderings_that_miss_together_render_once() {
         count.up()
     });
     environment.add_template("page.html", COUNTED).unwrap();
-    let (template, began) = (environment.get_template("page.html").unwrap(), Barrier::new(PAGES));
+    let (template, began) = (
+        environment.get_template("page.html").unwrap(),
+        Barrier::new(PAGES),
+    );
     std::thread::scope(|threads| {
         for _ in 0..PAGES {
             threads.spawn(|| {
