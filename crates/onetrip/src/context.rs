@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::flight::Computing;
 use crate::scope::Scope;
+use crate::trip::Op;
 use crate::watch::Watch;
 use crate::write_batch::WriteBatch;
 
@@ -18,7 +21,7 @@ pub struct Context {
     scope: Option<Arc<Scope>>,
     watches: Vec<Arc<Watch>>,
     hold: Option<Duration>,
-    batch: Option<Arc<WriteBatch>>,
+    batches: SmallVec<[Arc<WriteBatch>; 1]>,
     computing: Option<Arc<Computing>>,
 }
 
@@ -41,10 +44,15 @@ impl Context {
         self.hold
     }
 
-    /// What gathers plain writes.
+    /// What gathers plain writes: the innermost batch.
     #[must_use]
     pub fn batch(&self) -> Option<&Arc<WriteBatch>> {
-        self.batch.as_ref()
+        self.batches.last()
+    }
+
+    /// Takes what waits in all batches, in the order in which it was written.
+    pub(crate) fn take_gathered(&self) -> Vec<Op> {
+        self.batches.iter().flat_map(|batch| batch.take()).collect()
     }
 
     pub(crate) fn computing(&self) -> Option<&Arc<Computing>> {
@@ -80,10 +88,9 @@ impl Context {
     /// Returns this context, whose plain writes `batch` gathers.
     #[must_use]
     pub fn with_batch(&self, batch: Arc<WriteBatch>) -> Self {
-        Self {
-            batch: Some(batch),
-            ..self.clone()
-        }
+        let mut context = self.clone();
+        context.batches.push(batch);
+        context
     }
 
     /// Returns this context, for code that computes what was missed.

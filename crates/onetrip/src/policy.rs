@@ -215,7 +215,7 @@ impl Policy {
 
     /// Puts a trip behind what a batch gathered at `at`: they leave together.
     fn load<'a>(&self, at: &'a Context, trip: Trip) -> (Trip, Behind<'a>) {
-        let gathered = at.batch().map(|batch| batch.take()).unwrap_or_default();
+        let gathered = at.take_gathered();
         let behind = Behind {
             count: gathered.len(),
             writing: (!gathered.is_empty()).then(|| {

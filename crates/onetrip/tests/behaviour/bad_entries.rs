@@ -242,7 +242,9 @@ async fn a_bad_entry_can_be_replaced(bed: Bed) -> Outcome {
     let (cache, raw) = (&bed.cache(), bed.raw());
     raw.set("note", b"not ours").await?;
     let page = async {
-        let made = cache.get_or_insert_with("note", Timeout::Default, note).await?;
+        let made = cache
+            .get_or_insert_with("note", Timeout::Default, note)
+            .await?;
         assert_eq!(made, note());
         assert_eq!(cache.get("note").await?, Some(note()));
         Ok(())

@@ -21,7 +21,11 @@
 pub(crate) const ONE_AT_A_TIME: bool = false;
 
 #[macro_use]
-#[allow(dead_code, unused_imports, reason = "each of two suites uses a part of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each of two suites uses a part of it"
+)]
 mod support;
 
 mod bad_entries;

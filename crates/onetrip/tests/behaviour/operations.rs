@@ -228,7 +228,9 @@ async fn get_or_insert_makes_what_is_missing_once(bed: Bed) -> Outcome {
         made.get()
     };
     for _ in 0..3 {
-        let value: i64 = cache.get_or_insert_with("n", Timeout::Default, make).await?;
+        let value: i64 = cache
+            .get_or_insert_with("n", Timeout::Default, make)
+            .await?;
         assert_eq!(value, 1);
     }
     assert_eq!(made.get(), 1);
@@ -248,7 +250,9 @@ async fn a_value_of_another_type_is_a_miss(bed: Bed) -> Outcome {
 async fn an_entry_of_another_type_can_be_replaced(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("note", "hello").await?;
-    let value: i64 = cache.get_or_insert_with("note", Timeout::Default, || 5).await?;
+    let value: i64 = cache
+        .get_or_insert_with("note", Timeout::Default, || 5)
+        .await?;
     assert_eq!(value, 5);
     assert_eq!(cache.get("note").await?, Some(5));
     Ok(())

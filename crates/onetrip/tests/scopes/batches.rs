@@ -16,6 +16,7 @@ on_every_store![
     a_set_that_waits_ends_what_the_scope_holds,
     what_is_written_after_the_block_goes_at_once,
     a_batch_that_fails_has_written,
+    an_inner_batch_takes_what_waits_around_it_along,
     nothing_waits_outside_of_a_batch,
 ];
 
@@ -26,7 +27,10 @@ fn text(text: &str) -> Option<String> {
 }
 
 /// The words of the operations that travelled, trip by trip.
-async fn words(cache: &Face, work: impl Future<Output = Outcome>) -> onetrip::Result<Vec<Vec<&'static str>>> {
+async fn words(
+    cache: &Face,
+    work: impl Future<Output = Outcome>,
+) -> onetrip::Result<Vec<Vec<&'static str>>> {
     let (done, seen) = cache.watch(work).await;
     done?;
     let records = seen.records().into_iter();
@@ -176,18 +180,34 @@ async fn a_batch_that_fails_has_written(bed: Bed) -> Outcome {
     Ok(())
 }
 
+async fn an_inner_batch_takes_what_waits_around_it_along(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    let work = async {
+        cache.set("a", "outer").await?;
+        let inner = async {
+            cache.set("b", "inner").await?;
+            assert_eq!(cache.get("a").await?, text("outer"));
+            cache.set("a", "inner").await
+        };
+        cache.batch(inner).await?;
+        assert_eq!(others.get("a").await?, text("inner"));
+        assert_eq!(others.get("b").await?, text("inner"));
+        cache.set("a", "outer again").await
+    };
+    let words = words(cache, cache.batch(work)).await?;
+    assert_eq!(words, [vec!["set", "set", "get"], vec!["set"], vec!["set"]]);
+    assert_eq!(others.get("a").await?, text("outer again"));
+    Ok(())
+}
+
 async fn nothing_waits_outside_of_a_batch(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
-    let (outer, inner) = (async || cache.set("a", "1").await, async || cache.set("b", "2").await);
     let work = async {
-        outer().await?;
+        cache.set("a", "1").await?;
         // Another cache is no part of it.
         bed.cache().set("c", "3").await?;
         assert_eq!(others.get("c").await?, text("3"));
         assert_eq!(others.get("a").await?, None);
-        // The end of an inner batch takes only its own along.
-        cache.batch(inner()).await?;
-        assert_eq!(others.get("b").await?, text("2"));
         Ok(())
     };
     cache.batch(work).await?;
@@ -234,7 +254,11 @@ fn a_batch_holds_no_more_than_64_mib() {
             assert!(outside.contains(key)?, "{key} left with the one too many");
         }
         cache.set("a", "small")?;
-        assert_eq!(outside.get("a")?, Some(large.clone()), "there is room again");
+        assert_eq!(
+            outside.get("a")?,
+            Some(large.clone()),
+            "there is room again"
+        );
         Outcome::Ok(())
     };
     cache.batch(work).unwrap().unwrap();

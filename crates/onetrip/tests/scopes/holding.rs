@@ -108,7 +108,11 @@ async fn what_a_holding_block_read_answers_no_plain_read_after_it(bed: Bed) -> O
 async fn write(cache: &Face, number: usize, key: &str) -> Outcome {
     match number {
         0 => cache.set(key, "ours").await?,
-        1 => cache.set_many([("other", "ours"), (key, "ours")], HOUR).await?,
+        1 => {
+            cache
+                .set_many([("other", "ours"), (key, "ours")], HOUR)
+                .await?
+        }
         2 => drop(cache.add(key, "ours", HOUR).await?),
         // It adds to no text, and ends it all the same.
         3 => drop(cache.incr(key, 1).await.unwrap_err()),
@@ -123,11 +127,7 @@ async fn write(cache: &Face, number: usize, key: &str) -> Outcome {
 const WRITES: usize = 8;
 
 /// Checks that a scope of `cache` holds pieces of three kinds until `write` is called.
-async fn ends(
-    cache: &Face,
-    others: &Elsewhere,
-    write: impl AsyncFn(&str) -> Outcome,
-) -> Outcome {
+async fn ends(cache: &Face, others: &Elsewhere, write: impl AsyncFn(&str) -> Outcome) -> Outcome {
     let keys = ["fetched", "named", "held"];
     for key in keys {
         others.set(key, "old").await?;
@@ -218,7 +218,11 @@ async fn a_piece_that_departed_before_a_write_is_not_held(bed: Bed) -> Outcome {
             "ours".to_owned()
         });
         assert_eq!(made.await?, "ours");
-        assert_eq!(others.get("a").await?, text("theirs"), "nothing is put back");
+        assert_eq!(
+            others.get("a").await?,
+            text("theirs"),
+            "nothing is put back"
+        );
         let again = cache.cached("a", HOUR, || "ours".to_owned()).await?;
         assert_eq!(again, "theirs");
         Ok(())

@@ -9,7 +9,10 @@ use crate::support::hand::{Hand, Text};
 use crate::support::turn;
 
 fn open() -> Cache {
-    Cache::builder("memory://").prefix("joining").build().unwrap()
+    Cache::builder("memory://")
+        .prefix("joining")
+        .build()
+        .unwrap()
 }
 
 /// What a fetch that has looked is to do.
@@ -41,7 +44,10 @@ fn who_misses_a_key_that_is_computed_waits_and_gets_what_was_stored() {
     let cache = open();
     for (owner, caller) in [
         (Hand::alone(&cache), Hand::alone(&cache)),
-        (Hand::within(&cache, Work::Other), Hand::within(&cache, Work::Other)),
+        (
+            Hand::within(&cache, Work::Other),
+            Hand::within(&cache, Work::Other),
+        ),
         (
             Hand::within(&cache, Work::Request),
             Hand::within(&cache, Work::SafeRequest),
@@ -191,7 +197,10 @@ fn who_computes_a_key_and_asks_for_it_computes_it() {
     let mut outer = owner.looked("a", Caller::Thread);
     assert_eq!(then(&mut outer), Then::Computes);
     let within = Hand::computing(&owner, &outer);
-    assert_eq!(then(&mut within.looked("a", Caller::Thread)), Then::Computes);
+    assert_eq!(
+        then(&mut within.looked("a", Caller::Thread)),
+        Then::Computes
+    );
     // And from a piece within the piece.
     let mut inner = within.looked("b", Caller::Thread);
     assert_eq!(then(&mut inner), Then::Computes);
@@ -312,14 +321,21 @@ fn a_waiter_waits_for_one_flight() {
     second.waited(one);
     assert_eq!(then(&mut second), Then::Computes);
     third.waited(other);
-    assert_eq!(then(&mut third), Then::Computes, "not for the second as well");
+    assert_eq!(
+        then(&mut third),
+        Then::Computes,
+        "not for the second as well"
+    );
 }
 
 #[test]
 fn a_waiter_waits_twice_the_known_cost_or_a_second() {
     let _turn = turn();
     // A key whose cost nobody knows yet.
-    let cache = Cache::builder("memory://").prefix("joining-cost").build().unwrap();
+    let cache = Cache::builder("memory://")
+        .prefix("joining-cost")
+        .build()
+        .unwrap();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
     let patience = || {
         let mut first = owner.looked("unknown-cost", Caller::Thread);

@@ -28,13 +28,19 @@ pub(crate) const ONE_AT_A_TIME: bool = true;
 
 #[macro_use]
 #[path = "../behaviour/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "each of two suites uses a part of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each of two suites uses a part of it"
+)]
 mod support;
 
-// mod model;
 mod batches;
+mod flights;
 mod holding;
 mod joining;
+mod model;
 mod pieces;
+mod programs;
 mod snapshot;
 mod trips;

@@ -1,268 +1,177 @@
-//! Law 1 as a property: any sequence of operations in nested scopes answers as a plain map would.
+//! Law 1 as a property, concurrency included: random programs in two scopes at once, two tasks in
+//! one of them, a thread without a scope and another process beside. Departure, exchange and arrival
+//! of each trip are steps of their own, in any order. The history of the store tells which answers
+//! the laws allow.
 
-use std::collections::HashMap;
-use std::pin::Pin;
+mod actor;
+mod history;
+
 use std::time::Duration;
 
-use onetrip::{ErrorKind, Timeout};
+use onetrip::{Cache, Clock, Page, Work};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use serde_json::{Value, json};
 
-use crate::support::{Bed, Face, Outcome};
+use self::actor::Actor;
+use self::history::History;
+use crate::support::hand::{Hand, elsewhere};
+use crate::support::turn;
 
-on_every_store![any_program_means_the_same_in_scopes_as_without];
+/// The keys of programs. Pages have learned the first three.
+pub(super) const KEYS: [&str; 4] = ["a", "b", "c", "x"];
 
-const KEYS: u8 = 5;
+/// What an actor begins to do.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Get(usize),
+    GetMany(&'static [&'static str]),
+    Cached(usize),
+    GetOrInsert(usize),
+    Refresh(usize),
+    Set(usize),
+    Add(usize),
+    Touch(usize),
+    Delete(usize),
+    Clear,
+    Preload(&'static [&'static str]),
+    Fresh,
+    BeginSending,
+}
 
-/// One step of a program. Keys are few, so that steps meet.
+/// One step of a program.
 #[derive(Clone, Debug)]
 enum Step {
-    Get(u8),
-    GetMany(Vec<u8>),
-    Contains(u8),
-    GetOrInsert(u8, Value, Timeout),
-    Set(u8, Value, Timeout),
-    SetMany(Vec<(u8, Value)>, Timeout),
-    Add(u8, Value, Timeout),
-    Incr(u8, i64),
-    Touch(Vec<u8>, Timeout),
-    Delete(Vec<u8>),
-    Clear,
-    /// Milliseconds, of scopes growing old; entries live far longer.
+    /// An actor that has nothing to do begins a call.
+    Begin(usize, Call),
+    /// An actor goes on: its trip is exchanged or arrives, or it has computed.
+    Go(usize),
+    /// An actor that waits for a flight gives up.
+    GiveUp(usize),
+    /// Another process writes, or deletes.
+    Elsewhere(usize, bool),
+    /// Milliseconds.
     Wait(u64),
-    Preload(Vec<u8>, Vec<Step>),
 }
 
-fn key() -> impl Strategy<Value = u8> {
-    0..KEYS
-}
-
-fn keys() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(key(), 0..5)
-}
-
-fn value() -> impl Strategy<Value = Value> {
+fn many() -> impl Strategy<Value = &'static [&'static str]> {
     prop_oneof![
-        3 => (-3_i64..3).prop_map(|number| json!(number)),
-        1 => Just(json!(i64::MAX)),
-        1 => Just(json!(i64::MIN)),
-        1 => Just(Value::Null),
-        1 => "[0-9a-c]{0,3}".prop_map(|text| json!(text)),
-        1 => Just(json!([1, "x", {"y": null}])),
+        Just(&["a", "b"][..]),
+        Just(&["b", "x", "b"][..]),
+        Just(&["c", "a", "b"][..]),
     ]
 }
 
-fn timeout() -> impl Strategy<Value = Timeout> {
+fn call() -> impl Strategy<Value = Call> {
+    let key = || 0..KEYS.len();
     prop_oneof![
-        3 => Just(Timeout::Never),
-        2 => Just(Timeout::After(Duration::from_secs(24 * 60 * 60))),
-        1 => Just(Timeout::After(Duration::ZERO)),
+        8 => key().prop_map(Call::Get),
+        4 => many().prop_map(Call::GetMany),
+        4 => key().prop_map(Call::Cached),
+        2 => key().prop_map(Call::GetOrInsert),
+        1 => key().prop_map(Call::Refresh),
+        2 => key().prop_map(Call::Set),
+        1 => key().prop_map(Call::Add),
+        1 => key().prop_map(Call::Touch),
+        2 => key().prop_map(Call::Delete),
+        1 => Just(Call::Clear),
+        1 => many().prop_map(Call::Preload),
+        1 => Just(Call::Fresh),
+        1 => Just(Call::BeginSending),
     ]
 }
 
-fn program() -> impl Strategy<Value = Vec<Step>> {
+fn program() -> impl Strategy<Value = (Vec<Work>, Vec<Step>)> {
+    let actor = || 0..4_usize;
     let step = prop_oneof![
-        4 => key().prop_map(Step::Get),
-        2 => keys().prop_map(Step::GetMany),
-        1 => key().prop_map(Step::Contains),
-        2 => (key(), value(), timeout()).prop_map(|(key, value, timeout)| Step::GetOrInsert(key, value, timeout)),
-        4 => (key(), value(), timeout()).prop_map(|(key, value, timeout)| Step::Set(key, value, timeout)),
-        1 => (prop::collection::vec((key(), value()), 0..4), timeout())
-            .prop_map(|(values, timeout)| Step::SetMany(values, timeout)),
-        2 => (key(), value(), timeout()).prop_map(|(key, value, timeout)| Step::Add(key, value, timeout)),
-        3 => (key(), prop_oneof![-2_i64..3, Just(i64::MAX), Just(i64::MIN)])
-            .prop_map(|(key, delta)| Step::Incr(key, delta)),
-        1 => (keys(), timeout()).prop_map(|(keys, timeout)| Step::Touch(keys, timeout)),
-        2 => keys().prop_map(Step::Delete),
-        1 => Just(Step::Clear),
-        2 => (1_u64..12_000).prop_map(Step::Wait),
+        6 => (actor(), call()).prop_map(|(actor, call)| Step::Begin(actor, call)),
+        12 => actor().prop_map(Step::Go),
+        1 => actor().prop_map(Step::GiveUp),
+        3 => (0..KEYS.len(), any::<bool>()).prop_map(|(key, set)| Step::Elsewhere(key, set)),
+        2 => prop_oneof![4 => 1_u64..120, 1 => 5_000_u64..11_000].prop_map(Step::Wait),
     ];
-    let step = step.prop_recursive(4, 60, 10, |inner| {
-        (keys(), prop::collection::vec(inner, 0..10))
-            .prop_map(|(keys, steps)| Step::Preload(keys, steps))
-    });
-    prop::collection::vec(step, 1..12)
+    let work = prop_oneof![
+        4 => Just(Work::SafeRequest),
+        1 => Just(Work::Request),
+        1 => Just(Work::Other),
+    ];
+    (
+        prop::collection::vec(work, 2),
+        prop::collection::vec(step, 1..80),
+    )
 }
 
-/// What a cache is without scopes, trips or a store.
-#[derive(Debug, Default)]
-struct Model(HashMap<u8, Value>);
-
-impl Model {
-    fn set(&mut self, key: u8, value: Value, timeout: Timeout) {
-        if timeout == Timeout::After(Duration::ZERO) {
-            self.0.remove(&key);
-        } else {
-            self.0.insert(key, value);
-        }
-    }
-
-    fn get(&self, key: u8) -> Option<Value> {
-        self.0.get(&key).cloned()
-    }
-
-    fn incr(&mut self, key: u8, delta: i64) -> Result<Option<i64>, ErrorKind> {
-        let Some(value) = self.0.get_mut(&key) else {
-            return Ok(None);
-        };
-        let number = value.as_i64().and_then(|number| number.checked_add(delta));
-        let number = number.ok_or(ErrorKind::NotANumber)?;
-        *value = json!(number);
-        Ok(Some(number))
-    }
-
-    fn delete(&mut self, keys: &[u8]) -> usize {
-        keys.iter()
-            .filter(|key| self.0.remove(key).is_some())
-            .count()
-    }
-
-    fn touch(&mut self, keys: &[u8], timeout: Timeout) -> usize {
-        if timeout == Timeout::After(Duration::ZERO) {
-            return self.delete(keys);
-        }
-        keys.iter().filter(|key| self.0.contains_key(key)).count()
-    }
-}
-
-fn name(key: u8) -> String {
-    format!("key:{key}")
-}
-
-fn names(keys: &[u8]) -> Vec<String> {
-    keys.iter().copied().map(name).collect()
-}
-
-fn all() -> Vec<String> {
-    (0..KEYS).map(name).collect()
-}
-
-type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
-
-/// Runs steps on the cache and on the model, side by side.
-fn run<'a>(bed: &'a Bed, cache: &'a Face, model: &'a mut Model, steps: &'a [Step]) -> Running<'a> {
-    Box::pin(async move {
-        for step in steps {
-            match step {
-                Step::Preload(keys, steps) => {
-                    cache
-                        .preload(names(keys), run(bed, cache, model, steps))
-                        .await?;
-                }
-                Step::Wait(millis) => bed.clock().advance(Duration::from_millis(*millis)),
-                step => compare(bed, cache, model, step).await?,
-            }
-        }
-        Ok(())
-    })
-}
-
-async fn compare(bed: &Bed, cache: &Face, model: &mut Model, step: &Step) -> Outcome {
-    match step.clone() {
-        Step::Get(key) => assert_eq!(cache.get(name(key)).await?, model.get(key)),
-        Step::GetMany(keys) => {
-            let expected: Vec<_> = keys.iter().map(|key| model.get(*key)).collect();
-            assert_eq!(cache.get_many(&names(&keys)).await?, expected);
-        }
-        Step::Contains(key) => {
-            assert_eq!(cache.contains(name(key)).await?, model.0.contains_key(&key));
-        }
-        Step::GetOrInsert(key, value, timeout) => {
-            let expected = model.get(key).unwrap_or_else(|| {
-                model.set(key, value.clone(), timeout);
-                value.clone()
-            });
-            let made = cache.get_or_insert_with(name(key), timeout, || value);
-            assert_eq!(made.await?, expected);
-        }
-        Step::Set(key, value, timeout) => {
-            cache.set_for(name(key), &value, timeout).await?;
-            model.set(key, value, timeout);
-        }
-        Step::SetMany(values, timeout) => {
-            let named = values.iter().map(|(key, value)| (name(*key), value));
-            cache.set_many(named, timeout).await?;
-            for (key, value) in values {
-                model.set(key, value, timeout);
-            }
-        }
-        Step::Add(key, value, timeout) => {
-            let free = !model.0.contains_key(&key);
-            assert_eq!(cache.add(name(key), &value, timeout).await?, free);
-            if free {
-                model.set(key, value, timeout);
-            }
-        }
-        Step::Incr(key, delta) => {
-            let answer = cache.incr(name(key), delta).await;
-            let answer = answer.map_err(|error| error.kind());
-            assert_eq!(answer, model.incr(key, delta));
-        }
-        Step::Touch(keys, timeout) => {
-            let touched = cache.touch_many(&names(&keys), timeout).await?;
-            assert_eq!(touched, model.touch(&keys, timeout));
-        }
-        Step::Delete(keys) => {
-            let deleted = cache.delete_many(&names(&keys)).await?;
-            assert_eq!(deleted, model.delete(&keys));
-        }
-        Step::Clear if bed.clears() => {
-            cache.clear().await?;
-            model.0.clear();
-        }
-        // Where nothing clears, a program would delete what it knows.
-        Step::Clear => {
-            let deleted = cache.delete_many(&all()).await?;
-            assert_eq!(deleted, std::mem::take(&mut model.0).len());
-        }
-        Step::Wait(_) | Step::Preload(..) => unreachable!("run by `run`"),
-    }
-    Ok(())
-}
-
-/// Checks that the store holds what the model holds, and nothing else.
-async fn assert_left(bed: &Bed, cache: &Face, model: &Model) -> Outcome {
-    let expected: Vec<_> = (0..KEYS).map(|key| model.get(key)).collect();
-    let outside = bed.cache();
-    assert_eq!(outside.get_many(&all()).await?, expected);
-    let left = if bed.clears() {
-        cache.clear().await?
-    } else {
-        cache.delete_many(&all()).await? as u64
+fn run(works: &[Work], steps: &[Step]) {
+    let clock = Clock::manual();
+    let url = "memory://model";
+    let open = || {
+        let cache = Cache::builder(url).prefix("model").clock(clock.clone());
+        cache.build().unwrap()
     };
-    assert_eq!(left, model.0.len() as u64);
-    Ok(())
+    let (cache, twin) = (open(), open());
+    for key in KEYS {
+        elsewhere(&cache, key, Some("0"));
+    }
+    for _ in 0..10 {
+        let hand = Hand::visiting(&cache, Page::new("page"));
+        for key in &KEYS[..3] {
+            hand.finish(hand.get(key));
+        }
+        hand.close();
+        clock.advance(Duration::from_secs(1));
+    }
+
+    let scoped = |work: &Work| {
+        let hand = Hand::within(&cache, *work);
+        cache.policy().begin_visit(hand.scope(), Page::new("page"));
+        hand
+    };
+    let (first, second) = (scoped(&works[0]), scoped(&works[1]));
+    // A second task of the first, and a thread of the process that has another cache on the store.
+    let hands = [first.clone(), second, first, Hand::alone(&twin)];
+    let mut history = History::new(&cache, works);
+    let mut actors: Vec<Actor<'_>> = hands
+        .iter()
+        .zip([Some(0), Some(1), Some(0), None])
+        .map(|(hand, scope)| Actor::new(hand, scope))
+        .collect();
+    for step in steps {
+        history.tick();
+        match step {
+            Step::Begin(actor, call) => actors[*actor].begin(&mut history, call),
+            Step::Go(actor) => actors[*actor].go(&mut history, false),
+            Step::GiveUp(actor) => actors[*actor].go(&mut history, true),
+            Step::Elsewhere(key, set) => history.elsewhere(&cache, KEYS[*key], *set),
+            Step::Wait(millis) => {
+                let span = Duration::from_millis(*millis);
+                clock.advance(span);
+                history.wait(span);
+            }
+        }
+    }
+    // All calls end.
+    while actors.iter().any(Actor::is_busy) {
+        for actor in &mut actors {
+            history.tick();
+            actor.go(&mut history, false);
+        }
+    }
+    history.assert_left(&Hand::alone(&cache));
 }
 
-async fn any_program_means_the_same_in_scopes_as_without(bed: Bed) -> Outcome {
-    let cache = &bed.cache();
-    let cases = if cache.cache().is_local() { 400 } else { 64 };
+#[test]
+fn no_answer_in_concurrent_scopes_is_one_that_the_laws_forbid() {
+    let _turn = turn();
+    let cases = std::env::var("MODEL_CASES").ok();
     let config = Config {
-        cases,
+        cases: cases.map_or(1000, |cases| cases.parse().unwrap()),
         failure_persistence: None,
         ..Config::default()
     };
-    let case = async |steps: &[Step]| {
-        // A case that failed may have left something.
-        cache.delete_many(&all()).await?;
-        let mut model = Model::default();
-        run(&bed, cache, &mut model, steps).await?;
-        assert_left(&bed, cache, &model).await
-    };
-    // Proptest calls its cases, which a task cannot await: they run on a thread beside.
-    let outcome = std::thread::scope(|threads| {
-        let all = threads.spawn(|| {
-            let driver = cache.driver();
-            TestRunner::new(config).run(&program(), |steps| {
-                let done = driver.run(case(&steps));
-                done.map_err(|error| TestCaseError::fail(error.to_string()))
-            })
-        });
-        all.join().unwrap()
+    let outcome = TestRunner::new(config).run(&program(), |(works, steps)| {
+        run(&works, &steps);
+        Ok(())
     });
     if let Err(failed) = outcome {
         panic!("{failed}");
     }
-    Ok(())
 }

@@ -60,7 +60,11 @@ async fn a_scope_answers_a_fetch_for_ten_seconds(bed: Bed) -> Outcome {
             Ok(())
         };
         cache.scope(page).await?;
-        assert_eq!(others.get("a").await?, text("theirs"), "nothing is put back");
+        assert_eq!(
+            others.get("a").await?,
+            text("theirs"),
+            "nothing is put back"
+        );
     }
     Ok(())
 }
@@ -344,7 +348,11 @@ async fn a_cold_page_computes_each_piece_once(bed: Bed) -> Outcome {
         Ok(())
     };
     cache.scope(page).await?;
-    assert_eq!(bed.cache().get("a").await?, Some(1), "the end waits for posts");
+    assert_eq!(
+        bed.cache().get("a").await?,
+        Some(1),
+        "the end waits for posts"
+    );
     Ok(())
 }
 

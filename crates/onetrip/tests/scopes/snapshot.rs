@@ -170,7 +170,11 @@ fn every_state_write_ends_the_snapshot_before_it_leaves_and_when_it_returns() {
         for key in ["a", "b", "c"] {
             elsewhere(&cache, key, Some("newest"));
         }
-        assert_eq!(hand.finish(hand.get("c")), [Some("newest".to_owned())], "{word}");
+        assert_eq!(
+            hand.finish(hand.get("c")),
+            [Some("newest".to_owned())],
+            "{word}"
+        );
         hand.close();
     }
 }
@@ -350,9 +354,7 @@ fn a_snapshot_ends_with_its_page() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = Hand::within(&cache, Work::SafeRequest);
-    let page = cache
-        .policy()
-        .begin_visit(hand.scope(), Page::new("page"));
+    let page = cache.policy().begin_visit(hand.scope(), Page::new("page"));
     assert_eq!(hand.finish(hand.get("a")), old());
     assert_eq!(hand.get("b").held(), old());
     cache.policy().end_visit(hand.scope(), &page, true);
@@ -395,7 +397,9 @@ fn what_is_named_is_no_part_of_the_snapshot() {
 #[test]
 fn tasks_of_one_page_never_see_what_is_older_than_a_write_they_made() {
     let _turn = turn();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     runtime.unwrap().block_on(async {
         let cache = &Cache::open("memory://?latency=50us").unwrap();
         for _ in 0..10 {

@@ -348,3 +348,18 @@ async fn its_future_may_move_between_threads() {
     let task = tokio::spawn(async move { markup(&local(), &Note::new(1)).await });
     assert_eq!(task.await.unwrap(), "1 1");
 }
+
+#[onetrip::cached(key = "slow:{id}")]
+async fn slow(cache: &Cache, id: u32, computed: &Count) -> u32 {
+    _ = (cache, id);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    computed.up()
+}
+
+#[tokio::test]
+async fn calls_that_miss_together_compute_once() {
+    let (cache, computed) = (&remote(), &Count::default());
+    let calls = (0..20).map(|_| slow(cache, 1, computed));
+    assert_eq!(futures_util::future::join_all(calls).await, [1; 20]);
+    assert_eq!(computed.get(), 1);
+}

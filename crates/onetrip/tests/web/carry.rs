@@ -24,7 +24,10 @@ async fn a_thread_goes_on_in_the_scope_of_its_task() {
     });
     let (page, seen) = cache.watch(page).await;
     page.unwrap();
-    assert_eq!(words(&seen), [vec!["get"], vec!["set"], vec!["get"], vec!["add", "get"]]);
+    assert_eq!(
+        words(&seen),
+        [vec!["get"], vec!["set"], vec!["get"], vec!["add", "get"]]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
     reason = "helpers of tests stop at the first surprise, as tests do"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use minijinja::{Environment, Value, context};
@@ -292,4 +292,33 @@ async fn a_panic_arrives_where_the_template_was_asked_for() {
         .add_template("page.html", "{{ fail() }}")
         .unwrap();
     _ = render(Arc::new(environment), "page.html", context! {}).await;
+}
+
+#[test]
+fn renderings_that_miss_together_render_once() {
+    const PAGES: usize = 8;
+    let cache = remote();
+    let mut environment = Environment::new();
+    install(&mut environment, cache.clone());
+    let rendered = Arc::new(Count::default());
+    let count = Arc::clone(&rendered);
+    environment.add_function("count", move || {
+        std::thread::sleep(Duration::from_millis(50));
+        count.up()
+    });
+    environment.add_template("page.html", COUNTED).unwrap();
+    let (template, began) = (
+        environment.get_template("page.html").unwrap(),
+        Barrier::new(PAGES),
+    );
+    std::thread::scope(|threads| {
+        for _ in 0..PAGES {
+            threads.spawn(|| {
+                began.wait();
+                let page = template.render(context! { id => "together" });
+                assert_eq!(page.unwrap(), "<b>1</b>");
+            });
+        }
+    });
+    assert_eq!(rendered.get(), 1);
 }

@@ -204,7 +204,9 @@ async fn a_request_that_may_change_something_waits_for_nobody() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
                 };
-                let _ = cache.get_or_insert_with("waits:a", Timeout::Default, make).await;
+                let _ = cache
+                    .get_or_insert_with("waits:a", Timeout::Default, make)
+                    .await;
             }
         };
         let app = Router::new()

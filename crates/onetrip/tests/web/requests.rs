@@ -93,5 +93,8 @@ pub(crate) async fn elsewhere(cache: &Cache, key: &str, text: &str) {
     let entry = cache.policy().seal(key.as_bytes(), payload).unwrap();
     let (name, ttl) = (Bytes::copy_from_slice(key.as_bytes()), None);
     let set = Op::Set { name, entry, ttl }.into();
-    cache.send(&onetrip::Context::default(), &set).await.unwrap();
+    cache
+        .send(&onetrip::Context::default(), &set)
+        .await
+        .unwrap();
 }

@@ -1,8 +1,8 @@
 //! Caches for these tests.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onetrip::{Cache, PageMode, Watch};
 

@@ -17,8 +17,7 @@ impl Decode for Text {
 
     fn decode(&self, content: &Content) -> Result<String, BadEntry> {
         let text = std::str::from_utf8(&content.payload);
-        text.map(str::to_owned)
-            .map_err(|_| BadEntry::Undecodable)
+        text.map(str::to_owned).map_err(|_| BadEntry::Undecodable)
     }
 }
 
@@ -44,7 +43,7 @@ impl Called<'_> {
 }
 
 /// Who calls: a request with a scope, or somebody without one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hand {
     cache: Cache,
     at: Context,
@@ -145,6 +144,14 @@ impl Hand {
         told(self.cache.policy().delete_many(&self.at, keys), |_| vec![])
     }
 
+    pub(crate) fn touch(&self, keys: &'static [&'static str]) -> Called<'_> {
+        let policy = self.cache.policy();
+        told(
+            policy.touch_many(&self.at, keys, Timeout::Never),
+            |_| vec![],
+        )
+    }
+
     pub(crate) fn clear(&self) -> Called<'_> {
         told(self.cache.policy().clear(&self.at), |_| vec![])
     }
@@ -173,7 +180,11 @@ impl Hand {
     }
 
     /// Begins a fetch and looks the key up.
-    pub(crate) fn looked(&self, key: &'static str, caller: Caller) -> Fetch<'_, &'static str, Text> {
+    pub(crate) fn looked(
+        &self,
+        key: &'static str,
+        caller: Caller,
+    ) -> Fetch<'_, &'static str, Text> {
         let mut fetch = self.fetch(key, caller);
         match fetch.next() {
             Stage::Ask(trip) => fetch.replied(self.exchange(&trip)),

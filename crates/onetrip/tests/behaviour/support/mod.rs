@@ -53,8 +53,8 @@ mod server;
 #[cfg(kt_url)]
 pub(crate) use bed::kyoto;
 pub(crate) use bed::{
-    Bed, Elsewhere, Raw, disk, memcached, memcached_two, memcached_unix, memory, own_redis, own_redis_unix,
-    redis, redis_cluster, redis_sentinel, redis_unix, run_awaited, run_blocking,
+    Bed, Elsewhere, Raw, disk, memcached, memcached_two, memcached_unix, memory, own_redis,
+    own_redis_unix, redis, redis_cluster, redis_sentinel, redis_unix, run_awaited, run_blocking,
 };
 pub(crate) use cluster::Cluster;
 pub(crate) use face::{Driver, Face};
