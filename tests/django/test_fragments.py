@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches
 from django.core.cache.utils import make_template_fragment_key
-from django.template import Engine
 from django.template import Context as Values
+from django.template import Engine
 
 from onetrip.django import cache_of
 from tests.django.conftest import configured, on
@@ -57,7 +57,8 @@ def render(library: str, source: str = SOURCE, **values: Any) -> str:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 class TestFragments:
-    def test_are_rendered_once(self, site: onetrip.Cache, library: str) -> None:
+    @pytest.mark.usefixtures("site")
+    def test_are_rendered_once(self, library: str) -> None:
         slow = Slow()
         assert [render(library, slow=slow, id=5) for _ in range(3)] == ["slow"] * 3
         assert slow.rendered == 1
@@ -89,7 +90,8 @@ class TestFragments:
             render(library, slow=slow, id=5)
         assert slow.rendered == 2
 
-    def test_say_what_is_wrong(self, site: onetrip.Cache, library: str) -> None:
+    @pytest.mark.usefixtures("site")
+    def test_say_what_is_wrong(self, library: str) -> None:
         with pytest.raises(Exception, match="non-integer timeout"):
             render(library, "{% load cache %}{% cache 'soon' note %}{% endcache %}")
 

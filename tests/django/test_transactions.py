@@ -67,7 +67,7 @@ class TestNews:
     def test_is_a_row_lock(self, reads: Callable[[], int], lock: str) -> None:
         with connection.cursor() as cursor:
             # SQLite has none, and takes the words as a comment.
-            cursor.execute(f"SELECT 1 /* {lock} */")  # noqa: S608 - the test's own words
+            cursor.execute(f"SELECT 1 /* {lock} */")
         assert [reads(), reads()] == [1, 0]
 
     def test_is_no_other_query(self, reads: Callable[[], int]) -> None:
@@ -84,7 +84,8 @@ class TestNews:
             assert seen.trips == 0
         connection.close()
 
-    def test_is_heard_once_however_often_it_is_observed(self, site: onetrip.Cache) -> None:
+    @pytest.mark.usefixtures("site")
+    def test_is_heard_once_however_often_it_is_observed(self) -> None:
         entered = transaction.Atomic.__enter__
         transactions.observe()
         assert transaction.Atomic.__enter__ is entered
