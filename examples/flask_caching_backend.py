@@ -1,4 +1,4 @@
-"""onetrip behind Flask-Caching: what was written for that goes on. Its reads are plain ones, and exact.
+"""onetrip behind Flask-Caching: what was written for that goes on. Its reads are exact.
 
 It prints:
 
@@ -18,8 +18,8 @@ app.config["CACHE_TYPE"] = "onetrip.flask.caching_backend"
 app.config["CACHE_OPTIONS"] = {"url": "memory://"}
 cache = Cache(app)
 
-# Once the page is visited often, its trips bring each other's answers; functions that onetrip caches
-# itself share one from the first visit on.
+# A page that is visited often learns to make fewer; functions that onetrip caches itself share one
+# trip from the second visit on.
 app.wsgi_app = PageMiddleware(app.wsgi_app, cache.cache.cache, server_timing=True)  # type: ignore[attr-defined,method-assign]
 
 

@@ -245,7 +245,9 @@ def expect_trips(
         with cache.watch() as seen:
             yield seen
         if server is None:
-            sets = [trip for trip in seen.records if posts and {op for op, _ in trip.ops} == {"set"}]
+            sets = [
+                trip for trip in seen.records if posts and {op for op, _ in trip.ops} == {"set"}
+            ]
             assert (seen.trips - len(sets), sum(map(len, sets))) == (expected, posts), seen.records
             assert seen.posted == 0
             return

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import TypeAlias
 
-    from tests.conftest import OpenCache
     from tests.servers import RedisServer
 
     NewLoop: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
@@ -189,6 +188,10 @@ class TestATurnOfTheLoop:
         run(work())
         assert "5 of 5 operations failed" in caplog.text
         assert missing.stats().errors >= 6
+
+
+def tagged(key: str) -> list[str]:
+    return [key] * 50
 
 
 class TestCancellation:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         MutableMapping,
     )
 
-    from onetrip.pytest_plugin import AssertTrips
     from tests.conftest import OpenCache
 
     Message = MutableMapping[str, Any]

@@ -29,7 +29,6 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from onetrip.pytest_plugin import AssertTrips
     from tests.conftest import OpenCache
     from tests.servers import RedisServer
 
@@ -116,9 +115,7 @@ def test_streams(app: FastAPI, client: TestClient, cache: Cache, other: Cache) -
         assert len(other.get_many(f"piece:{part}" for part in text)) == 3
 
 
-def test_background_tasks(
-    app: FastAPI, client: TestClient, cache: Cache, other: Cache
-) -> None:
+def test_background_tasks(app: FastAPI, client: TestClient, cache: Cache, other: Cache) -> None:
     async def later() -> None:
         assert not await ais_held(cache, "page")
         assert await ais_in_a_scope(cache)

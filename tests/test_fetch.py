@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from onetrip import Cache
 from tests.test_threads import in_a_child, succeed, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onetrip import Cache
     from tests.conftest import ExpectTrips, OpenCache, Raw
 
 MANY = 50
@@ -95,7 +95,7 @@ class TestThreads:
             barrier.wait(10)
             return number
 
-        together(lambda number: cached(number), threads=8)
+        together(cached, threads=8)
 
     def test_get_none_as_a_value(self, cache: Cache, name: str) -> None:
         computing = Computing()
@@ -142,7 +142,12 @@ class TestThreads:
 
     def test_wait_no_longer_than_it_is_worth(self, cache: Cache, name: str) -> None:
         """Twice what it cost the last time: then they compute."""
-        cached = cache.cached(key=name)(lambda: time.sleep(0.02) or 1)
+
+        def cheap() -> int:
+            time.sleep(0.02)
+            return 1
+
+        cached = cache.cached(key=name)(cheap)
         cached()
         cache.delete(name)
         stuck, began = threading.Event(), threading.Event()
@@ -232,7 +237,7 @@ class TestRecursion:
             if not met.is_set():
                 barrier.wait(10)
                 met.set()
-            return own + cache.get_or_set(other, lambda: other.upper())
+            return own + cache.get_or_set(other, other.upper)
 
         def work(number: int) -> str:
             own, other = (name + "a", name + "b")[:: 1 if number else -1]
@@ -268,8 +273,8 @@ class TestRecursion:
         def compute() -> int:
             context = contextvars.copy_context()
             with ThreadPoolExecutor(1) as pool:
-                inner = pool.submit(context.run, cache.get_or_set, name, 5)
-                return int(inner.result())
+                inner = pool.submit(context.run, lambda: cache.get_or_set(name, 5))
+                return inner.result()
 
         begun = time.monotonic()
         assert cache.get_or_set(name, compute) == 5
@@ -287,7 +292,9 @@ class TestForks:
 
         assert cache.get_or_set("one", compute) in {5, 6}
 
-    def test_a_child_does_not_wait_for_a_thread_that_it_has_not(self, cache: Cache, name: str) -> None:
+    def test_a_child_does_not_wait_for_a_thread_that_it_has_not(
+        self, cache: Cache, name: str
+    ) -> None:
         stuck, began = threading.Event(), threading.Event()
 
         def slow() -> int:
@@ -339,9 +346,7 @@ class TestGetOrSet:
         assert cache.get_or_set("token", compute) == "theirs"
         assert cache["token"] == "theirs"
 
-    def test_keeps_what_another_program_stored_meanwhile(
-        self, cache: Cache, raw: Raw
-    ) -> None:
+    def test_keeps_what_another_program_stored_meanwhile(self, cache: Cache, raw: Raw) -> None:
         cache.set("token", "theirs")
         entry = raw["test:token"]
         cache.delete("token")

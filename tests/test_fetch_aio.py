@@ -50,7 +50,9 @@ class TestTasks:
         computing = Computing()
 
         async def work() -> list[Any]:
-            return list(await asyncio.gather(*(computing.cached(cache, name)() for _ in range(MANY))))
+            return list(
+                await asyncio.gather(*(computing.cached(cache, name)() for _ in range(MANY)))
+            )
 
         assert run(work()) == [1] * MANY
         assert computing.calls == [1]
@@ -150,7 +152,7 @@ class TestTasks:
 
         async def work() -> None:
             owner = asyncio.create_task(fetch())
-            while not computing.calls:
+            while not computing.calls:  # noqa: ASYNC110 - what begins has no event
                 await asyncio.sleep(0.001)
             waiter = asyncio.create_task(fetch())
             await asyncio.sleep(0.05)
@@ -169,9 +171,7 @@ class TestTasks:
         computing = Computing(0.3)
 
         async def work() -> None:
-            tasks = [
-                asyncio.ensure_future(cache.aget_or_set(name, computing)) for _ in range(5)
-            ]
+            tasks = [asyncio.ensure_future(cache.aget_or_set(name, computing)) for _ in range(5)]
             await asyncio.sleep(0.1)
             for task in tasks[1:4]:
                 task.cancel()
@@ -235,9 +235,7 @@ class TestCircles:
         assert time.monotonic() - begun < 0.9
         assert answers == [cache[name + "a"], cache[name + "b"]]
 
-    def test_a_task_that_is_started_and_waited_for(
-        self, cache: Cache, name: str, run: Run
-    ) -> None:
+    def test_a_task_that_is_started_and_waited_for(self, cache: Cache, name: str, run: Run) -> None:
         async def compute() -> Any:
             return await asyncio.create_task(inner())
 
@@ -264,7 +262,7 @@ class TestThreadsAndTasks:
             return 1
 
         async def work() -> Any:
-            while not began.is_set():
+            while not began.is_set():  # noqa: ASYNC110 - what begins has no event
                 await asyncio.sleep(0.001)
             return await cache.aget_or_set(name, 2)
 
@@ -280,7 +278,7 @@ class TestThreadsAndTasks:
 
         async def work() -> None:
             owner = asyncio.ensure_future(cache.aget_or_set(name, computing))
-            while not computing.calls:
+            while not computing.calls:  # noqa: ASYNC110 - what begins has no event
                 await asyncio.sleep(0.001)
             begun = time.monotonic()
             assert cache.get_or_set(name, 2) == 2

@@ -54,15 +54,20 @@ class Owner:
 
 
 def piece(cache: Cache, name: str, compute: Callable[[], Any]) -> Any:
-    return cache.cached(key="{name}")(lambda name: compute())(name)
+    return cache.cached(key="{key}")(lambda key: compute() if key == name else None)(name)
 
 
 def joins(owner: Owner) -> bool:
     """Whether a caller who misses the key here waits for its owner, who then ends."""
     computed: list[int] = []
+
+    def compute() -> str:
+        computed.append(1)
+        return "own"
+
     timer = threading.Timer(0.2, owner.go_on.set)
     timer.start()
-    found = piece(owner.cache, owner.name, lambda: computed.append(1) or "own")
+    found = piece(owner.cache, owner.name, compute)
     timer.join()
     owner.end()
     assert found == ("own" if computed else "owner's")
@@ -90,9 +95,7 @@ class TestWhoJoins:
         [lambda cache: cache.scope(), request(True), lambda cache: cache.page("page")],
         ids=["scope", "GET", "page"],
     )
-    def test_a_scope_that_began_before(
-        self, owner: Owner, enter: Callable[[Cache], Any]
-    ) -> None:
+    def test_a_scope_that_began_before(self, owner: Owner, enter: Callable[[Cache], Any]) -> None:
         with enter(owner.cache):
             owner.begin()
             assert joins(owner)
@@ -140,7 +143,7 @@ class TestWhoJoins:
         assert not joins(owner)
 
     def test_nobody_once_another_cache_deleted_the_key(
-        self, owner: Owner, open_cache: OpenCache, store_url: str
+        self, owner: Owner, open_cache: OpenCache
     ) -> None:
         owner.begin()
         open_cache().delete(owner.name)
@@ -167,8 +170,12 @@ class TestWhatIsStored:
     def test_not_for_those_who_waited_when_it_was_deleted(self, owner: Owner) -> None:
         computed: list[int] = []
 
+        def compute() -> str:
+            computed.append(1)
+            return "own"
+
         def waiter() -> Any:
-            return piece(owner.cache, owner.name, lambda: computed.append(1) or "own")
+            return piece(owner.cache, owner.name, compute)
 
         owner.begin()
         with ThreadPoolExecutor(1) as pool:
@@ -226,7 +233,12 @@ class TestTransactions:
 
     def test_are_asked_for_on_a_miss_alone(self, cache: Cache, name: str) -> None:
         asked: list[int] = []
-        set_transaction_probe(lambda: bool(asked.append(1)))
+
+        def probe() -> bool:
+            asked.append(1)
+            return False
+
+        set_transaction_probe(probe)
         try:
             with cache.scope():
                 piece(cache, name, lambda: 1)

@@ -83,9 +83,7 @@ def test_an_option_that_is_not_known() -> None:
         FlaskCache(app)
 
 
-def test_its_cached_views_are_exact_in_a_request(
-    store_url: str, assert_trips: AssertTrips
-) -> None:
+def test_its_cached_views_are_exact_in_a_request(store_url: str, assert_trips: AssertTrips) -> None:
     app = make_app(store_url, SECRET_KEY="secret")
     cache = FlaskCache(app)
     ours = cache.cache

@@ -135,7 +135,7 @@ class Program(RuleBasedStateMachine):
     @rule(key=keys, value=values, timeout=st.sampled_from([60, 60, None, 0]))
     def fetch(self, key: str, value: Any, timeout: float | None) -> None:
         absent = key not in self.expected
-        found = self.cache.cached(timeout, key="{name}")(lambda name: value)(key)
+        found = self.cache.cached(timeout, key="{name}")(lambda name: [name, value][1])(key)
         assert found == self.expected.get(key, value)
         if absent:
             self.note(key, value, {"timeout": timeout})

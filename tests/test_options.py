@@ -437,9 +437,7 @@ class TestTooLarge:
 
 
 class TestScopeMaxAge:
-    def test_of_nothing_asks_the_store_each_time(
-        self, open_cache: OpenCache, cache: Cache
-    ) -> None:
+    def test_of_nothing_asks_the_store_each_time(self, open_cache: OpenCache, cache: Cache) -> None:
         reader = open_cache(scope_max_age=0)
         cache.set("a", 1)
         with reader.watch() as seen, reader.preload("a"):

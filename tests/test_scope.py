@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import contextvars
 import functools
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from onetrip import BadKeyError, Cache, ConfigurationError
+from onetrip import BadKeyError, Cache
 from tests.awaited import Awaited
 from tests.conftest import stores_that_clear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-
     from tests.conftest import ExpectTrips, OpenCache
     from tests.servers import RedisServer
 

@@ -69,9 +69,7 @@ class TestHits:
 
 
 class TestScopes:
-    def test_are_one_trip_and_what_they_post(
-        self, redis_url: str, run: Run
-    ) -> None:
+    def test_are_one_trip_and_what_they_post(self, redis_url: str, run: Run) -> None:
         cache = Cache(redis_url, prefix="aio")
         names = [f"piece:{number}" for number in range(20)]
 
@@ -88,7 +86,9 @@ class TestScopes:
         assert [run(visit()), run(visit())] == [[1, 20], [1, 0]]
         assert cache.get_many(names) == {f"piece:{number}": number for number in range(20)}
 
-    def test_wait_for_each_plain_write(self, counted: Cache, run: Run, own_server: RedisServer) -> None:
+    def test_wait_for_each_plain_write(
+        self, counted: Cache, run: Run, own_server: RedisServer
+    ) -> None:
         async def page() -> None:
             async with counted.preload("a", "b"):
                 for key in "ab":
@@ -205,7 +205,3 @@ class TestScopes:
             assert await cache.aget("b") == 1
 
         run(work())
-
-
-def tagged(key: str) -> list[str]:
-    return [key] * 50

@@ -223,7 +223,7 @@ class TestWithinThisProcess:
             thread.start()
             thread.join()
             with cache.watch() as seen:
-                cache.cached(key="piece:{name}")(lambda name: "anew")("a")
+                cache.cached(key="piece:{name}")(lambda name: f"{name} anew")("a")
             assert seen.trips > 0
 
     def test_by_another_cache(self, cache: Cache, open_cache: OpenCache) -> None:
@@ -315,9 +315,7 @@ class TestScopeMaxAge:
         """The blocking one: both share what is meant."""
         return Cache
 
-    def test_holds_plain_answers(
-        self, cache: Cache, expect_trips: ExpectTrips
-    ) -> None:
+    def test_holds_plain_answers(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         cache.set_many({"a": 1, "b": 2})
         with expect_trips(2), cache.scope(max_age=60):
             for _ in range(3):
@@ -390,9 +388,7 @@ class TestSending:
             assert cache.get("a") == b"1"
 
 
-def test_a_server_is_asked_by_each_plain_read(
-    redis_server: RedisServer, redis_url: str
-) -> None:
+def test_a_server_is_asked_by_each_plain_read(redis_server: RedisServer, redis_url: str) -> None:
     cache = Cache(redis_url, pages="off")
     cache.get("warm")
     redis_server.reset_stats()

@@ -86,9 +86,7 @@ class TestWhatIsCounted:
         cache = Cache(redis_url, serializer="raw")
         with cache.scope():
             cache.cached(key="a")(lambda: b"1")()
-        assert counted(cache) == {
-            **{"trips": 1, "misses": 1, "posted": 1, "writes": 1, "bytes_out": 1}
-        }
+        assert counted(cache) == {"trips": 1, "misses": 1, "posted": 1, "writes": 1, "bytes_out": 1}
 
     def test_bad_entries(self, cache: Cache, raw: Raw) -> None:
         raw["test:a"] = b"\xc1nonsense"

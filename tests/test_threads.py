@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
-    from tests.conftest import OpenCache
     from tests.servers import Server
 
 THREADS = 8

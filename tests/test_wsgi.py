@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from onetrip.pytest_plugin import AssertTrips
     from tests.conftest import OpenCache
 
 PLAIN = ("Content-Type", "text/plain")

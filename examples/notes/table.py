@@ -47,7 +47,8 @@ def measure(
 
 def layout(rows: Iterable[Row]) -> str:
     """The rows as text, one line each."""
-    lines = [f"{'':22}{'trips':>7}{'posts':>7}{'milliseconds':>15}{'bytes read':>13}{'bytes written':>16}"]
+    counted = f"{'trips':>7}{'posts':>7}{'milliseconds':>15}"
+    lines = [f"{'':22}{counted}{'bytes read':>13}{'bytes written':>16}"]
     lines += [
         f"{row.name:22}{row.trips:>7,}{row.posts:>7,}{row.milliseconds:>15,.1f}"
         f"{row.bytes_read:>13,}{row.bytes_written:>16,}"

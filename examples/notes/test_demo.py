@@ -75,9 +75,7 @@ def table(**settings: str) -> tuple[str, dict[tuple[str, str], tuple[int, ...]]]
     return run.stdout.splitlines()[0], rows
 
 
-def check(
-    rows: dict[tuple[str, str], tuple[int, ...]], notes: int, *, posts: bool = True
-) -> None:
+def check(rows: dict[tuple[str, str], tuple[int, ...]], notes: int, *, posts: bool = True) -> None:
     costs = {row: cost[:2] for row, cost in rows.items()}
     pieces = 2 * notes
     assert costs == {

@@ -33,7 +33,6 @@ def _is_fragment(key: object) -> bool:
     return isinstance(key, str) and key.startswith(_FRAGMENT)
 
 
-
 class Cache(BaseCache):
     """A cache backend over any store of onetrip.
 
