@@ -65,8 +65,14 @@ fn fragment<'a>(
     for (_, value) in args {
         update(&mut hasher, value.as_bytes());
     }
-    let digest = hasher.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
+}
+
+/// Returns hexadecimal digits. By hand, since it is done for each digest of each prediction.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(digit).collect()
 }
 
 /// Makes the digest that the binding makes of a call.
