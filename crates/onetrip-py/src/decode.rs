@@ -34,6 +34,11 @@ impl<'py> Decoder<'py> {
         }
     }
 
+    /// Fails if the program was interrupted while values were read.
+    pub(crate) fn check(&self) -> PyResult<()> {
+        self.interrupted.take().map_or(Ok(()), Err)
+    }
+
     /// Gives `answer` on, unless the program was interrupted while it was read.
     pub(crate) fn finish<T>(self, answer: T) -> PyResult<T> {
         match self.interrupted.into_inner() {
@@ -108,6 +113,15 @@ pub(crate) struct Detached {
 }
 
 impl Detached {
+    /// Fails if the program was interrupted while values were read.
+    pub(crate) fn check(&self) -> PyResult<()> {
+        let mut interrupted = self
+            .interrupted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        interrupted.take().map_or(Ok(()), Err)
+    }
+
     /// As [`Decoder::finish`].
     pub(crate) fn finish<T>(self, answer: T) -> PyResult<T> {
         let interrupted = self.interrupted.into_inner();

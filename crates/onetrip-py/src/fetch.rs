@@ -186,7 +186,12 @@ impl Cache {
                 return Ok(vec![reader.values.finish(Some(value))?]);
             }
         }
-        let fetch = policy.fetch(&here, keys, how.timeout.0, &reader, Caller::Thread);
+        reader.values.check()?;
+        let caller = match greenlet::elsewhere(py)? {
+            Some(_) => Caller::Greenlet,
+            None => Caller::Thread,
+        };
+        let fetch = policy.fetch(&here, keys, how.timeout.0, &reader, caller);
         let mut fetch = how.apply(fetch).after(&held).alone(is_in_transaction(py)?);
         let mut made: Vec<Option<Bound<'py, PyAny>>> = keys.iter().map(|_| None).collect();
         let mut failure = None;
@@ -194,6 +199,7 @@ impl Cache {
             match fetch.next() {
                 Stage::Ask(trip) | Stage::Post(trip) => {
                     fetch.replied(self.send(py, &here, trip)?);
+                    reader.values.check()?;
                 }
                 Stage::Compute(places) => {
                     for place in places {
@@ -311,6 +317,7 @@ impl Face {
                 return Ok(vec![reader.values.finish(Some(value))?]);
             }
         }
+        reader.values.check()?;
         let alone = Python::attach(is_in_transaction)?;
         let fetch = policy.fetch(&here, keys, how.timeout.0, &reader, Caller::Task);
         let mut fetch = how.apply(fetch).after(&held).alone(alone);
@@ -321,6 +328,7 @@ impl Face {
                 Stage::Ask(trip) => {
                     let replies = self.send(&here, trip).await?;
                     fetch.replied(replies);
+                    reader.values.check()?;
                 }
                 Stage::Post(trip) => {
                     let replies = loops::post(&self.cache().core, &here, trip)?;

@@ -58,8 +58,8 @@ pub(crate) async fn send(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Re
     Ok(answer.unwrap_or_else(|| Err(unanswered()))?)
 }
 
-/// Hands over a trip that nobody waits for, with the other posts of this turn of the loop. Its scope
-/// waits for it when it closes.
+/// Hands over a trip that nobody waits for, at once, with what it must not overtake. Its scope waits
+/// for it when it closes.
 pub(crate) fn post(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Result<Replies> {
     let posted = trip.ops().iter().map(|_| Reply::Posted).collect();
     let sent = Arc::<Latch>::default();
@@ -143,6 +143,15 @@ struct State {
     count: u64,
 }
 
+/// A batch that is about to leave.
+struct Leaving {
+    number: u64,
+    cache: onetrip::Cache,
+    batch: Batch,
+    /// Those who wait for posts alone.
+    posts: Vec<Waiter>,
+}
+
 /// A batch that is under way.
 struct Left {
     cache: onetrip::Cache,
@@ -154,7 +163,7 @@ impl State {
     /// Takes out the gatherings that may leave: those that meet nothing that is under way or waits
     /// before them. Trips may overtake each other, and a task that was cancelled does not see
     /// whether its write has arrived.
-    fn take_leaving(&mut self) -> Vec<(u64, onetrip::Cache, Batch)> {
+    fn take_leaving(&mut self) -> Vec<Leaving> {
         let (mut leaving, mut staying) = (Vec::new(), Vec::<Gathering>::new());
         for gathering in std::mem::take(&mut self.gatherings) {
             let footprint = gathering.batch.footprint();
@@ -177,13 +186,23 @@ impl State {
                 continue;
             }
             self.count += 1;
+            // Whoever closes a scope on this very thread waits for its posts, and not for the loop.
+            let (waiters, posts) = gathering
+                .waiters
+                .into_iter()
+                .partition(|waiter| matches!(waiter, Waiter::Task { .. }));
             let left = Left {
                 cache: gathering.cache.clone(),
                 footprint: footprint.clone(),
-                waiters: gathering.waiters,
+                waiters,
             };
             self.left.insert(self.count, left);
-            leaving.push((self.count, gathering.cache, gathering.batch));
+            leaving.push(Leaving {
+                number: self.count,
+                cache: gathering.cache,
+                batch: gathering.batch,
+                posts,
+            });
         }
         self.gatherings = staying;
         leaving
@@ -282,9 +301,18 @@ impl Desk {
     /// Sends what may leave.
     fn send(&self) {
         let leaving = lock(&self.state).take_leaving();
-        for (number, cache, batch) in leaving {
+        for Leaving {
+            number,
+            cache,
+            batch,
+            posts,
+        } in leaving
+        {
             let inbox = Arc::clone(&self.inbox);
-            cache.dispatch(batch, move |answers| inbox.put(number, answers));
+            cache.dispatch(batch, move |answers| {
+                drop(posts);
+                inbox.put(number, answers);
+            });
         }
     }
 }

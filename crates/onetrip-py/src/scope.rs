@@ -163,7 +163,7 @@ fn is_raising(exception: &Bound<'_, PyTuple>) -> bool {
     exception.get_item(0).is_ok_and(|kind| !kind.is_none())
 }
 
-/// The end of a scope, which may have failed.
+/// The end of a scope or a batch, which may have failed.
 fn closed(result: Result<()>, raising: bool) -> Result<()> {
     match result {
         Err(lost) if raising => {
@@ -173,7 +173,7 @@ fn closed(result: Result<()>, raising: bool) -> Result<()> {
                 return Err(lost.into());
             }
             // The exception under way says more.
-            log::warn!("a scope that an exception ended did not close: {lost}");
+            log::warn!("what an exception ended did not close well: {lost}");
             Ok(())
         }
         result => result,
@@ -199,6 +199,10 @@ impl Scope {
         };
         let cache = self.cache.get();
         let result = cache.travel(py, &at, cache.core.policy().close(&scope));
+        // What tasks posted in it, of loops that may be over by now.
+        for post in scope.take_posts() {
+            py.detach(|| cache.core.await_post(&post));
+        }
         closed(result, is_raising(exception))
     }
 
@@ -344,13 +348,14 @@ impl Batch {
         Ok(slf.clone())
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> Result<()> {
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> Result<()> {
         let Some(at) = self.exit(py)? else {
             return Ok(());
         };
         let cache = self.cache.get();
-        cache.travel(py, &at, cache.core.policy().flush(&at))
+        let sent = cache.travel(py, &at, cache.core.policy().flush(&at));
+        closed(sent, is_raising(exception))
     }
 
     fn __aenter__(slf: &Bound<'_, Self>) -> Coroutine {
@@ -361,14 +366,14 @@ impl Batch {
         })
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __aexit__(slf: &Bound<'_, Self>, _exception: &Bound<'_, PyTuple>) -> Coroutine {
+    #[pyo3(signature = (*exception))]
+    fn __aexit__(slf: &Bound<'_, Self>, exception: &Bound<'_, PyTuple>) -> Coroutine {
         let face = Face::of(slf.get().cache.bind(slf.py()));
-        let slf = slf.clone().unbind();
+        let (slf, raising) = (slf.clone().unbind(), is_raising(exception));
         Coroutine::new("__aexit__", async move {
             if let Some(at) = Python::attach(|py| slf.get().exit(py))? {
                 let flush = face.cache().core.policy().flush(&at);
-                face.travel(&at, flush).await?;
+                closed(face.travel(&at, flush).await, raising)?;
             }
             Ok(NOTHING)
         })

@@ -9,6 +9,7 @@ use crate::background;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lanes;
 use crate::scope::Scope;
 use crate::trip::{Op, Purpose, Replies, Trip};
 
@@ -212,11 +213,16 @@ impl Cache {
             scope.count_trip();
         }
         let cache = self.clone();
-        runtime.spawn(async move {
+        let is_post = batch.trip.is_post();
+        let mut work = Box::pin(async move {
             let replies = cache.carry(&batch.at, &batch.trip).await;
             let answers = cache.answers(&batch, replies);
             delivery.make(answers);
         });
+        // Begun here, so that what this thread does next on the same names comes behind it.
+        if !is_post || lanes::look(work.as_mut()).is_pending() {
+            runtime.spawn(work);
+        }
     }
 
     /// What becomes of a trip that could not be made at all, as of any failure of the store.

@@ -5,6 +5,7 @@ mod scopes;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::context::{Context, task};
 use crate::drive::Fetching;
 use crate::error::{Error, Result};
 use crate::lanes::{self, Lanes};
+use crate::latch::Latch;
 use crate::options::{Builder, Serializer};
 use crate::policy::{Policy, Step, Timeout};
 use crate::scope::{Reading, Scope};
@@ -69,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) serializer: Serializer,
     pub(crate) carrier: Carrier,
     pub(crate) lanes: Lanes,
+    /// The longest that one exchange takes, connecting included.
+    pub(crate) patience: Duration,
 }
 
 impl Inner {
@@ -241,6 +245,12 @@ impl Cache {
     /// thread may belong to.
     pub(crate) fn close_blocking(&self, at: &Context, scope: &Scope) -> Result<()> {
         self.travel_blocking(at, self.policy().close(scope))
+    }
+
+    /// Waits on this thread until a post is over, no longer than an exchange takes.
+    #[doc(hidden)]
+    pub fn await_post(&self, post: &Latch) {
+        let _ = post.wait(self.0.patience);
     }
 
     /// Reads the replies to what `scope` posted, or to all that is posted, at most `trip_timeout`

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{self, Poll};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ const COSTS: usize = 1 << 12;
 pub enum Caller {
     /// A thread, which its computing and waiting hold up.
     Thread,
+    /// A greenlet: others of its thread go on while it waits.
+    Greenlet,
     /// A task. A thread must not wait for it: it may hold up the task's event loop.
     Task,
 }
@@ -49,6 +52,7 @@ pub(crate) struct Flight {
     name: Bytes,
     slot: Slot,
     owner: Caller,
+    thread: ThreadId,
     /// Whether others may wait for it.
     shared: bool,
     /// Its place in the order of scopes and flights.
@@ -160,7 +164,7 @@ pub(crate) fn claim(
         claimant.joins
             && flight.store == store
             && flight.shared
-            && (claimant.caller == Caller::Task || flight.owner == Caller::Thread)
+            && flight.may_be_waited_for_by(claimant.caller)
             && !flight.state().outdated
             && may_join(flight.began)
             && !closes_circle(flight, claimant.computing)
@@ -181,6 +185,7 @@ pub(crate) fn claim(
             name,
             slot,
             owner: claimant.caller,
+            thread: thread::current().id(),
             shared: claimant.shared,
             began: next_in_order(),
             started: Instant::now(),
@@ -217,6 +222,16 @@ fn closes_circle(flight: &Arc<Flight>, computing: Option<&Arc<Computing>>) -> bo
 impl Flight {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether such a caller may wait for it, on this thread.
+    fn may_be_waited_for_by(&self, caller: Caller) -> bool {
+        match caller {
+            Caller::Task => true,
+            Caller::Greenlet => self.owner != Caller::Task,
+            // Its owner may be the very code that this thread has left for a while.
+            Caller::Thread => self.owner != Caller::Task && self.thread != thread::current().id(),
+        }
     }
 
     fn cost(&self) -> &'static AtomicU32 {
@@ -256,14 +271,11 @@ impl Making {
         self.0.state().outdated
     }
 
-    /// Notes that the value is computed, and what that cost.
-    pub(crate) fn computed(&self) {
+    /// Gives those who wait what was stored, and notes what that cost.
+    pub(crate) fn share(self, entry: Bytes) {
+        // At the end, not before: a flight of several values goes on when the first is computed.
         let micros = u32::try_from(self.0.started.elapsed().as_micros()).unwrap_or(u32::MAX);
         self.0.cost().store(micros.max(1), Ordering::Relaxed);
-    }
-
-    /// Gives those who wait what was stored.
-    pub(crate) fn share(self, entry: Bytes) {
         self.0.end(Some(entry));
     }
 }

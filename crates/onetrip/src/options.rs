@@ -241,6 +241,7 @@ impl Builder {
             serializer: self.serializer,
             carrier,
             lanes: Lanes::default(),
+            patience: self.connect_timeout.saturating_add(self.trip_timeout),
         });
         settling::register(&inner);
         Ok(Cache(inner))

@@ -174,16 +174,19 @@ impl Policy {
     /// What removes the records that are among the keys of this cache, as far as they are known: of
     /// a cache that has the whole store.
     pub(crate) fn drop_records(&self) -> impl Iterator<Item = Op> {
-        let routes = if self.keyspace.prefix().is_empty() {
-            self.learner().shared()
+        let (routes, lists) = if self.keyspace.prefix().is_empty() {
+            (self.learner().shared(), self.learner().shared_lists())
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
         let index = (!routes.is_empty()).then(|| [INDEX.to_vec(), CHANGES.to_vec()]);
         let keys = routes.into_iter().map(|route| record_key(&route));
+        let lists = lists.into_iter();
+        let lists = lists.map(|(route, page)| list_key(&route, page));
         let records = self.records();
         let names = keys
             .chain(index.into_iter().flatten())
+            .chain(lists)
             .map(move |key| records.name(&key));
         names.map(|name| Op::Delete { name })
     }

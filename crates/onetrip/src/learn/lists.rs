@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rmp_serde::{from_slice, to_vec};
 
 use super::form::{Bin, List};
@@ -77,6 +77,8 @@ pub(super) struct Lists {
     saved_before: HashMap<u64, (u64, Moment)>,
     /// When a page last made a trip.
     now: Option<Moment>,
+    /// Pages whose lists this process left in the store.
+    told: HashSet<(Arc<str>, u64)>,
 }
 
 impl Lists {
@@ -122,6 +124,12 @@ impl Lists {
         }
     }
 
+    /// Returns the pages whose lists this process left in the store, of late.
+    pub(super) fn told(&self) -> impl Iterator<Item = (Arc<str>, u64)> {
+        let told = self.told.iter();
+        told.map(|(route, page)| (Arc::clone(route), *page))
+    }
+
     /// Notes that a page makes a trip.
     pub(super) fn note_trip(&mut self, now: Moment) {
         self.now = Some(now);
@@ -138,6 +146,10 @@ impl Lists {
                 break;
             }
             bytes += list.bytes.len();
+            if self.told.len() >= MAX_SAVED {
+                self.told.clear();
+            }
+            self.told.insert((Arc::clone(&list.route), list.page));
             taken.push(list);
         }
         self.bytes -= bytes;
@@ -151,6 +163,7 @@ impl Lists {
             + self.waiting.capacity() * size_of::<PageList>()
             + saved(&self.saved)
             + saved(&self.saved_before)
+            + slots::<(Arc<str>, u64), ()>(self.told.capacity())
     }
 }
 

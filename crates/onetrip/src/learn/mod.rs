@@ -244,6 +244,12 @@ impl Learner {
         lock(&self.index).names().cloned().collect()
     }
 
+    /// The pages, by route and number, whose lists this process left in the store.
+    #[must_use]
+    pub(crate) fn shared_lists(&self) -> Vec<(Arc<str>, u64)> {
+        lock(&self.lists).told().collect()
+    }
+
     /// All routes by name, to be looked at one after the other.
     fn all(&self) -> Vec<(Arc<str>, Arc<Mutex<Known>>)> {
         let routes = lock(&self.routes);

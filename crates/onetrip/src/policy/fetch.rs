@@ -91,6 +91,16 @@ enum State<V> {
     Same(usize),
 }
 
+/// What was sent to store one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Set,
+    /// An add, and a read behind it.
+    Add,
+    /// A read alone: its key was written meanwhile.
+    Look,
+}
+
 /// One fetch of one key or several.
 pub struct Fetch<'a, K, D: Decode> {
     policy: &'a Policy,
@@ -106,7 +116,7 @@ pub struct Fetch<'a, K, D: Decode> {
     /// The look under way, and the places that it is for.
     asked: Option<(Asked, Behind<'a>, SmallVec<[usize; 1]>)>,
     /// The places that the store under way is for, and what goes ahead of it.
-    storing_now: SmallVec<[usize; 1]>,
+    storing_now: SmallVec<[(usize, Kind); 1]>,
     stored_behind: Option<Behind<'a>>,
     /// The place that is waited for.
     waiting_now: usize,
@@ -340,15 +350,12 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                 making,
                 ticket,
                 bad,
-            } => {
-                making.computed();
-                State::Sealed {
-                    making,
-                    ticket,
-                    bad,
-                    entry,
-                }
-            }
+            } => State::Sealed {
+                making,
+                ticket,
+                bad,
+                entry,
+            },
             state => state,
         });
     }
@@ -378,12 +385,18 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             else {
                 continue;
             };
+            let name = self.policy.keyspace.name(key.as_ref());
             // What was computed before its key was written is not to be put back after it.
             if self.policy.disabled || making.is_outdated() {
-                *state = State::Made;
+                if self.policy.disabled || self.storing == Storing::Set {
+                    *state = State::Made;
+                } else {
+                    // What was written is what callers agree on.
+                    trip.push(Op::Get { name });
+                    places.push((place, Kind::Look));
+                }
                 continue;
             }
-            let name = self.policy.keyspace.name(key.as_ref());
             let entry = entry.clone();
             match (self.life, self.storing) {
                 (Life::Over, _) => {
@@ -401,10 +414,13 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                         ttl,
                     });
                     trip.push(Op::Get { name });
+                    places.push((place, Kind::Add));
                 }
-                (Life::Lives(ttl), _) => trip.push(Op::Set { name, entry, ttl }),
+                (Life::Lives(ttl), _) => {
+                    trip.push(Op::Set { name, entry, ttl });
+                    places.push((place, Kind::Set));
+                }
             }
-            places.push(place);
         }
         if trip.is_empty() {
             return None;
@@ -432,7 +448,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             behind.strip(&mut replies);
         }
         let mut replies = replies.into_iter();
-        for place in std::mem::take(&mut self.storing_now) {
+        for (place, kind) in std::mem::take(&mut self.storing_now) {
             let Some(key) = self.key(place) else {
                 continue;
             };
@@ -442,19 +458,19 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             let State::Sealed {
                 making,
                 ticket,
-                bad,
                 entry,
+                ..
             } = std::mem::replace(state, State::Made)
             else {
                 continue;
             };
-            let stored = match (replies.next(), self.storing) {
-                (Some(Reply::Done | Reply::Posted), _) => Some(entry.clone()),
-                (Some(added), Storing::Add) if !bad => match (added, replies.next()) {
-                    (Reply::Flag(true), _) => Some(entry.clone()),
-                    (Reply::Flag(false), Some(Reply::Entry(theirs))) => theirs,
-                    _ => None,
-                },
+            let first = replies.next();
+            let second = (kind == Kind::Add).then(|| replies.next()).flatten();
+            let stored = match (kind, first, second) {
+                (Kind::Set, Some(Reply::Done | Reply::Posted), _)
+                | (Kind::Add, Some(Reply::Flag(true)), _) => Some(entry.clone()),
+                (Kind::Add, Some(Reply::Flag(false)), Some(Reply::Entry(theirs)))
+                | (Kind::Look, Some(Reply::Entry(theirs)), _) => theirs,
                 _ => None,
             };
             let (policy, at) = (self.policy, self.at);
@@ -466,6 +482,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                 }
             }
             if let (Some(scope), Some(ticket), Life::Lives(ttl)) = (at.scope(), ticket, self.life) {
+                // Of what was written meanwhile, the clock of writes ends it at once.
                 scope.note_made(key, held.len());
                 scope.keep_made(ticket, key, held, ttl);
             }

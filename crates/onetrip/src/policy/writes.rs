@@ -63,10 +63,12 @@ impl Policy {
 
     /// Notes a plain write for those who learn from it.
     fn note_write(&self, at: &Context, key: &[u8], change: Change, bytes: usize) {
-        match at.scope() {
-            Some(scope) => scope.note_write(key, change, bytes),
-            None if change == Change::Exact && self.learns() => self.learner.mark_exact(key),
-            None => {}
+        if let Some(scope) = at.scope() {
+            scope.note_write(key, change, bytes);
+        }
+        if change == Change::Exact && self.learns() {
+            // At once: pages under way are to know it.
+            self.learner.mark_exact(key);
         }
     }
 

@@ -63,7 +63,11 @@ fn mark(entry: &[u8]) -> u64 {
     use std::sync::LazyLock;
     static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     // An entry with a header begins with its seal. Another is hashed whole, up to a page's worth.
-    let most = if entry.first() == Some(&0xC1) { 40 } else { 4096 };
+    let most = if entry.first() == Some(&0xC1) {
+        40
+    } else {
+        4096
+    };
     STATE.hash_one((entry.len(), entry.get(..most).unwrap_or(entry)))
 }
 
@@ -90,7 +94,8 @@ impl Visits {
 
     /// Returns whether a snapshot must not answer this read, since the visit verifies.
     pub(super) fn verifies(&self, key: &[u8]) -> bool {
-        let is_read = |open: &OpenVisit| open.visit.uses.get(key).is_some_and(|used| used.reads > 0);
+        let is_read =
+            |open: &OpenVisit| open.visit.uses.get(key).is_some_and(|used| used.reads > 0);
         self.verifies && self.open.iter().any(is_read)
     }
 
