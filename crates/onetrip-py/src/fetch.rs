@@ -196,7 +196,7 @@ impl Cache {
         let mut made: Vec<Option<Bound<'py, PyAny>>> = keys.iter().map(|_| None).collect();
         let mut failure = None;
         loop {
-            match fetch.next() {
+            match fetch.advance() {
                 Stage::Ask(trip) | Stage::Post(trip) => {
                     fetch.replied(self.send(py, &here, trip)?);
                     reader.values.check()?;
@@ -324,7 +324,7 @@ impl Face {
         let mut made: Vec<Option<Py<PyAny>>> = keys.iter().map(|_| None).collect();
         let mut failure: Option<Raised> = None;
         loop {
-            match fetch.next() {
+            match fetch.advance() {
                 Stage::Ask(trip) => {
                     let replies = self.send(&here, trip).await?;
                     fetch.replied(replies);

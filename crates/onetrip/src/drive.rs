@@ -46,6 +46,10 @@ impl<'a> Fetching<'a> {
         }
     }
 
+    #[expect(
+        clippy::result_large_err,
+        reason = "a fetch is begun for a miss alone, and moved once"
+    )]
     fn begin<'f, T: DeserializeOwned>(
         &self,
         cache: &'f Cache,
@@ -100,7 +104,7 @@ impl Cache {
         };
         let (mut make, mut made) = (Some(make), None);
         loop {
-            match fetch.next() {
+            match fetch.advance() {
                 // A task must not wait, and need not for a post.
                 Stage::Post(trip) if !lanes::may_wait() => {
                     let (replies, _) = self.hand_over(&at, trip);
@@ -152,7 +156,7 @@ impl Cache {
         };
         let (mut make, mut made) = (Some(make), None);
         loop {
-            match fetch.next() {
+            match fetch.advance() {
                 Stage::Ask(trip) => match self.send(&at, &trip).await {
                     Ok(replies) => fetch.replied(replies),
                     Err(error) => {

@@ -59,8 +59,9 @@ impl Slot {
     }
 
     fn written(self) -> &'static AtomicU64 {
-        // `of` leaves no other remainder.
-        &WRITTEN[self.0 % SLOTS]
+        static BEYOND: AtomicU64 = AtomicU64::new(0);
+        // `of` makes no number beyond the last.
+        WRITTEN.get(self.0).unwrap_or(&BEYOND)
     }
 
     /// Notes that the name is being written, or was.

@@ -217,7 +217,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
     }
 
     /// Returns what is to be done next.
-    pub fn next(&mut self) -> Stage {
+    pub fn advance(&mut self) -> Stage {
         if let Some(trip) = self.look() {
             return Stage::Ask(trip);
         }
@@ -274,7 +274,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
         self.keys.get(place).map(AsRef::as_ref)
     }
 
-    /// Takes the replies to the trip that [`next`](Self::next) gave last.
+    /// Takes the replies to the trip that [`advance`](Self::advance) gave last.
     pub fn replied(&mut self, mut replies: Replies) {
         let Some((asked, behind, wanted)) = self.asked.take() else {
             return self.is_stored(replies);
