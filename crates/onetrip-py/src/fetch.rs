@@ -334,9 +334,8 @@ impl Face {
                     for (place, value) in places.iter().zip(values?) {
                         let key = keys.get(*place).map(|key| &**key).unwrap_or_default();
                         let sealed = value.map_err(Raised::from).and_then(|value| {
-                            let entry = Python::attach(|py| {
-                                self.cache().piece(key, value.bind(py), how.timeout)
-                            })?;
+                            let entry =
+                                Python::attach(|py| self.cache().piece(key, value.bind(py), how.timeout))?;
                             Ok((value, entry))
                         });
                         match sealed {

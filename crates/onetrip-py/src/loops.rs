@@ -69,14 +69,7 @@ pub(crate) fn post(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Result<R
     Python::attach(|py| {
         let running = running_loop(py)?;
         let desk = Desk::of(&running)?;
-        Desk::join(
-            &desk,
-            &running,
-            cache,
-            at,
-            &trip,
-            Waiter::Post(SetOnDrop(sent)),
-        )
+        Desk::join(&desk, &running, cache, at, &trip, Waiter::Post(SetOnDrop(sent)))
     })?;
     Ok(posted)
 }

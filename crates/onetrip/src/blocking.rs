@@ -181,7 +181,8 @@ impl Cache {
         make: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let what = Fetching::new(key.as_ref(), timeout.into()).adding();
-        self.0.fetch_blocking(what, make, |error| Err(error.into()))
+        self.0
+            .fetch_blocking(what, make, |error| Err(error.into()))
     }
 
     driven! {

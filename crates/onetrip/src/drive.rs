@@ -169,8 +169,7 @@ impl Cache {
                 }
                 Stage::Compute(_) => {
                     let within = at.with_computing(fetch.computing());
-                    let making =
-                        task::within_blocking(self.0.id, within.clone(), || call(&mut make));
+                    let making = task::within_blocking(self.0.id, within.clone(), || call(&mut make));
                     let value = task::within(self.0.id, within, making).await?;
                     match self.piece(what.key, &value, what.timeout) {
                         Ok(entry) => fetch.made(0, entry),

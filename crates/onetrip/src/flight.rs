@@ -118,9 +118,7 @@ pub(crate) fn outdate_all(prefix: &[u8]) {
     flights(|table| {
         for (name, flights) in table {
             if name.starts_with(prefix) {
-                flights
-                    .iter()
-                    .for_each(|flight| flight.state().outdated = true);
+                flights.iter().for_each(|flight| flight.state().outdated = true);
             }
         }
     });
@@ -330,10 +328,7 @@ impl Waiting {
         // A flight that is over no longer hears of writes, and its slot does.
         let is_current = flight.slot.is_unwritten_since(flight.stamp);
         let state = flight.state();
-        state
-            .entry
-            .clone()
-            .filter(|_| is_current && !state.outdated)
+        state.entry.clone().filter(|_| is_current && !state.outdated)
     }
 }
 

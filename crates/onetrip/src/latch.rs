@@ -64,11 +64,7 @@ impl Latch {
         if state.is_set {
             return Poll::Ready(());
         }
-        if !state
-            .wakers
-            .iter()
-            .any(|waker| waker.will_wake(context.waker()))
-        {
+        if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
             state.wakers.push(context.waker().clone());
         }
         Poll::Pending

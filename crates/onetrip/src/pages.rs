@@ -210,9 +210,7 @@ impl Policy {
     /// Lets a trip of another cache on the same store bring what the pages of `scope` are likely to
     /// read, if their first trip is still to come.
     pub(crate) fn accompany(&self, scope: &Arc<Scope>, trip: &mut Trip) -> Option<Ahead> {
-        let departs = scope
-            .outlook()
-            .is_some_and(|outlook| !outlook.departing.is_empty());
+        let departs = scope.outlook().is_some_and(|outlook| !outlook.departing.is_empty());
         if !departs || self.disabled {
             return None;
         }
@@ -254,11 +252,7 @@ impl Policy {
                     continue;
                 }
                 let entry = entry.clone();
-                shots.push(Brought {
-                    key,
-                    entry,
-                    lasting,
-                });
+                shots.push(Brought { key, entry, lasting });
             }
         }
         for (expected, reply) in ahead.keys.into_iter().zip(brought.by_ref()) {
@@ -327,8 +321,7 @@ impl Bringing<'_> {
                 self.scope.note_ahead(page, key, predicted.bytes as usize);
             }
             if self.is_plain && self.snapshots && predicted.state {
-                self.shots
-                    .push((*nth, Bytes::copy_from_slice(key), *lasting));
+                self.shots.push((*nth, Bytes::copy_from_slice(key), *lasting));
             }
             return;
         }

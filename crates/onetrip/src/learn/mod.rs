@@ -198,15 +198,8 @@ impl Learner {
     pub fn predict(&self, page: &Page) -> Vec<Predicted> {
         let keys = self.with(page, |known| known.route.predict(page, &self.budget));
         let keys = keys.into_iter();
-        keys.map(|(key, bytes)| Predicted {
-            key,
-            bytes,
-            piece: true,
-            state: true,
-            lasting: false,
-            again: true,
-        })
-        .collect()
+        keys.map(|(key, bytes)| Predicted { key, bytes, piece: true, state: true, lasting: false, again: true })
+            .collect()
     }
 
     /// Stub.
@@ -218,12 +211,7 @@ impl Learner {
     /// Learns from a visit to `page`.
     pub fn learn(&self, page: &Page, visit: &Visit) {
         let mut visit = visit.clone();
-        visit.read = visit
-            .uses
-            .iter()
-            .filter(|(_, used)| used.piece || used.reads > 0)
-            .map(|(key, used)| (key.clone(), used.bytes))
-            .collect();
+        visit.read = visit.uses.iter().filter(|(_, used)| used.piece || used.reads > 0).map(|(key, used)| (key.clone(), used.bytes)).collect();
         let visit = &visit;
         self.with(page, |known| {
             known.totals.note(visit);

@@ -69,23 +69,11 @@ enum State<V> {
     Found(V),
     /// Its entry, if there is one, cannot be read and is to be replaced.
     /// It was waited for in vain if it is missing `again`.
-    Missing {
-        bad: bool,
-        again: bool,
-    },
+    Missing { bad: bool, again: bool },
     Waiting(Waiting),
-    Making {
-        making: Making,
-        ticket: Option<Ticket>,
-        bad: bool,
-    },
+    Making { making: Making, ticket: Option<Ticket>, bad: bool },
     /// Computed and not stored yet.
-    Sealed {
-        making: Making,
-        ticket: Option<Ticket>,
-        bad: bool,
-        entry: Bytes,
-    },
+    Sealed { making: Making, ticket: Option<Ticket>, bad: bool, entry: Bytes },
     Made,
     Failed,
     Same(usize),
@@ -241,10 +229,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                 *state = State::Same(first);
                 continue;
             }
-            match self
-                .policy
-                .held(self.at, key.as_ref(), reading, self.decode)
-            {
+            match self.policy.held(self.at, key.as_ref(), reading, self.decode) {
                 Some(read) => *state = State::of(read),
                 None => wanted.push(place),
             }
@@ -336,18 +321,9 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
     /// Takes the entry that was computed for the key in `place`, as [`Policy::seal`] makes it.
     pub fn made(&mut self, place: usize, entry: Bytes) {
         self.change(place, |state| match state {
-            State::Making {
-                making,
-                ticket,
-                bad,
-            } => {
+            State::Making { making, ticket, bad } => {
                 making.computed();
-                State::Sealed {
-                    making,
-                    ticket,
-                    bad,
-                    entry,
-                }
+                State::Sealed { making, ticket, bad, entry }
             }
             state => state,
         });
@@ -372,10 +348,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             let Some(state @ State::Sealed { .. }) = self.states.get_mut(place) else {
                 continue;
             };
-            let State::Sealed {
-                making, bad, entry, ..
-            } = &*state
-            else {
+            let State::Sealed { making, bad, entry, .. } = &*state else {
                 continue;
             };
             // What was computed before its key was written is not to be put back after it.
@@ -395,11 +368,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                 }
                 // Adding would never replace what nobody can read.
                 (Life::Lives(ttl), Storing::Add) if !bad => {
-                    trip.push(Op::Add {
-                        name: name.clone(),
-                        entry,
-                        ttl,
-                    });
+                    trip.push(Op::Add { name: name.clone(), entry, ttl });
                     trip.push(Op::Get { name });
                 }
                 (Life::Lives(ttl), _) => trip.push(Op::Set { name, entry, ttl }),
@@ -439,12 +408,8 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             let Some(state) = self.states.get_mut(place) else {
                 continue;
             };
-            let State::Sealed {
-                making,
-                ticket,
-                bad,
-                entry,
-            } = std::mem::replace(state, State::Made)
+            let State::Sealed { making, ticket, bad, entry } =
+                std::mem::replace(state, State::Made)
             else {
                 continue;
             };
@@ -487,22 +452,16 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             return;
         };
         let (policy, at) = (self.policy, self.at);
-        let value = entry
-            .as_ref()
-            .and_then(|entry| policy.shared(at, key, entry, self.decode));
+        let value = entry.as_ref().and_then(|entry| policy.shared(at, key, entry, self.decode));
         let state = match (value, entry) {
             (Some(value), Some(entry)) => {
-                if let (Some(scope), Some(ticket), Life::Lives(ttl)) =
-                    (at.scope(), ticket, self.life)
+                if let (Some(scope), Some(ticket), Life::Lives(ttl)) = (at.scope(), ticket, self.life)
                 {
                     scope.keep_made(ticket, key, entry, ttl);
                 }
                 State::Found(value)
             }
-            _ => State::Missing {
-                bad: false,
-                again: true,
-            },
+            _ => State::Missing { bad: false, again: true },
         };
         self.change(place, |_| state);
     }

@@ -130,10 +130,7 @@ impl Policy {
         for (place, key) in keys.enumerate() {
             let reply = replies.next();
             let kept = at.scope().zip(asked.ticket);
-            each(
-                place,
-                self.read(at, kept, key, asked.reading, reply, decode),
-            );
+            each(place, self.read(at, kept, key, asked.reading, reply, decode));
         }
     }
 
@@ -272,8 +269,9 @@ impl Policy {
             let mut keys = keys.iter().map(AsRef::as_ref);
             keys.all(|key| scope.answers(key, self.slot(key), reading))
         });
-        let is_piece =
-            |key: &[u8]| at.hold().is_some() || at.scope().is_some_and(|scope| scope.is_named(key));
+        let is_piece = |key: &[u8]| {
+            at.hold().is_some() || at.scope().is_some_and(|scope| scope.is_named(key))
+        };
         let answer = |whole: bool| {
             let mut values = Vec::with_capacity(keys.len());
             let mut missing = Vec::new();
@@ -329,12 +327,7 @@ impl Policy {
         };
         let mut trip = Trip::new();
         let asked = self.ask_for(at, &wanted, Reading::Piece(None), &mut trip);
-        let names: Vec<Bytes> = trip
-            .ops()
-            .iter()
-            .take(wanted.len())
-            .map(|op| op.name().clone())
-            .collect();
+        let names: Vec<Bytes> = trip.ops().iter().take(wanted.len()).map(|op| op.name().clone()).collect();
         self.travel(at, trip, move |mut replies| {
             self.arrive(Some(scope), asked.ahead, &mut replies);
             let answers = names.into_iter().zip(replies);

@@ -89,7 +89,10 @@ impl Policy {
             Life::Over => Op::Get { name },
         };
         self.write(at, op.into(), |mut replies: Replies| {
-            matches!(replies.pop(), Some(Reply::Flag(true) | Reply::Entry(None)))
+            matches!(
+                replies.pop(),
+                Some(Reply::Flag(true) | Reply::Entry(None))
+            )
         })
     }
 

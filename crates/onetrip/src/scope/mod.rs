@@ -135,7 +135,12 @@ impl std::fmt::Debug for Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(clock: Clock, max_age: Duration, read_max_age: Duration, work: Work) -> Self {
+    pub(crate) fn new(
+        clock: Clock,
+        max_age: Duration,
+        read_max_age: Duration,
+        work: Work,
+    ) -> Self {
         Self {
             id: ScopeId::next(),
             clock,
@@ -175,7 +180,9 @@ impl Scope {
     /// Returns whether its callers may join a flight that began at `flight`: they began before it,
     /// wrote nothing since, and are in no request that may change something.
     pub(crate) fn may_join(&self, flight: u64) -> bool {
-        self.began < flight && self.work != Work::Request && !self.wrote.load(Ordering::Acquire)
+        self.began < flight
+            && self.work != Work::Request
+            && !self.wrote.load(Ordering::Acquire)
     }
 
     /// Says that the response has begun to be sent: it may go on for long. From here on there is no
@@ -277,13 +284,9 @@ impl Scope {
         let state = &mut *self.state();
         let limit = self.limit(state, reading);
         let (pieces, snapshot) = (&mut state.pieces, &mut state.snapshot);
-        pieces
-            .look(key, slot, reading, limit, &self.clock)
-            .is_some()
+        pieces.look(key, slot, reading, limit, &self.clock).is_some()
             || (matches!(reading, Reading::Plain(_))
-                && snapshot
-                    .look(key, slot, self.read_max_age, &self.clock)
-                    .is_some())
+                && snapshot.look(key, slot, self.read_max_age, &self.clock).is_some())
     }
 
     /// Returns how old an answer to such a read may be.
@@ -317,18 +320,12 @@ impl Scope {
 
     /// Adds a companion.
     pub(crate) fn accompany(&self, companion: Arc<dyn Companion>) {
-        let mut all = self
-            .companions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.companions.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(companion);
     }
 
     pub(crate) fn companions(&self) -> SmallVec<[Arc<dyn Companion>; 1]> {
-        let all = self
-            .companions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let all = self.companions.lock().unwrap_or_else(PoisonError::into_inner);
         all.clone()
     }
 

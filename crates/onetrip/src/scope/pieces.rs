@@ -73,8 +73,7 @@ impl Pieces {
     ) -> Option<&mut Answer> {
         let held = self.held.get_mut(key)?;
         let may = held.named || !matches!(reading, Reading::Plain(None));
-        let is_good =
-            may && slot.is_unwritten_since(held.stamp) && !clock.has_come(held.end(limit));
+        let is_good = may && slot.is_unwritten_since(held.stamp) && !clock.has_come(held.end(limit));
         is_good.then_some(&mut held.answer)
     }
 
@@ -150,10 +149,9 @@ impl Scope {
         let mut seen = HashSet::with_capacity(keys.len());
         let mut wanted = Vec::with_capacity(keys.len());
         for key in keys.iter().map(AsRef::as_ref) {
-            let held = pieces
-                .held
-                .get_mut(key)
-                .filter(|held| now < held.end(limit) && slot(key).is_unwritten_since(held.stamp));
+            let held = pieces.held.get_mut(key).filter(|held| {
+                now < held.end(limit) && slot(key).is_unwritten_since(held.stamp)
+            });
             match held {
                 Some(held) => (held.named, held.once) = (true, false),
                 None if seen.insert(key) => wanted.push(key),
@@ -171,11 +169,9 @@ impl Scope {
         let now = self.clock.now();
         let state = &mut *self.state();
         let limit = self.limit(state, Reading::Piece(None));
-        state
-            .pieces
-            .held
-            .get(key)
-            .is_some_and(|held| now < held.end(limit) && slot.is_unwritten_since(held.stamp))
+        state.pieces.held.get(key).is_some_and(|held| {
+            now < held.end(limit) && slot.is_unwritten_since(held.stamp)
+        })
     }
 
     /// Returns whether plain reads of `key` are reads of a piece.

@@ -179,10 +179,7 @@ impl Scope {
         let departing = open.iter().filter(|open| open.expected.is_none());
         Some(Outlook {
             departing: departing.map(|open| Arc::clone(&open.page)).collect(),
-            expected: open
-                .iter()
-                .filter_map(|open| open.expected.clone())
-                .collect(),
+            expected: open.iter().filter_map(|open| open.expected.clone()).collect(),
             snapshots: !state.sending && self.work != Work::Request,
         })
     }
