@@ -1,11 +1,11 @@
-"""A Django application with two lines more: each request is a page, with one trip in and one out.
+"""A Django application with two lines more: each request is a page, which asks its cache once.
 
 The view says beforehand what the page reads: a cached fragment of its template, a key, and what a
 cached function made. The counter is added to at once, so it makes a trip of its own.
 
 It prints:
 
-    /notes/5: Fifty and more, by Ada; 1 comment (cold: 2 trips)
+    /notes/5: Fifty and more, by Ada; 1 comment (cold: 4 trips)
     /notes/5: Fifty and more, by Ada; 1 comment (warm: 1 trip)
     /visits: 1 (2 trips)
     /visits: 2 (1 trip)

@@ -4,7 +4,7 @@ The endpoint runs in a thread and its dependencies in the event loop; all are in
 
 It prints:
 
-    /notes/5: Fifty and more, by Ada (cold: 2 trips, 0 hits)
+    /notes/5: Fifty and more, by Ada (cold: 3 trips, 0 hits)
     /notes/5: Fifty and more, by Ada (warm: 1 trip, 2 hits)
 """
 

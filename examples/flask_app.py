@@ -1,11 +1,11 @@
 """A Flask application with a cache from its configuration, and functions cached before it is made.
 
-What was written while the page was made leaves in one trip, and so would a hundred fragments. What
-the page reads is learned: on the next visit it comes in one trip, without a list of keys.
+What the page reads is learned: on the next visit it comes in one trip, without a list of keys. On a
+server, what it computes is posted, and no trip; memory takes it at once.
 
 It prints:
 
-    <h1>Note 5</h1> <p>No comments yet.</p> (cold: 3 trips, 0 hits)
+    <h1>Note 5</h1> <p>No comments yet.</p> (cold: 4 trips, 0 hits)
     <h1>Note 5</h1> <p>No comments yet.</p> (warm: 1 trip, 2 hits)
 """
 

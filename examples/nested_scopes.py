@@ -1,12 +1,13 @@
-"""Scopes nest: what an inner one reads and writes, the outer one sees, and all leaves together.
+"""Scopes nest: what an inner one fetched the outer one holds. What is written, all see at once.
 
 It prints:
 
-    outer sees: written within
-    nobody else does yet: None
-    trip 1: get user, get menu
-    trip 2: set menu
-    now everybody does: written within
+    fetched within: soup of the day
+    held by the outer: soup of the day
+    another thread sees: Grace
+    trip 1: get user, get menu:soup
+    trip 2: set menu:soup
+    trip 3: set user
 """
 
 from __future__ import annotations
@@ -19,26 +20,25 @@ cache = Cache("memory://")
 cache["user"] = "Ada"
 
 
-def look(text: str) -> None:
-    print(text, cache.get("menu"))
+@cache.cached(key="menu:{name}")
+def soup(name: str) -> str:
+    return f"{name} of the day"
 
 
-def menu() -> None:
+def menu() -> str:
     # A part of the page that has its own scope, as it may also be shown alone.
-    with cache.preload("user", "menu"):
-        if cache.get("menu") is None:
-            cache["menu"] = "written within"
+    with cache.preload("user", "menu:soup"):
+        return soup("soup")
 
 
-with cache.watch() as seen, cache.preload("user", "menu"):  # the one trip in
-    menu()  # asks for nothing: the outer scope holds both
-    look("outer sees:")
-    # A scope belongs to its thread: another request does not see what is not written yet.
-    other = Thread(target=look, args=["nobody else does yet:"])
+with cache.watch() as seen, cache.preload("user", "menu:soup"):  # one trip
+    print("fetched within:", menu())  # asks for nothing: the outer scope holds both
+    print("held by the outer:", cache["menu:soup"])
+    # What is written by `set` is written when that returns. No scope keeps it back.
+    cache["user"] = "Grace"
+    other = Thread(target=lambda: print("another thread sees:", cache["user"]))
     other.start()
     other.join()
-# Here the outer scope has closed, and the write has left: the one trip out.
 
 for number, trip in enumerate(seen.records, 1):
     print(f"trip {number}:", ", ".join(f"{word} {key}" for word, key in trip.ops))
-look("now everybody does:")

@@ -109,8 +109,8 @@ class Awaited(Cache):
     def preload(self, *keys: Any) -> Any:
         return AwaitedScope(super().preload(*keys))
 
-    def scope(self) -> Any:
-        return AwaitedScope(super().scope())
+    def scope(self, *, max_age: Any = None) -> Any:
+        return AwaitedScope(super().scope(max_age=max_age))
 
     def page(self, name: Any, /, **args: Any) -> Any:
         return AwaitedScope(super().page(name, **args))

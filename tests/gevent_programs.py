@@ -30,6 +30,7 @@ from gevent.event import Event  # type: ignore[import-untyped]  # nor here
 
 from onetrip import Cache, StoreUnavailableError
 from tests.patience import pause
+from tests.pieces import fetch, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,11 +124,12 @@ def only_trips_give_way(server: Server) -> None:
         ran, other = others_ran()
         for _ in range(10):
             assert cache["a"] == 1
-            cache.set("b", 2)
-            assert cache["b"] == 2
+            assert fetch(cache, "a") == "a" or ran
+            ran.clear()
+        for _ in range(10):
+            assert is_held(cache, "a")
         assert not ran
-    # The writes of the scope have left now.
-    assert ran
+        cache.set("b", 2)
     other.get()
     ran, other = others_ran()
     for local in (Cache("memory://"), Cache(os.environ["DISK_URL"])):
@@ -158,32 +160,26 @@ def scopes_do_not_leak(server: Server) -> None:
     wrote, checked = Barrier(count + 1), Barrier(count + 1)
 
     def page(number: int) -> None:
-        with cache.preload("a"):
-            cache.set("a", number)
-            # Now each of them has a write that waits.
+        with cache.scope():
+            fetch(cache, number)
+            # Now each of them holds its own.
             wrote.wait()
-            assert cache["a"] == number
-            assert "b" not in cache
+            assert is_held(cache, number)
+            assert not is_held(cache, (number + 1) % count)
             # A greenlet that it starts begins outside, as a thread does; it may be taken along.
-            assert gevent.spawn(cache.get, "a").get() is None
+            assert not gevent.spawn(is_held, cache, number).get()
             taken = contextvars.copy_context()
-            assert gevent.spawn(taken.run, cache.get, "a").get() == number
+            assert gevent.spawn(taken.run, is_held, cache, number).get()
             checked.wait()
-        with cache.watch() as seen:
-            cache.get("x")
-            cache.get("x")
-        assert seen.trips == 2
+        assert not is_held(cache, number)
 
     pages = [gevent.spawn(page, number) for number in range(count)]
     wrote.wait()
     # This greenlet is in none of the scopes.
-    with cache.watch() as seen:
-        assert "a" not in cache
-        assert "a" not in cache
-    assert seen.trips == 2
+    assert not any(is_held(cache, number) for number in range(count))
     checked.wait()
     gevent.joinall(pages, raise_error=True)
-    assert cache["a"] == outside["a"] in range(count)
+    assert len(outside.get_many(f"piece:{number}" for number in range(count))) == count
 
 
 class Log(logging.Handler):
@@ -313,6 +309,63 @@ def forked_children_go_on(server: Server) -> None:
         assert cache["a"] == 1
     done.append(True)
     reader.get()
+
+
+def a_miss_is_computed_once(server: Server) -> None:
+    """Fifty greenlets, more than the hub has threads to block in."""
+    for cache in (server.cache(), Cache("memory://")):
+        calls: list[str] = []
+
+        def compute(calls: list[str] = calls) -> str:
+            calls.append("computed")
+            gevent.sleep(0.2)
+            return "value"
+
+        name = f"once:{os.urandom(8).hex()}"
+        together = [gevent.spawn(cache.get_or_set, name, compute) for _ in range(50)]
+        gevent.joinall(together, raise_error=True)
+        assert [greenlet.value for greenlet in together] == ["value"] * 50
+        assert calls == ["computed"]
+
+
+def a_killed_owner_hands_over(server: Server) -> None:
+    cache = server.cache()
+    calls: list[str] = []
+
+    def compute() -> str:
+        calls.append("computed")
+        if len(calls) == 1:
+            gevent.sleep(PATIENCE)
+        return "value"
+
+    name = f"killed:{os.urandom(8).hex()}"
+    owner = gevent.spawn(cache.get_or_set, name, compute)
+    wait_until(lambda: calls)
+    waiter = gevent.spawn(cache.get_or_set, name, compute)
+    gevent.sleep(0.05)
+    owner.kill()
+    with gevent.Timeout(0.9):
+        assert waiter.get() == "value"
+    assert len(calls) == 2
+
+
+def a_circle_is_computed(server: Server) -> None:
+    cache = server.cache()
+    own = os.urandom(8).hex()
+    here = Barrier(2)
+
+    def compute(key: str, other: str) -> str:
+        here.wait()
+        return key + str(cache.get_or_set(other, "nobody's"))
+
+    keys = [f"circle:{own}:{end}" for end in "ab"]
+    with gevent.Timeout(0.9):
+        greenlets = [
+            gevent.spawn(cache.get_or_set, key, lambda key=key, other=other: compute(key, other))
+            for key, other in (keys, keys[::-1])
+        ]
+        gevent.joinall(greenlets, raise_error=True)
+    assert [greenlet.value for greenlet in greenlets] == [cache[key] for key in keys]
 
 
 if __name__ == "__main__":

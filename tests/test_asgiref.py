@@ -10,6 +10,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from onetrip import Cache
 from tests.gauge import Gauge
+from tests.pieces import fetch, is_held, is_in_a_scope
 
 if TYPE_CHECKING:
     from tests.servers import Server
@@ -70,45 +71,41 @@ class TestScopes:
     def test_go_along_into_threads(self, cache: Cache, *, thread_sensitive: bool) -> None:
         async def view(number: int) -> None:
             key = f"{number}"
-            with cache.watch() as seen, cache.preload(key, "a"):
-                # What the thread writes waits in the scope of the task.
-                await sync_to_async(cache.set, thread_sensitive=thread_sensitive)(key, number)
-                assert cache[key] == number
-                read = sync_to_async(cache.get, thread_sensitive=thread_sensitive)
-                assert await read(key) == number
-                assert seen.trips == 1
-            assert seen.trips == 2
+            with cache.scope():
+                # What the thread fetches is held in the scope of the task.
+                fetched = await sync_to_async(fetch, thread_sensitive=thread_sensitive)(cache, key)
+                assert fetched == key
+                held = sync_to_async(is_held, thread_sensitive=thread_sensitive)
+                assert is_held(cache, key)
+                assert await held(cache, key)
 
         async def views() -> None:
             await asyncio.gather(*map(view, range(20)))
 
         asyncio.run(views())
-        assert cache.get_many(map(str, range(20))) == {str(n): n for n in range(20)}
+        stored = cache.get_many(f"piece:{number}" for number in range(20))
+        assert stored == {f"piece:{number}": str(number) for number in range(20)}
 
     @pytest.mark.parametrize("thread_sensitive", [True, False])
     def test_end_where_their_block_ends(self, cache: Cache, *, thread_sensitive: bool) -> None:
         def view(number: int) -> None:
-            with cache.preload("a"):
-                cache.set("a", number)
-                assert cache["a"] == number
+            with cache.scope():
+                fetch(cache, number)
+                assert is_held(cache, number)
 
         async def views() -> None:
             call = sync_to_async(view, thread_sensitive=thread_sensitive)
             await asyncio.gather(*map(call, range(20)))
-            with cache.watch() as seen:
-                cache.get("a")
-                cache.get("a")
-            assert seen.trips == 2
+            assert not is_in_a_scope(cache)
 
         asyncio.run(views())
 
     def test_go_along_into_a_loop_of_their_own(self, cache: Cache) -> None:
         async def view() -> None:
-            assert cache["a"] == 1
-            await sync_to_async(cache.set)("b", 2)
+            assert is_held(cache, "a")
+            await sync_to_async(fetch)(cache, "b")
 
-        cache.set("a", 1)
-        with cache.watch() as seen, cache.preload("a"):
+        with cache.scope():
+            fetch(cache, "a")
             async_to_sync(view)()
-            assert cache["b"] == 2
-            assert seen.trips == 1
+            assert is_held(cache, "b")

@@ -52,10 +52,10 @@ def test_many_keys_are_one_trip(shared: OneTripCache, assert_trips: AssertTrips)
 def test_it_is_in_the_scope_of_its_cache(
     shared: OneTripCache, cache: Cache, expect_trips: ExpectTrips
 ) -> None:
-    with expect_trips(1), cache.scope():
-        shared.set("a", 1)
-        shared.set("b", 2)
-        assert shared.get_many("a", "b") == [1, 2]
+    with expect_trips(2), cache.preload("a", "b"):
+        assert shared.get_many("a", "b") == [None, None]
+        shared.set("c", 1)
+        assert shared.get("a") is None
 
 
 def test_timeouts(shared: OneTripCache, cache: Cache) -> None:

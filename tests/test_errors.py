@@ -163,7 +163,7 @@ ODD: list[Any] = [
 odd = st.sampled_from(ODD)
 METHODS = [name for name in dir(Cache) if not name.startswith("_")]
 OPTIONS = "prefix timeout serializer secret compression compression_min on_error connect_timeout "
-OPTIONS += "trip_timeout scope_max_age defer_writes debug pages page_keys page_bytes"
+OPTIONS += "trip_timeout scope_max_age read_max_age debug pages page_keys page_bytes"
 WORDS = ["key", "default", "value", "timeout", "delta", "keys", "mapping", "key_fn", "x"]
 
 arguments = st.lists(odd, max_size=4)

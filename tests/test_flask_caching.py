@@ -83,9 +83,7 @@ def test_an_option_that_is_not_known() -> None:
         FlaskCache(app)
 
 
-def test_its_cached_views_are_in_the_scope_of_a_request(
-    store_url: str, assert_trips: AssertTrips
-) -> None:
+def test_its_cached_views_are_exact_in_a_request(store_url: str, assert_trips: AssertTrips) -> None:
     app = make_app(store_url, SECRET_KEY="secret")
     cache = FlaskCache(app)
     ours = cache.cache
@@ -102,6 +100,7 @@ def test_its_cached_views_are_in_the_scope_of_a_request(
 
     client = app.test_client()
     texts = [client.get("/").text]
-    with assert_trips(at_most=3):
+    # Its own protocol is plain calls: two versions and a value, each time.
+    with assert_trips(at_most=6):
         texts.append(client.get("/").text)
     assert texts == ["[4, 4, 4]"] * 2

@@ -27,6 +27,9 @@ PROGRAMS = [
     "the_hub_and_native_threads_wait_themselves",
     "values_may_give_way_while_they_are_read",
     "forked_children_go_on",
+    "a_miss_is_computed_once",
+    "a_killed_owner_hands_over",
+    "a_circle_is_computed",
 ]
 
 

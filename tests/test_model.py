@@ -60,6 +60,8 @@ class Program(RuleBasedStateMachine):
                 with self.cache.page(route, argument=argument):
                     self.cache.get_many([*KEYS, "x"])
         self.expected: dict[str, Any] = {}
+        # Whether something was posted that may be under way.
+        self.posted = False
         self.scopes: list[Scope] = []
 
     def note(self, key: str, value: Any, options: dict[str, Any]) -> None:
@@ -129,6 +131,15 @@ class Program(RuleBasedStateMachine):
         assert found == self.expected.get(key, value)
         if absent:
             self.note(key, value, options)
+
+    @rule(key=keys, value=values, timeout=st.sampled_from([60, 60, None, 0]))
+    def fetch(self, key: str, value: Any, timeout: float | None) -> None:
+        absent = key not in self.expected
+        found = self.cache.cached(timeout, key="{name}")(lambda name: [name, value][1])(key)
+        assert found == self.expected.get(key, value)
+        if absent:
+            self.note(key, value, {"timeout": timeout})
+            self.posted = True
 
     @rule(key=any_keys, delta=numbers, down=st.booleans())
     def count(self, key: str, delta: int, *, down: bool) -> None:
@@ -209,9 +220,14 @@ class Program(RuleBasedStateMachine):
         self.expected[key] = list(value)
         value.append(MISSING)
 
+    @rule()
+    def fresh(self) -> None:
+        self.cache.fresh()
+
     @invariant()
-    def nothing_waits_outside_scopes(self) -> None:
-        if not self.scopes:
+    def no_plain_write_waits(self) -> None:
+        if not self.posted or not self.scopes:
+            self.posted = False
             assert self.other.get_many(KEYS[i] for i in range(len(KEYS))) == self.expected
 
     def teardown(self) -> None:
@@ -223,8 +239,8 @@ class Program(RuleBasedStateMachine):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"scope_max_age": 0}, {"defer_writes": False}, {"compression": "lz4", "secret": "s"}],
-    ids=["as it is", "no age", "no deferring", "signed"],
+    [{}, {"scope_max_age": 0}, {"read_max_age": 0}, {"compression": "lz4", "secret": "s"}],
+    ids=["as it is", "no age", "no snapshot", "signed"],
 )
 @pytest.mark.parametrize("face", [Cache, Awaited], ids=["blocking", "asynchronous"])
 def test_a_cache_is_a_dict(store_url: str, face: type[Cache], options: dict[str, Any]) -> None:

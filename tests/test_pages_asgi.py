@@ -38,7 +38,7 @@ def cache(redis_url: str) -> Iterator[Cache]:
 
 
 async def read_note(cache: Cache, number: object) -> str:
-    return " ".join([str(await cache.aget(key.format(number))) for key in KEYS])
+    return " ".join([str(await cache._apiece_get(key.format(number))) for key in KEYS])
 
 
 def make_app(cache: Cache, **options: Any) -> FastAPI:
@@ -84,7 +84,7 @@ class TestTrips:
         async def visits() -> list[int]:
             trips = []
             async with client_of(app) as client:
-                await cache.aget("a connection")
+                await cache._apiece_get("a connection")
                 for number in (5, 5, 6, *range(7, 20)):
                     redis_server.reset_stats()
                     response = await client.get(f"/notes/{number}")
@@ -108,10 +108,10 @@ class TestTrips:
 
         @app.get("/notes/{note_id}")
         def note(note_id: int) -> str:
-            return " ".join(str(cache.get(key.format(note_id))) for key in KEYS)
+            return " ".join(str(cache._piece_get(key.format(note_id))) for key in KEYS)
 
         visit(app, "/notes/5", "/notes/6")
-        cache.get("a connection")
+        cache._piece_get("a connection")
         redis_server.reset_stats()
         visit(app, "/notes/7")
         assert redis_server.commandstats()["mget"] == 1
@@ -134,16 +134,16 @@ class TestTrips:
         @app.get("/tags/{note_id}")
         async def tags(note_id: int) -> None:
             await both()
-            await cache.aget(f"note:{note_id}:tags")
+            await cache._apiece_get(f"note:{note_id}:tags")
             await both()
-            await cache.aget("tags")
+            await cache._apiece_get("tags")
 
         @app.get("/markup/{note_id}")
         async def markup(note_id: int) -> None:
             await both()
-            await cache.aget(f"note_markup:{note_id}")
+            await cache._apiece_get(f"note_markup:{note_id}")
             await both()
-            await cache.aget("styles")
+            await cache._apiece_get("styles")
 
         async def visits() -> None:
             async with client_of(app) as client:
@@ -167,7 +167,7 @@ class TestNames:
 
         @inner.get("/items/{item}")
         async def show(shop: str, item: int) -> None:
-            await cache.aget(f"item:{shop}:{item}")
+            await cache._apiece_get(f"item:{shop}:{item}")
 
         outer.include_router(inner)
         outer.mount("/old", Starlette(routes=[Route("/{item:int}", self.endpoint(cache))]))
@@ -178,7 +178,7 @@ class TestNames:
 
     def endpoint(self, cache: Cache) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            await cache.aget("-".join(map(str, request.path_params.values())))
+            await cache._apiece_get("-".join(map(str, request.path_params.values())))
             return PlainTextResponse("page")
 
         return endpoint
@@ -263,8 +263,8 @@ class TestNames:
 
         @app.get("/list")
         async def listing(request: Request, page: str) -> None:
-            await cache.aget(f"list:{page}")
-            await cache.aget(f"basket:{request.headers['x-user']}")
+            await cache._apiece_get(f"list:{page}")
+            await cache._apiece_get(f"basket:{request.headers['x-user']}")
 
         for page, user in (("3", "ada"), ("4 Ü", "grace"), ("7", "mary")):
             params = {"page": page, "session": f"{page}00"}
@@ -376,7 +376,7 @@ class TestWhatIsNotLearned:
         async def stream(note_id: int) -> StreamingResponse:
             async def parts() -> AsyncIterator[str]:
                 for key in KEYS:
-                    yield str(await cache.aget(key.format(note_id)))
+                    yield str(await cache._apiece_get(key.format(note_id)))
 
             return StreamingResponse(parts())
 
@@ -433,10 +433,10 @@ class TestWhatIsNotLearned:
         app = Starlette(middleware=[Middleware(PageMiddleware, cache=cache)])
 
         async def later() -> None:
-            await cache.aget("later")
+            await cache._apiece_get("later")
 
         async def page(_request: Request) -> Response:
-            await cache.aget("menu")
+            await cache._apiece_get("menu")
             background = BackgroundTask(later)
             if streams:
                 # Sent by a task of its own where the server cannot tell that the client left.
@@ -444,7 +444,7 @@ class TestWhatIsNotLearned:
             return PlainTextResponse("page", background=background)
 
         async def parts() -> AsyncIterator[str]:
-            yield str(await cache.aget("part"))
+            yield str(await cache._apiece_get("part"))
 
         app.add_route("/", page)
         visit(app, "/", "/")
@@ -464,7 +464,7 @@ class TestWhatIsNotLearned:
 
         async def page(request: Request) -> Response:
             assert isinstance(request.path_params["made"], Made)
-            return PlainTextResponse(str(await cache.aget("menu")))
+            return PlainTextResponse(str(await cache._apiece_get("menu")))
 
         register_url_convertor("made", MadeConvertor())
         app = Starlette(routes=[Route("/made/{made:made}", page)])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def visit(cache: Cache, number: int, *extra: str) -> None:
     with cache.page("note_detail", note_id=number):
         for key in ("menu", f"note:{number}", *extra):
-            cache.get(key)
+            cache._piece_get(key)
 
 
 class Run(Protocol):
@@ -65,7 +65,7 @@ def test_shows_all_routes_without_their_names(open_cache: OpenCache, run: Run) -
         for number in range(3):
             visit(worker, number)
             with worker.page(route):
-                worker.get("menu")
+                worker._piece_get("menu")
     heads = [line.partition(":")[0] for line in run() if not line.startswith(" ")]
     assert heads == ["home", "note_detail", "tags"]
     assert {route.name for route in open_cache().shared_pages()} == set(heads)
@@ -151,7 +151,7 @@ def test_is_a_program(disk_url: str) -> None:
 def test_shows_nothing_that_a_terminal_obeys(cache: Cache, run: Run) -> None:
     for number in range(3):
         with cache.page("a\x1b[31m\nb", **{"c\x1b\n": number}):
-            cache.get(f"d\x1b:{number}")
+            cache._piece_get(f"d\x1b:{number}")
     told = run()
     assert [line for line in told if not line.isprintable()] == []
     assert told[0].startswith("a\\x1b[31m\\nb: ")

@@ -35,7 +35,7 @@ def test_tasks_of_one_turn_read_each_key_once(redis_url: str) -> None:
     async def visit() -> tuple[int, list[object]]:
         with cache.watch() as seen:
             async with cache.page("page"):
-                values = await asyncio.gather(*(cache.aget(key) for key in keys))
+                values = await asyncio.gather(*(cache._apiece_get(key) for key in keys))
         return gets(seen), values
 
     async def visits() -> list[tuple[int, list[object]]]:
@@ -52,7 +52,7 @@ def test_tasks_of_one_turn_read_each_key_once(redis_url: str) -> None:
 
 
 def test_a_read_that_follows_a_write_in_one_turn_sees_it(open_cache: OpenCache) -> None:
-    cache = open_cache(defer_writes=False)
+    cache = open_cache()
 
     async def visit(number: int) -> list[object]:
         async with cache.page("page"):

@@ -20,6 +20,7 @@ import pytest
 from onetrip import Cache
 from onetrip._core import Everything
 from tests.patience import pause, wait_until
+from tests.pieces import fetch, is_held
 from tests.servers import RedisServer
 from tests.sockets import ports_to, unread
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
-    from tests.conftest import OpenCache
     from tests.servers import Server
 
 THREADS = 8
@@ -85,35 +85,32 @@ class TestManyThreads:
         assert cache["n"] == THREADS * 100
         assert sum(added) == 100
 
-    def test_share_no_scope(self, cache: Cache, open_cache: OpenCache) -> None:
-        other = open_cache()
+    def test_share_no_scope(self, cache: Cache) -> None:
         barrier = threading.Barrier(THREADS)
 
         def work(number: int) -> None:
-            with cache.preload("a"):
-                cache.set("a", number)
-                # Now each of them has a write that waits.
+            with cache.scope():
+                fetch(cache, number)
+                # Now each of them holds its own.
                 barrier.wait()
-                assert cache["a"] == number
-                assert "a" not in other
-                barrier.wait()
-            barrier.wait()
-            assert cache["a"] == other["a"]
+                assert is_held(cache, number)
+                assert not is_held(cache, (number + 1) % THREADS)
 
         together(work)
 
     def test_share_no_scope_of_tasks(self, cache: Cache) -> None:
-        async def page(number: int) -> None:
-            with cache.preload(f"{number}"):
+        async def page(thread: int, number: int) -> None:
+            with cache.scope():
                 for turn in range(5):
-                    cache.set("shared", (number, turn))
+                    fetch(cache, (thread, number, turn))
                     await asyncio.sleep(0)
-                    assert cache["shared"] == (number, turn)
+                    assert is_held(cache, (thread, number, turn))
+                    assert not is_held(cache, (thread, number + 1, turn))
 
-        async def pages() -> None:
-            await asyncio.gather(*map(page, range(10)))
+        async def pages(thread: int) -> None:
+            await asyncio.gather(*(page(thread, number) for number in range(0, 20, 2)))
 
-        together(lambda _: asyncio.run(pages()))
+        together(lambda thread: asyncio.run(pages(thread)))
 
     def test_of_a_generator_finish_each_others_scopes(self, cache: Cache) -> None:
         def page(number: int) -> Generator[int, None, None]:
@@ -310,24 +307,25 @@ class TestForks:
                 reader.result()
         assert cache.stats().errors == 0
 
-    def test_within_a_scope_leave_its_writes_to_each(self, cache: Cache, store_url: str) -> None:
+    def test_within_a_scope_are_heard_of(self, cache: Cache, store_url: str) -> None:
         # In its own memory a child leaves nothing to its parent; a server hears both.
         shared = not store_url.startswith("memory")
         with cache.scope():
             cache.set("before", 1)
+            fetch(cache, "before")
 
             def work() -> None:
                 assert cache["before"] == 1
+                assert is_held(cache, "before")
                 cache.set("within", 2)
                 cache.delete("before")
-                cache.add("at once", 3)
+                fetch(cache, "within")
 
             succeed([in_a_child(work)])
-            assert cache["before"] == 1
-            assert "within" not in cache
-            assert ("at once" in cache) is shared
-        assert cache["before"] == 1
-        assert "within" not in cache
+            assert ("before" in cache) is not shared
+            assert ("within" in cache) is shared
+            assert is_held(cache, "before")
+            assert not is_held(cache, "within")
 
     def test_of_forks(self, cache: Cache) -> None:
         cache.set("a", 1)

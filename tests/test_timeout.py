@@ -126,14 +126,15 @@ class TestTheServerIsTold:
         cache.set("a", 1, 60)
         assert 30 < seconds_left(redis_server, cache) <= 60
 
-    def test_also_when_a_scope_closes(self, redis_server: RedisServer, on_redis: Cache) -> None:
-        with on_redis.scope():
-            on_redis.set("a", 1, 60)
-            assert redis_server.admin.exists("test:a") == 0
-        assert 30 < seconds_left(redis_server, on_redis) <= 60
-        with on_redis.scope():
-            on_redis.set("a", 1, None)
-        assert seconds_left(redis_server, on_redis) == FOREVER
+    def test_also_of_what_is_posted(self, redis_server: RedisServer, redis_url: str) -> None:
+        cache = Cache(redis_url, prefix="test")
+        for timeout in (60, None):
+            with cache.watch() as seen, cache.scope():
+                cache.cached(timeout, key="a")(lambda: 1)()
+            assert seen.posted == 1
+            left = seconds_left(redis_server, cache)
+            assert left == FOREVER if timeout is None else 30 < left <= 60
+            cache.delete("a")
 
     def test_adding_to_a_number_leaves_it(self, redis_server: RedisServer, on_redis: Cache) -> None:
         on_redis.set("a", 1, 60)
@@ -256,9 +257,9 @@ class TestExpiry:
             self.wait_until(lambda: "a" not in cache)
         assert "a" not in cache
 
-    def test_while_a_write_waits_ends_what_it_replaced(self, cache: Cache) -> None:
+    def test_of_what_replaced_something_leaves_nothing(self, cache: Cache) -> None:
         cache.set("a", "old")
         with cache.scope():
             cache.set("a", "new", 0.01)
-            time.sleep(0.05)
-        assert "a" not in cache
+            # Memcached lets entries live for whole seconds.
+            self.wait_until(lambda: "a" not in cache)

@@ -3,7 +3,7 @@
 With `?preload=learned` it does not say, and is known by its view: what earlier visits read comes in
 one trip, also on a page that nobody has visited.
 
-What a page computes leaves in one more, with the scope that `OneTrip` gives each request.
+What a page computes is posted, in the scope that `OneTrip` gives each request: nobody waits for it.
 
     flask --app examples/notes/app run
     gunicorn --chdir examples/notes app:app
@@ -77,7 +77,7 @@ def page(template: str, keys: Iterable[str | list[str]], **values: Any) -> str:
     with cache.watch() as seen, cache.preload(keys) if preloading else nullcontext():
         content = Markup(render_template(template, **values))  # noqa: S704 - from our template
     return render_template(
-        "layout.html", content=content, preloading=preloading, trips=seen.records, **values
+        "layout.html", content=content, preloading=preloading, seen=seen, **values
     )
 
 

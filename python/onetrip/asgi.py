@@ -9,8 +9,8 @@ starts and functions that it runs in threads are in its scope as well; what outl
 reads and writes directly.
 
 Background tasks, which run when the page is sent, have a scope of their own. A WebSocket has none:
-it may be open for hours. Open one around what belongs together, `async with cache.scope()`. When the
-application shuts down, idle connections are closed.
+it may be open for hours. Open one around what belongs together, `async with cache.scope()`. When
+the application shuts down, idle connections are closed.
 
 The scope of a Starlette or FastAPI application's request knows which page it is for, by its route
 and path parameters. It learns what such pages read, and brings it in one trip the next time.

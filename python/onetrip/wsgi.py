@@ -64,7 +64,7 @@ class PageMiddleware:
         timed = self._timing(environ) if callable(self._timing) else self._timing
         named = self._page(environ)
         seen = watches(self._caches, environ) if timed else []
-        safe = is_safe(environ["REQUEST_METHOD"])
+        safe = is_safe(environ.get("REQUEST_METHOD"))
         page = _Page(self._caches, seen, Visit.of(environ), safe=safe)
         if named is not None:
             page.visit.name(named)

@@ -54,7 +54,8 @@ def function(request: HttpRequest) -> HttpResponse:
 def note(request: HttpRequest, note_id: int) -> HttpResponse:
     """Reads one key less where the query says so."""
     keys = ["title", f"note:{note_id}", "<footer>"]
-    return HttpResponse([EMPTY, *(str(cache.get(key)) for key in keys[: 2 if request.GET else 3])])
+    wanted = keys[: 2 if request.GET else 3]
+    return HttpResponse([EMPTY, *(cache_of()._piece_get(f":1:{key}", "") for key in wanted)])
 
 
 def idle(request: HttpRequest) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""A page is one scope: what it reads twice is asked for once, and its writes leave together."""
+"""A page is one scope: what it fetches twice is asked for once, and its plain calls are exact."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from onetrip.django import Cache, PageMiddleware
 from tests.django import urls
 from tests.django.cancelled import read_and_cancel
 from tests.django.conftest import configured, on
+from tests.pieces import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,10 +34,10 @@ FACES = ["sync", "async"]
 def site(location: str) -> Iterator[onetrip.Cache]:
     """The tests' pages over each store in turn; the cache behind them, with an entry in it."""
     # What pages learn is tested apart (test_visits.py): here each trip is what was asked for.
-    with configured(default=on(location, OPTIONS={"pages": "off"})):
-        caches["default"].set("there", "here")
+    with configured(default=on(location, OPTIONS={"pages": "off", "read_max_age": 60})):
         backend = caches["default"]
         assert isinstance(backend, Cache)
+        fetch(backend.onetrip, "there")
         yield backend.onetrip
 
 
@@ -56,33 +57,47 @@ def ops(trips: list[onetrip.Trip]) -> list[list[tuple[str, str]]]:
     return [sorted(trip.ops) for trip in trips]
 
 
-WRITES = sorted(("set", f":1:written-{number}") for number in range(20))
+THERE = [("get", "piece:there")]
+PLAIN = [[("set", ":1:written")], [("get", ":1:written")]]
 
 
 @pytest.mark.parametrize("view", ["twice", "atwice"])
-def test_a_page_is_one_trip_in_and_one_out(
+def test_a_page_is_one_trip_and_one_for_each_plain_call(
     site: onetrip.Cache, get: Any, assert_trips: Any, view: str
 ) -> None:
-    with assert_trips(2) as seen:
+    with assert_trips(3) as seen:
         response = get(f"/{view}/")
-    assert response.content == b"here here 7"
-    assert ops(seen.records) == [[("get", ":1:there")], WRITES]
-    assert caches["default"].get("written-7") == 7
+    assert response.content == b"there there 7"
+    assert ops(seen.records) == [THERE, *PLAIN]
+    assert caches["default"].get("written") == 7
 
 
-def test_aliases_that_differ_for_django_alone_share_the_trip_out(
+@pytest.mark.parametrize("view", ["twice", "atwice"])
+def test_what_a_page_computes_has_arrived_when_it_ends(
+    site: onetrip.Cache, get: Any, view: str
+) -> None:
+    site.delete("piece:there")
+    assert get(f"/{view}/").content == b"there there 7"
+    assert site["piece:there"] == "there"
+
+
+def test_aliases_that_differ_for_django_alone_share_what_is_held(
     location: str, assert_trips: Any
 ) -> None:
     def view(request: object) -> HttpResponse:
-        caches["default"].set("a", 1)
-        caches["other"].set("a", 2)
+        default, other = caches["default"], caches["other"]
+        assert isinstance(default, Cache)
+        assert isinstance(other, Cache)
+        assert default.onetrip is other.onetrip
+        for backend in (default, other, default):
+            fetch(backend.onetrip, "a")
         return HttpResponse()
 
     with configured(default=on(location), other=on(location, KEY_PREFIX="other", VERSION=3)):
         middleware = PageMiddleware(view)
-        with assert_trips(1) as seen:
+        middleware(RequestFactory().get("/"))
+        with assert_trips(1):
             middleware(RequestFactory().get("/"))
-    assert ops(seen.records) == [[("set", ":1:a"), ("set", "other:3:a")]]
 
 
 def test_an_alias_that_is_not_used_costs_nothing(assert_trips: Any) -> None:
@@ -108,9 +123,9 @@ def test_what_a_view_wrote_before_it_raised_is_written(
 def test_two_middlewares_are_one_page(site: onetrip.Cache, get: Any, assert_trips: Any) -> None:
     with override_settings(MIDDLEWARE=[MIDDLEWARE, MIDDLEWARE]):
         for view in ("twice", "atwice"):
-            with assert_trips(2):
-                assert get(f"/{view}/").content == b"here here 7"
-        with assert_trips(2):
+            with assert_trips(3):
+                assert get(f"/{view}/").content == b"there there 7"
+        with assert_trips(7):
             assert b"".join(get("/stream/").streaming_content) == LINES
 
 
@@ -126,15 +141,20 @@ def test_no_cache_of_onetrip_is_told_how_to_become_one() -> None:
 def test_a_request_leaves_no_scope_behind(site: onetrip.Cache, get: Any, assert_trips: Any) -> None:
     for _ in range(2):
         # Were a scope left open, the second page would find the entry in it.
-        with assert_trips(2):
+        with assert_trips(3):
             get("/twice/")
         with assert_trips(2):
-            caches["default"].get("there")
-            caches["default"].get("there")
+            fetch(site, "there")
+            fetch(site, "there")
 
 
-LINES = b"here here 0\n" * 3
-STREAMED = [[("set", f":1:streamed-{number}") for number in range(3)]]
+LINES = b"there there 0\n" * 3
+
+
+def streamed(lines: int) -> list[list[tuple[str, str]]]:
+    """What so many lines of a stream take: plain calls, each a trip."""
+    get = [("get", ":1:streamed-0")]
+    return [trip for number in range(lines) for trip in ([("set", f":1:streamed-{number}")], get)]
 
 
 @pytest.mark.usefixtures("site")
@@ -142,14 +162,14 @@ class TestStreams:
     """A streamed response is a part of its page, until its end."""
 
     def test_are_in_the_scope(self, assert_trips: Any) -> None:
-        with assert_trips(3) as seen:
+        with assert_trips(8) as seen:
             response: Any = Client().get("/stream/")
-            assert ops(seen.records) == [[("get", ":1:there")]]
+            assert ops(seen.records) == [THERE]
             # The thread that reads the response is in no page.
             caches["default"].set("apart", 1)
             assert seen.trips == 2
             assert b"".join(response.streaming_content) == LINES
-        assert ops(seen.records[2:]) == STREAMED
+        assert ops(seen.records[2:]) == streamed(3)
 
     def test_are_in_the_scope_of_tasks(self, assert_trips: Any) -> None:
         async def read() -> bytes:
@@ -159,37 +179,37 @@ class TestStreams:
             assert seen.trips == 2
             return b"".join([part async for part in response.streaming_content])
 
-        with assert_trips(3) as seen:
+        with assert_trips(8) as seen:
             assert asyncio.run(read()) == LINES
-        assert ops(seen.records[2:]) == STREAMED
+        assert ops(seen.records[2:]) == streamed(3)
 
     def test_of_a_synchronous_iterator_in_an_asynchronous_view(self, assert_trips: Any) -> None:
         async def read() -> bytes:
             response: Any = await AsyncClient().get("/mixed_stream/")
             return await asyncio.to_thread(lambda: b"".join(response.streaming_content))
 
-        with assert_trips(2) as seen:
+        with assert_trips(7) as seen:
             assert asyncio.run(read()) == LINES
-        assert ops(seen.records[1:]) == STREAMED
+        assert ops(seen.records[1:]) == streamed(3)
 
     def test_that_nobody_reads_to_their_end_are_written(self, assert_trips: Any) -> None:
-        with assert_trips(2) as seen:
+        with assert_trips(3) as seen:
             response: Any = Client().get("/stream/")
-            assert next(iter(response.streaming_content)) == b"here here 0\n"
+            assert next(iter(response.streaming_content)) == b"there there 0\n"
             response.close()
-        assert ops(seen.records[1:]) == [[("set", ":1:streamed-0")]]
+        assert ops(seen.records[1:]) == streamed(1)
 
     def test_of_tasks_that_nobody_reads_to_their_end_are_written(self, assert_trips: Any) -> None:
         async def read() -> None:
             response: Any = await AsyncClient().get("/astream/")
             parts = aiter(response.streaming_content)
-            assert await anext(parts) == b"here here 0\n"
+            assert await anext(parts) == b"there there 0\n"
             await parts.aclose()
             await asyncio.to_thread(response.close)
 
-        with assert_trips(2) as seen:
+        with assert_trips(3) as seen:
             asyncio.run(read())
-        assert ops(seen.records[1:]) == [[("set", ":1:streamed-0")]]
+        assert ops(seen.records[1:]) == streamed(1)
 
     def test_that_are_cancelled_are_written(self, assert_trips: Any) -> None:
         async def read() -> None:
@@ -208,9 +228,9 @@ class TestStreams:
                 await task
             await asyncio.to_thread(response.close)
 
-        with assert_trips(2) as seen:
+        with assert_trips(3) as seen:
             asyncio.run(read())
-        assert ops(seen.records[1:]) == [[("set", ":1:streamed-0")]]
+        assert ops(seen.records[1:]) == streamed(1)
 
     def test_that_are_cancelled_clean_up_in_the_scope(self, assert_trips: Any) -> None:
         with assert_trips(1) as seen:
@@ -245,16 +265,15 @@ def test_what_outlives_its_request_asks_the_store(site: onetrip.Cache, assert_tr
         return await urls.outliving.pop()
 
     with assert_trips(3) as seen:
-        assert asyncio.run(read()) == "here"
-    get = [("get", ":1:there")]
-    assert ops(seen.records) == [get, [("set", ":1:late")], get]
+        assert asyncio.run(read()) == "there"
+    assert ops(seen.records) == [THERE, [("set", ":1:late")], THERE]
 
 
 def test_requests_at_the_same_time_share_nothing(site: onetrip.Cache, assert_trips: Any) -> None:
     async def read() -> None:
         client = AsyncClient()
         pages = await asyncio.gather(*(client.get("/atwice/") for _ in range(10)))
-        assert {page.content for page in pages} == {b"here here 7"}
+        assert {page.content for page in pages} == {b"there there 7"}
 
     asyncio.run(read())
-    assert caches["default"].get("written-19") == 19
+    assert caches["default"].get("written") == 7

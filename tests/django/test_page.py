@@ -20,7 +20,7 @@ LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 
 def test_a_page_of_fragments_is_one_trip(location: str, assert_trips: Any) -> None:
     with configured(default=on(location, OPTIONS={"pages": "off"})):
-        with assert_trips(2):
+        with assert_trips(at_most=3):  # of a server, two of them are posts
             cold = Client().get("/page/").content
         with assert_trips(1) as seen:
             assert Client().get("/page/").content == cold

@@ -10,6 +10,8 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import include, path, re_path, register_converter
 from django.urls.converters import StringConverter
 
+from onetrip.django import cache_of
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import AsyncIterator, Iterator
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 meeting: list[threading.Barrier] = []
 
 
+def piece(key: str) -> Any:
+    """A piece of a page, which computes nothing here."""
+    return cache_of("default")._piece_get(f":1:{key}", "none")
+
+
+async def apiece(key: str) -> Any:
+    return await cache_of("default")._apiece_get(f":1:{key}", "none")
+
+
 def keys(note_id: object) -> list[str]:
     return ["title", f"note:{note_id}", f"comments:{note_id}"]
 
@@ -27,20 +38,20 @@ def keys(note_id: object) -> list[str]:
 def note(request: HttpRequest, note_id: int) -> HttpResponse:
     found = []
     for key in keys(note_id):
-        found.append(cache.get(key, "none"))
+        found.append(piece(key))
         for barrier in meeting:
             barrier.wait(60)
     return HttpResponse(" ".join(found))
 
 
 async def anote(request: HttpRequest, note_id: int) -> HttpResponse:
-    return HttpResponse(" ".join([await cache.aget(key, "none") for key in keys(note_id)]))
+    return HttpResponse(" ".join([await apiece(key) for key in keys(note_id)]))
 
 
 def stream(request: HttpRequest, note_id: int) -> StreamingHttpResponse:
     def lines() -> Iterator[str]:
         for key in keys(note_id):
-            yield cache.get(key, "none")
+            yield piece(key)
             if "fail" in request.GET:
                 raise LookupError("of the stream")
 
@@ -50,7 +61,7 @@ def stream(request: HttpRequest, note_id: int) -> StreamingHttpResponse:
 async def astream(request: HttpRequest, note_id: int) -> StreamingHttpResponse:
     async def lines() -> AsyncIterator[str]:
         for key in keys(note_id):
-            yield await cache.aget(key, "none")
+            yield await apiece(key)
             if "fail" in request.GET:
                 raise LookupError("of the stream")
 
@@ -59,35 +70,35 @@ async def astream(request: HttpRequest, note_id: int) -> StreamingHttpResponse:
 
 async def waiting(request: HttpRequest) -> StreamingHttpResponse:
     async def lines() -> AsyncIterator[str]:
-        yield await cache.aget("title")
+        yield await apiece("title")
         await asyncio.Event().wait()
 
     return StreamingHttpResponse(lines())
 
 
 def status(request: HttpRequest, code: int) -> HttpResponse:
-    cache.get("title")
+    piece("title")
     return HttpResponse(status=code)
 
 
 def raises(request: HttpRequest) -> HttpResponse:
-    cache.get("title")
+    piece("title")
     raise LookupError("of the view")
 
 
 async def araises(request: HttpRequest) -> HttpResponse:
-    await cache.aget("title")
+    await apiece("title")
     raise LookupError("of the view")
 
 
 def listed(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
     """A list, whose page depends on the query, and parts on who asks."""
-    cache.get("title")
-    cache.get(f"list:{request.GET.get('page', '1')}")
-    cache.get(f"greeting:{request.headers.get('X-User', 'nobody')}")
+    piece("title")
+    piece(f"list:{request.GET.get('page', '1')}")
+    piece(f"greeting:{request.headers.get('X-User', 'nobody')}")
     for key in (*args, *kwargs.values()):
         if isinstance(key, str):
-            cache.get(f"argument:{key}")
+            piece(f"argument:{key}")
     return HttpResponse()
 
 

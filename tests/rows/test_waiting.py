@@ -32,22 +32,26 @@ def test_a_page_sees_that_a_status_is_no_longer_pending(site: Site) -> None:
 def test_a_result_is_read_when_its_task_is_done(
     site: Site, before: str | None, visits: str
 ) -> None:
-    """Earlier visits found the result, or had it made as well."""
-    path = site.page("task")
+    """Earlier visits found the result, or had it made as well.
+
+    Where they found it, nothing tells it from a menu. The page then says that there was news.
+    """
+    path, key = site.page("task"), f"result-{before is None}-{visits}"
+    fresh = {"fresh": 1} if visits == "quiet" else {}
 
     def visit(delay: float, worker: int = 0) -> str:
-        site.do("delete", "result")
+        site.do("delete", key)
         if before:
-            site.do("set", "result", before)
-        page = site.begin(path, worker=worker)
-        site.do("set", "result", "new", worker=1 - worker)
+            site.do("set", key, before)
+        page = site.begin(path, worker=worker, key=key, **fresh)
+        site.do("set", key, "new", worker=1 - worker)
         time.sleep(delay)
         page.go()
         return page.text()
 
     if visits == "quiet":
-        site.do("set", "result", "new")
-        site.warm(path)
+        site.do("set", key, "new")
+        site.warm(path, key=key)
     else:
         for number in range(VISITS):
             visit(0, number % 2)
@@ -57,22 +61,27 @@ def test_a_result_is_read_when_its_task_is_done(
 @on("django", "flask", "flask-memory")
 @pytest.mark.parametrize("visits", ["quiet", "lively"])
 def test_a_listener_reads_what_each_message_tells(site: Site, visits: str) -> None:
-    """Earlier visits heard the same news twice, or new ones with each message."""
+    """Earlier visits heard the same news twice, or new ones with each message.
+
+    Where they heard the same, nothing tells it from a menu. The page then says that there was news.
+    """
+    key = f"news-{visits}"
+    fresh = {"fresh": 1} if visits == "quiet" else {}
 
     def visit(delay: float) -> str:
-        site.do("set", "news", 0)
-        page = site.begin("listen/")
+        site.do("set", key, 0)
+        page = site.begin("listen/", key=key, **fresh)
         for number in (1, 2):
-            site.do("set", "news", number)
+            site.do("set", key, number)
             time.sleep(delay)
             page.go()
             if number == 1:
                 page.wait()
         return page.text()
 
-    site.do("set", "news", 0)
+    site.do("set", key, 0)
     if visits == "quiet":
-        site.warm("listen/")
+        site.warm("listen/", key=key)
     else:
         for _ in range(VISITS):
             visit(0)

@@ -1,9 +1,11 @@
 //! Ways of preloading, and what each comes to.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onetrip::learn::{Budget, Learner, Page, Visit};
+use onetrip::Clock;
+use onetrip::learn::{Budget, Learner, Page, Use, Visit};
 
 use crate::workloads::Workload;
 
@@ -55,12 +57,13 @@ impl Outcome {
         &mut self,
         asked: &HashSet<&[u8]>,
         reads: &[(Vec<u8>, u32)],
+        late: usize,
         size: impl Fn(&[u8]) -> u32,
     ) {
         let read: HashSet<&[u8]> = reads.iter().map(|(key, _)| key.as_slice()).collect();
         let hit = read.intersection(asked).count();
         self.visits += 1;
-        self.trips += usize::from(!asked.is_empty()) + read.len() - hit;
+        self.trips += usize::from(!asked.is_empty()) + late + read.len() - hit;
         self.read += read.len();
         self.asked += asked.len();
         self.hit += hit;
@@ -74,26 +77,29 @@ impl Outcome {
     }
 }
 
+/// What a way of preloading asks for: keys, and how many trips they take beyond the first.
+type Asked = (Vec<Vec<u8>>, usize);
+
 /// Replays `workload`, asking `predict` before each visit and telling `learn` after it. Keys that
 /// were never read anywhere are absent, and have no bytes.
 fn replay<S>(
     workload: &Workload,
     state: &mut S,
-    predict: impl Fn(&S, &Page, &[(Vec<u8>, u32)]) -> Vec<Vec<u8>>,
+    predict: impl Fn(&mut S, &Page, &[(Vec<u8>, u32)]) -> Asked,
     learn: impl Fn(&mut S, &Page, &[(Vec<u8>, u32)]),
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let mut sizes: HashMap<Vec<u8>, u32> = HashMap::new();
     for (number, visit) in workload.visits.iter().enumerate() {
         let began = Instant::now();
-        let asked = predict(state, &visit.page, &visit.reads);
+        let (asked, late) = predict(state, &visit.page, &visit.reads);
         let mut took = began.elapsed();
         for (key, bytes) in &visit.reads {
             sizes.insert(key.clone(), *bytes);
         }
         if (workload.counts)(number) {
             let asked: HashSet<&[u8]> = asked.iter().map(Vec::as_slice).collect();
-            outcome.note(&asked, &visit.reads, |key| {
+            outcome.note(&asked, &visit.reads, late, |key| {
                 sizes.get(key).copied().unwrap_or(0)
             });
         }
@@ -108,13 +114,23 @@ fn replay<S>(
 }
 
 pub fn none(workload: &Workload) -> Outcome {
-    replay(workload, &mut (), |(), _, _| Vec::new(), |(), _, _| ())
+    replay(
+        workload,
+        &mut (),
+        |(), _, _| Asked::default(),
+        |(), _, _| (),
+    )
 }
 
 /// What a programmer who knows it all would preload.
 pub fn exact(workload: &Workload) -> Outcome {
     let all = |reads: &[(Vec<u8>, u32)]| reads.iter().map(|(key, _)| key.clone()).collect();
-    replay(workload, &mut (), |(), _, reads| all(reads), |(), _, _| ())
+    replay(
+        workload,
+        &mut (),
+        |(), _, reads| (all(reads), 0),
+        |(), _, _| (),
+    )
 }
 
 /// What the plug-ins of content systems do: what the page read when it was last visited.
@@ -123,7 +139,7 @@ pub fn last_visit(workload: &Workload) -> Outcome {
     replay(
         workload,
         &mut pages,
-        |pages, page, _| pages.get(page).cloned().unwrap_or_default(),
+        |pages, page, _| (pages.get(page).cloned().unwrap_or_default(), 0),
         |pages, page, reads| {
             let keys = reads.iter().map(|(key, _)| key.clone()).collect();
             pages.insert(page.clone(), keys);
@@ -131,31 +147,63 @@ pub fn last_visit(workload: &Workload) -> Outcome {
     )
 }
 
+/// A visit that fetches pieces.
+fn visit(reads: &[(Vec<u8>, u32)]) -> Visit {
+    let uses = reads.iter().map(|(key, bytes)| {
+        let used = Use {
+            bytes: *bytes,
+            piece: true,
+            ..Use::default()
+        };
+        (key.as_slice().into(), used)
+    });
+    Visit {
+        uses: uses.collect(),
+        ..Visit::default()
+    }
+}
+
+/// A process, and what it leaves in the store beside the keys, by route and page.
+struct Worker {
+    learner: Learner,
+    clock: Clock,
+    lists: HashMap<(Arc<str>, u64), Vec<u8>>,
+}
+
+impl Worker {
+    /// What the first trip asks for, and what the second does where the first brought the page's list.
+    fn ask(&mut self, page: &Page) -> Asked {
+        let predict = || self.learner.predict(page).into_iter();
+        let first: Vec<_> = predict().map(|predicted| predicted.key).collect();
+        let exchange = self.learner.exchange(page, self.clock.now());
+        for list in exchange.save_lists {
+            self.lists.insert((list.route, list.page), list.bytes);
+        }
+        let list = exchange.load_list.then(|| {
+            let list = self.lists.get(&(page.route().into(), page.id()));
+            self.learner.merge_list(page, list.map(Vec::as_slice))
+        });
+        if list.flatten() != Some(true) {
+            return (first, 0);
+        }
+        let second: Vec<_> = predict().map(|predicted| predicted.key).collect();
+        let late = usize::from(second.len() > first.len());
+        (second, late)
+    }
+}
+
 pub fn learned(workload: &Workload) -> Outcome {
-    let mut learner = Learner::new(Budget::default());
+    let mut worker = Worker {
+        learner: Learner::new(Budget::default()),
+        clock: Clock::manual(),
+        lists: HashMap::new(),
+    };
     let mut outcome = replay(
         workload,
-        &mut learner,
-        |learner, page, _| {
-            learner
-                .predict(page)
-                .into_iter()
-                .map(|(key, _)| key)
-                .collect()
-        },
-        |learner, page, reads| {
-            let read = reads
-                .iter()
-                .map(|(key, bytes)| (key.as_slice().into(), *bytes));
-            learner.learn(
-                page,
-                &Visit {
-                    read: read.collect(),
-                    ..Visit::default()
-                },
-            );
-        },
+        &mut worker,
+        |worker, page, _| worker.ask(page),
+        |worker, page, reads| worker.learner.learn(page, &visit(reads)),
     );
-    outcome.memory = learner.memory();
+    outcome.memory = worker.learner.memory();
     outcome
 }

@@ -1,5 +1,6 @@
 //! Visits as sites have them.
 
+use md5::{Digest, Md5};
 use onetrip::learn::Page;
 
 /// One visit to a page.
@@ -80,6 +81,8 @@ pub fn all() -> Vec<Workload> {
         redesign_after(),
         zipf(),
         routes(),
+        lists(),
+        fragments(),
     ]
 }
 
@@ -248,5 +251,52 @@ fn routes() -> Workload {
         name: "200 routes",
         visits: visits.collect(),
         counts: |number| number >= 2_000,
+    }
+}
+
+/// Two hundred pages, each with 20 keys that no argument explains, visited in turn: more than a
+/// process remembers.
+fn lists() -> Workload {
+    let visits = (0..4_000).map(|number| {
+        let id = number % 200;
+        let comment = |nth| Random(id * 20 + nth).next() % 10_000_000;
+        let reads = (0..20).map(|nth| read(format!("comment:{}", comment(nth)), 400));
+        Visit {
+            page: note_page(id),
+            reads: reads.collect(),
+        }
+    });
+    Workload {
+        name: "200 pages with lists of their own",
+        visits: visits.collect(),
+        counts: |number| number >= 200,
+    }
+}
+
+/// Fragments of Django, named by digests of the arguments, on pages that no visit had before.
+fn fragments() -> Workload {
+    let visits = (10..3_000_u64).map(|id| {
+        let digest = |text: String| {
+            let digest = Md5::digest(text);
+            digest
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
+        let name = |name, vary| format!(":1:template.cache.{name}.{}", digest(vary));
+        Visit {
+            page: note_page(id).arg("lang", "de"),
+            reads: vec![
+                read(name("note", format!("{id}:")), 1500),
+                read(name("tags", format!("{id}:de:")), 200),
+                read(name("more", format!("de:{id}:")), 700),
+                read(name("menu", String::new()), 2000),
+            ],
+        }
+    });
+    Workload {
+        name: "fragments named by digests",
+        visits: visits.collect(),
+        counts: |number| number >= 3,
     }
 }

@@ -82,6 +82,20 @@ impl Breaker {
         })
     }
 
+    /// Lets a trip through that would tell nothing of whether the store answers again, or gives
+    /// the error to answer it with.
+    pub(crate) fn admit_if_closed(&self) -> Result<Pass<'_>, Error> {
+        self.state(|state| match state {
+            State::Open { error, .. } => Err(error.clone()),
+            State::Closed { .. } => Ok(()),
+        })?;
+        Ok(Pass {
+            breaker: self,
+            began: self.clock.now(),
+            awaited: false,
+        })
+    }
+
     /// Whether the store failed the last time that it was asked.
     #[cfg(feature = "redis")]
     pub(crate) fn is_failing(&self) -> bool {

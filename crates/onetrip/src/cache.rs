@@ -19,8 +19,9 @@ use crate::lanes::{self, Lanes};
 use crate::options::{Builder, Serializer};
 use crate::policy::{Policy, Step, Timeout};
 use crate::scope::{Reading, Scope};
+use crate::settling;
 use crate::stats::Stats;
-use crate::trip::{Replies, Trip};
+use crate::trip::{Replies, ScopeId, Trip};
 
 /// A cache: a store, the keys in it under one prefix, and what its options say of them.
 ///
@@ -68,6 +69,24 @@ pub(crate) struct Inner {
     pub(crate) serializer: Serializer,
     pub(crate) carrier: Carrier,
     pub(crate) lanes: Lanes,
+}
+
+impl Inner {
+    pub(crate) fn settle(&self, scope: Option<ScopeId>) {
+        let settling = async {
+            self.carrier.settle(scope).await;
+            Ok(())
+        };
+        // Within a task nobody waits. What is unread stays so.
+        let _ = self.lanes.run(settling);
+    }
+}
+
+/// A socket that is closed with replies unread may take what was posted with it.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        settling::last(self);
+    }
 }
 
 impl std::fmt::Debug for Inner {
@@ -211,8 +230,10 @@ impl Cache {
         }
     }
 
-    /// Closes the connections that blocking callers left idle. The next trip opens a new one.
+    /// Closes the connections that blocking callers left idle, once the replies to what was posted
+    /// on them are read. The next trip opens a new one.
     pub fn close_idle(&self) {
+        self.settle_blocking(None);
         self.0.lanes.close();
     }
 
@@ -220,6 +241,20 @@ impl Cache {
     /// thread may belong to.
     pub(crate) fn close_blocking(&self, at: &Context, scope: &Scope) -> Result<()> {
         self.travel_blocking(at, self.policy().close(scope))
+    }
+
+    /// Reads the replies to what `scope` posted, or to all that is posted, at most `trip_timeout`
+    /// long. Makes no trip.
+    #[doc(hidden)]
+    pub async fn settle(&self, scope: Option<ScopeId>) {
+        self.0.carrier.settle(scope).await;
+    }
+
+    /// The same on the calling thread. Within a task of a Tokio runtime, which must not be blocked,
+    /// it does nothing.
+    #[doc(hidden)]
+    pub fn settle_blocking(&self, scope: Option<ScopeId>) {
+        self.0.settle(scope);
     }
 
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {

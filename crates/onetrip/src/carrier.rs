@@ -9,7 +9,7 @@ use crate::flight::StoreId;
 use crate::lanes;
 use crate::stats::Counters;
 use crate::store::{Exchange, Store};
-use crate::trip::{Late, Purpose, Replies, Reply, Trip};
+use crate::trip::{Late, Purpose, Replies, Reply, ScopeId, Trip};
 use crate::watch;
 
 /// What becomes of a failure of the store.
@@ -140,6 +140,25 @@ impl Carrier {
                 arrive(answer.await.unwrap_or_else(|error| trip.failed(&error)))
             }),
         }
+    }
+
+    /// Reads the replies to what `scope` posted, or to all that is posted. Done at once where
+    /// nothing is; counted in no case. Those who posted hear of what failed.
+    pub(crate) async fn settle(&self, scope: Option<ScopeId>) {
+        let trip = Trip::settle(scope);
+        let Exchange::Pending(settling) = self.store.exchange(&trip) else {
+            return;
+        };
+        lanes::runtime().await;
+        if let Err(error) = settling.await
+            && !error.is_logged()
+        {
+            log::warn!("the replies to posted writes did not come in time: {error}");
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// The replies to a trip that was not made. None is counted but for its failures.

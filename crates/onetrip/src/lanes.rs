@@ -92,6 +92,11 @@ pub(crate) fn may_block<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
+/// Whether this thread may wait although it belongs to a runtime.
+pub(crate) fn is_blockable() -> bool {
+    MAY_BLOCK.get()
+}
+
 /// Returns whether this thread may wait: it polls no task of a Tokio runtime.
 pub(crate) fn may_wait() -> bool {
     // Tokio's threads for what blocks look like its tasks.
@@ -173,12 +178,8 @@ impl Default for Lanes {
     }
 }
 
-/// Closes the connections that blocking callers left idle, those of all caches.
-///
-/// For a process that is about to fork: its children would hold copies of their sockets, and so
-/// keep a connection open that their parent has closed. Those that are in use stay; a child does
-/// not touch its copies of them.
-pub fn close_all_idle() {
+/// Closes the idle lanes of all caches.
+pub(crate) fn close_all() {
     for idle in ALL.load().iter().flat_map(|all| all.iter()) {
         if let Some(idle) = idle.upgrade() {
             close(&idle);

@@ -87,6 +87,7 @@ mod policy;
 mod process;
 mod records;
 mod scope;
+mod settling;
 mod stats;
 pub mod store;
 #[cfg(feature = "tower")]
@@ -110,7 +111,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use flight::{Caller, Computing, Waiting};
 pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
-pub use lanes::close_all_idle;
 #[doc(hidden)]
 pub use latch::Latch;
 pub use learn::Page;
@@ -119,6 +119,7 @@ pub use options::{Builder, DEFAULT_URL, Serializer};
 pub use pages::PageMode;
 pub use policy::{Fetch, Outcome, Policy, Read, Stage, Step, Storing, Timeout};
 pub use scope::{Scope, Work};
+pub use settling::{close_all_idle, settle_all};
 pub use stats::Stats;
 pub use watch::{Everything, MAX_RECORDS, Record, Watch, watch_everything};
 pub use write_batch::WriteBatch;

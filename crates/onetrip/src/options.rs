@@ -15,6 +15,7 @@ use crate::lanes::Lanes;
 use crate::learn::{Budget, Learner};
 use crate::pages::PageMode;
 use crate::policy::Policy;
+use crate::settling;
 use crate::stats::Counters;
 use crate::store::{self, StoreOptions};
 
@@ -209,7 +210,7 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             trip_timeout: self.trip_timeout,
         };
-        let store = store::open(&self.url, &options)?;
+        let store = store::open_shared(&self.url, &options)?;
         let sealer = match self.serializer {
             Serializer::Raw => Sealer::bare(),
             Serializer::Native => self.sealer(),
@@ -218,7 +219,7 @@ impl Builder {
         let carrier = Carrier::new(store, self.on_error);
         let counters = Arc::<Counters>::default();
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        Ok(Cache(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             policy: Policy {
                 keyspace: Keyspace::new(&self.prefix),
@@ -240,7 +241,9 @@ impl Builder {
             serializer: self.serializer,
             carrier,
             lanes: Lanes::default(),
-        })))
+        });
+        settling::register(&inner);
+        Ok(Cache(inner))
     }
 
     fn sealer(&self) -> Sealer {

@@ -71,7 +71,7 @@ impl Policy {
     pub fn begin_visit(&self, scope: &Scope, page: Page) -> Arc<Page> {
         let page = Arc::new(page);
         if self.learns() && page.route().len() <= MAX_NAME {
-            scope.begin_visit(Arc::clone(&page));
+            scope.begin_visit(Arc::clone(&page), self.learner.is_to_verify(&page));
         }
         page
     }
@@ -85,14 +85,14 @@ impl Policy {
         if learn {
             self.learner.learn(page, &visit);
         } else {
-            self.learner.note(&visit);
+            self.learner.note(Some(page), &visit);
         }
     }
 
     /// Ends all visits of a scope. What they changed is learned, what they read is not.
     pub fn discard_visits(&self, scope: &Scope) {
-        for (_, visit) in scope.end_visits() {
-            self.learner.note(&visit);
+        for (page, visit) in scope.end_visits() {
+            self.learner.note(Some(&page), &visit);
         }
     }
 
@@ -106,7 +106,7 @@ impl Policy {
         }
         let rest = scope.take_rest();
         if !rest.uses.is_empty() {
-            self.learner.note(&rest);
+            self.learner.note(None, &rest);
         }
     }
 
@@ -199,7 +199,7 @@ impl Policy {
             let name = self.keyspace.name(&expected.key);
             trip.push_along(Op::Get { name });
         }
-        let mut told = SmallVec::<[Op; 2]>::new();
+        let mut told = SmallVec::<[Op; 4]>::new();
         for page in &outlook.departing {
             self.exchange(page, trip, &mut ahead.records, &mut told);
         }
@@ -265,6 +265,7 @@ impl Policy {
             }
             let key = Bytes::from(expected.key);
             if expected.state {
+                scope.compare(&key, entry.as_deref());
                 shots.push(Brought {
                     key: key.clone(),
                     entry: entry.clone(),

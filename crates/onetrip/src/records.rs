@@ -1,5 +1,5 @@
-//! What workers tell each other of pages, through the store: a record for each route, and an index
-//! of the routes that have one.
+//! What workers tell each other of pages, through the store: a record for each route, an index of the
+//! routes that have one, the keys that pages changed, and for single pages a list of what they read.
 //!
 //! They stand beside the keys of a cache and not among them, so that whoever counts, lists or clears
 //! those never sees them: under `blog@onetrip:` where the cache has the prefix `blog`. A cache
@@ -19,16 +19,28 @@ use crate::trip::{Op, Replies, Reply, Trip};
 /// How long a record outlives the last visit to its route.
 const TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// How long the list of a page outlives the last visit that saved it.
+const LIST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The most bytes of an entry that is read as a record: four times what is written.
 const MAX_RECORD: usize = 256 << 10;
 
 /// The key of the index.
 const INDEX: &[u8] = b"pages";
 
+/// The key of what pages changed.
+const CHANGES: &[u8] = b"changes";
+
 /// What a trip asked other workers for.
 pub(crate) enum Asked {
     Record(Arc<Page>),
     Index,
+    Changes,
+    List(Arc<Page>),
+}
+
+fn list_key(route: &str, page: u64) -> Vec<u8> {
+    format!("list:{route}:{page:016x}").into_bytes()
 }
 
 fn record_key(route: &str) -> Vec<u8> {
@@ -59,8 +71,27 @@ impl Policy {
             trip.push_along(self.ask(INDEX));
             asked.extend([Asked::Index]);
         }
-        told.extend(exchange.save.map(|record| self.tell(&key(), &record)));
-        told.extend(exchange.save_index.map(|index| self.tell(INDEX, &index)));
+        if exchange.load_changes {
+            trip.push_along(self.ask(CHANGES));
+            asked.extend([Asked::Changes]);
+        }
+        if exchange.load_list {
+            trip.push_along(self.ask(&list_key(page.route(), page.id())));
+            asked.extend([Asked::List(Arc::clone(page))]);
+        }
+        told.extend(exchange.save.map(|record| self.tell(&key(), &record, TTL)));
+        told.extend(
+            exchange
+                .save_index
+                .map(|index| self.tell(INDEX, &index, TTL)),
+        );
+        let changes = exchange.save_changes;
+        told.extend(changes.map(|changes| self.tell(CHANGES, &changes, TTL)));
+        let lists = exchange.save_lists.into_iter();
+        told.extend(lists.map(|list| {
+            let key = list_key(&list.route, list.page);
+            self.tell(&key, &list.bytes, LIST_TTL)
+        }));
     }
 
     fn ask(&self, key: &[u8]) -> Op {
@@ -68,7 +99,7 @@ impl Policy {
         Op::Get { name }
     }
 
-    fn tell(&self, key: &[u8], bytes: &[u8]) -> Op {
+    fn tell(&self, key: &[u8], bytes: &[u8], ttl: Duration) -> Op {
         let records = self.records();
         let mut draft = self.record_sealer.draft();
         draft.extend_from_slice(bytes);
@@ -76,7 +107,7 @@ impl Policy {
         let entry = self
             .record_sealer
             .seal(Name { prefix, key }, Kind::Bytes, draft);
-        let (name, ttl) = (records.name(key), Some(TTL));
+        let (name, ttl) = (records.name(key), Some(ttl));
         Op::Set { name, entry, ttl }
     }
 
@@ -114,6 +145,19 @@ impl Policy {
                 self.learner().merge_index(told(INDEX).as_deref());
                 None
             }
+            Asked::Changes => {
+                if !self.learner().merge_changes(told(CHANGES).as_deref()) {
+                    self.bad_record::<()>(CHANGES, BadEntry::Undecodable);
+                }
+                None
+            }
+            Asked::List(page) => {
+                let key = list_key(page.route(), page.id());
+                match self.learner().merge_list(page, told(&key).as_deref()) {
+                    Some(is_new) => is_new.then_some(page),
+                    None => self.bad_record(&key, BadEntry::Undecodable),
+                }
+            }
         }
     }
 
@@ -135,10 +179,12 @@ impl Policy {
         } else {
             Vec::new()
         };
-        let index = (!routes.is_empty()).then(|| INDEX.to_vec());
+        let index = (!routes.is_empty()).then(|| [INDEX.to_vec(), CHANGES.to_vec()]);
         let keys = routes.into_iter().map(|route| record_key(&route));
         let records = self.records();
-        let names = keys.chain(index).map(move |key| records.name(&key));
+        let names = keys
+            .chain(index.into_iter().flatten())
+            .map(move |key| records.name(&key));
         names.map(|name| Op::Delete { name })
     }
 

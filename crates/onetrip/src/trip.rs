@@ -167,13 +167,19 @@ pub struct ScopeId(u64);
 
 impl ScopeId {
     /// Returns an id that no other scope of this process has.
-    pub(crate) fn next() -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// Receives the failures of posted writes, which nobody waits for.
+/// Receives the failures of posted writes that come to light when nobody waits for them any more.
+///
+/// Of each operation it is told once that it failed: by [`Reply::Failed`] if the store knew that
+/// before the trip returned, or else here. It is called without a lock held, on whichever thread
+/// found out. It lives as long as a reply is unread, so it must not own the cache.
 pub trait Late: Send + Sync {
     /// Counts `failed` writes that were posted and not carried out.
     fn failed(&self, failed: usize, error: &Error);
@@ -185,7 +191,9 @@ pub enum Purpose {
     /// The replies.
     #[default]
     Answer,
-    /// Nothing: the writes are handed to the system at once or dropped, and never sent again.
+    /// Nothing: the writes are handed to the system at once or dropped, and never sent again. Each
+    /// is answered with [`Reply::Posted`]; with [`Reply::Done`] where there was no connection to
+    /// hand it to and one was made, and where tasks share connections; or with [`Reply::Failed`].
     Post(Arc<dyn Late>),
     /// The replies to what its scope posted, or, without a scope, to all that is posted. Such a
     /// trip has no operations of its own.
@@ -221,7 +229,9 @@ impl Trip {
 
     /// Returns a trip that reads the replies to what `scope` posted; to all that is posted if
     /// there is none.
-    pub(crate) fn settle(scope: Option<ScopeId>) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn settle(scope: Option<ScopeId>) -> Self {
         Self {
             scope,
             purpose: Purpose::Settle,
@@ -230,7 +240,9 @@ impl Trip {
     }
 
     /// Returns this trip, made in `scope`.
-    pub(crate) fn within(mut self, scope: Option<ScopeId>) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn within(mut self, scope: Option<ScopeId>) -> Self {
         self.scope = scope;
         self
     }
@@ -242,7 +254,9 @@ impl Trip {
     }
 
     /// Returns this trip as one that nobody waits for. `late` hears of its failures.
-    pub(crate) fn posted(mut self, late: Arc<dyn Late>) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn posted(mut self, late: Arc<dyn Late>) -> Self {
         self.purpose = Purpose::Post(late);
         self
     }

@@ -45,9 +45,11 @@ impl Slot {
             let half = tail.get(at..).and_then(|half| half.first_chunk());
             u64::from_le_bytes(half.copied().unwrap_or_default())
         });
-        // The constants of wyhash: odd, with half of their bits set.
-        let mixed = (low ^ 0xA076_1D64_78BD_642F).wrapping_mul(0xE703_7ED1_A0B4_28DB)
-            ^ high.wrapping_mul(0x8EBC_6AF0_9C88_C6E3);
+        // As wyhash mixes: each bit of either half reaches all of the result. Its constants are odd,
+        // with half of their bits set.
+        let low = u128::from(low ^ 0xA076_1D64_78BD_642F);
+        let product = low * u128::from(high ^ 0xE703_7ED1_A0B4_28DB);
+        let mixed = product as u64 ^ (product >> 64) as u64;
         Self((mixed ^ mixed >> 32) as usize % SLOTS)
     }
 
@@ -98,7 +100,17 @@ mod tests {
                 assert_eq!(Slot::of(prefix, key), whole, "{name} at {end}");
             }
         }
-        assert_ne!(Slot::of(b"", b"note:5"), Slot::of(b"", b"note:6"));
+    }
+
+    #[test]
+    fn names_spread_over_the_slots() {
+        for head in ["note:", "a-view-with-a-long-name:comments:"] {
+            let names = (0..1000).map(|number| format!("{head}{number}"));
+            let slots = names.map(|name| Slot::of(b"", name.as_bytes()).index());
+            let slots: std::collections::HashSet<usize> = slots.collect();
+            // By chance 15 of them share one.
+            assert!(slots.len() > 950, "{} slots for {head}", slots.len());
+        }
     }
 
     #[test]

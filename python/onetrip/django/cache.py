@@ -33,7 +33,6 @@ def _is_fragment(key: object) -> bool:
     return isinstance(key, str) and key.startswith(_FRAGMENT)
 
 
-
 class Cache(BaseCache):
     """A cache backend over any store of onetrip.
 
@@ -213,6 +212,13 @@ class Cache(BaseCache):
         key = self.make_and_validate_key(key, version=version)
         with of_writing():
             return await self.onetrip.aget_or_set(key, default, self.get_backend_timeout(timeout))
+
+    def fresh(self) -> None:
+        """End what the running page holds of plain answers: there was news from elsewhere.
+
+        Beginning or ending a transaction and taking a row lock do it by themselves.
+        """
+        self.onetrip.fresh()
 
     def fragment(self, key: str, timeout: Any, render: Callable[[], str]) -> str:
         """Return the fragment under `key`, of Django's own form, or what `render()` gives.

@@ -91,7 +91,7 @@ class OneTripPanel(Panel):
                 "keys_read": sum(watch.hits + watch.misses for watch in self._watches),
                 "hits": sum(watch.hits for watch in self._watches),
                 "of_scope": sum(len(call.keys) for call in reads if call.trips == 0),
-                "waited": sum(1 for call in self._calls if not call.reads and call.trips == 0),
+                "posted": sum(watch.posted for watch in self._watches),
                 "trips": [_shown_trip(trip) for trip in trips],
                 "calls": [_shown_call(call) for call in self._calls[:_SHOWN_CALLS]],
                 "more_calls": max(0, len(self._calls) - _SHOWN_CALLS),
@@ -172,6 +172,7 @@ def _shown_trip(trip: Trip) -> dict[str, Any]:
         "ops": [f"{word} {name}" for word, name in trip.ops[:_SHOWN_KEYS]],
         "more": max(0, len(trip) - _SHOWN_KEYS),
         "failed": trip.failed,
+        "posted": trip.posted,
         "bytes_in": trip.bytes_in,
         "bytes_out": trip.bytes_out,
     }
@@ -181,7 +182,7 @@ def _shown_call(call: Call) -> dict[str, Any]:
     if call.trips:
         answered = "trip" if call.trips == 1 else f"{call.trips} trips"
     else:
-        answered = "held by the page" if call.reads else "leaves with the page"
+        answered = "held by the page" if call.reads else "posted"
     missed = call.reads and call.hits < len(call.keys)
     return {
         "method": call.method,

@@ -1,8 +1,8 @@
 """What database transactions mean for a page: news, and computing that is not shared.
 
 A page learns of what others did when it begins or ends a transaction, or has waited for a row lock.
-Plain answers from before do not hold after it. And what is computed within a transaction may rest on
-rows that nobody else sees, so nobody waits for it, and it waits for nobody.
+Plain answers from before do not hold after it. And what is computed within a transaction may rest
+on rows that nobody else sees, so nobody waits for it, and it waits for nobody.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["observe"]
 
+# What marks a method that tells of itself.
+_NOTICED = "_onetrip"
+
 _ROW_LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE", "FOR KEY SHARE")
 
 
 def observe() -> None:
     """Notice transactions and row locks from here on. A second call does nothing."""
-    if getattr(Atomic.__enter__, "_onetrip", False):
+    if getattr(Atomic.__enter__, _NOTICED, False):
         return
     # Django tells nobody of transactions: there is no signal, and no hook but these two methods.
     Atomic.__enter__ = _noticing(Atomic.__enter__)  # type: ignore[method-assign]
@@ -54,7 +57,7 @@ def _noticing(method: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             _fresh()
 
-    noticing._onetrip = True  # type: ignore[attr-defined]
+    setattr(noticing, _NOTICED, True)
     return noticing
 
 
@@ -76,7 +79,7 @@ _is_reading: ContextVar[bool] = ContextVar("onetrip.django.reading", default=Fal
 
 
 @contextmanager
-def reading(safe: bool) -> Iterator[None]:  # noqa: FBT001 - what it is, is its name
+def reading(safe: bool) -> Iterator[None]:
     """Be a request that is `safe`: what ATOMIC_REQUESTS opens around it changes nothing."""
     token = _is_reading.set(safe)
     try:
@@ -87,7 +90,9 @@ def reading(safe: bool) -> Iterator[None]:  # noqa: FBT001 - what it is, is its 
 
 def _is_in_transaction() -> bool:
     opened = connections.all(initialized_only=True)
-    return any(connection.in_atomic_block and not _is_of_request(connection) for connection in opened)
+    return any(
+        connection.in_atomic_block and not _is_of_request(connection) for connection in opened
+    )
 
 
 def _is_of_request(connection: BaseDatabaseWrapper) -> bool:

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 ENOUGH = 3.0
 
 
+def freshen(cache: Any, ask: Ask) -> None:
+    """Say that there was news, if this visit is to say so and the cache can be told."""
+    if ask.text("fresh") and hasattr(cache, "fresh"):
+        cache.fresh()
+
+
 def count(cache: Any, ask: Ask) -> int:
     """Read, add one and write, under a lock."""
     number: int = cache.get("number", 0)
@@ -137,10 +143,12 @@ def done(cache: Any, ask: Ask) -> object:
 
 def task(cache: Any, ask: Ask) -> object:
     """Take the result, or else have it made by another process, and take it then."""
-    result = cache.get("result")
+    key = ask.text("key")
+    result = cache.get(key)
     if result in (None, "out of date"):
         ask.meet()
-        result = cache.get("result")
+        freshen(cache, ask)
+        result = cache.get(key)
     return result
 
 
@@ -149,7 +157,8 @@ def listen(cache: Any, ask: Ask) -> str:
     heard = []
     for _ in range(2):
         ask.meet()
-        heard.append(cache.get("news"))
+        freshen(cache, ask)
+        heard.append(cache.get(ask.text("key")))
     return json.dumps(heard)
 
 

@@ -1,5 +1,7 @@
 //! Which of the keys that may be used are worth asking for.
 
+use super::report::Predicted;
+
 /// The bounds of what is asked for before it is read.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -31,17 +33,16 @@ const ABSENT: usize = 64;
 /// A key that may be used.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
-    pub(super) key: Vec<u8>,
     pub(super) chance: f32,
-    pub(super) bytes: u32,
+    pub(super) key: Predicted,
 }
 
 impl Candidate {
     /// The bytes that it counts for. One that was absent costs its name and an answer, and is of
     /// unknown size if it is there next time.
     fn cost(&self) -> usize {
-        match self.bytes {
-            0 => self.key.len() + ABSENT,
+        match self.key.bytes {
+            0 => self.key.key.len() + ABSENT,
             bytes => bytes as usize,
         }
     }
@@ -51,20 +52,20 @@ impl Candidate {
     }
 
     fn use_per_byte(&self) -> f32 {
-        self.chance / (self.cost() as f32 + self.key.len() as f32)
+        self.chance / (self.cost() as f32 + self.key.key.len() as f32)
     }
 }
 
 impl Budget {
     /// The keys to ask for: the surest first, while what goes unused stays small, and of those what
     /// is used most for its bytes if they are too many.
-    pub(super) fn choose(&self, mut candidates: Vec<Candidate>) -> Vec<(Vec<u8>, u32)> {
+    pub(super) fn choose(&self, mut candidates: Vec<Candidate>) -> Vec<Predicted> {
         candidates.retain(|candidate| candidate.chance >= self.floor);
         candidates.sort_by(|one, other| {
             let surest = other.chance.total_cmp(&one.chance);
             surest
-                .then(one.bytes.cmp(&other.bytes))
-                .then_with(|| one.key.cmp(&other.key))
+                .then(one.key.bytes.cmp(&other.key.bytes))
+                .then_with(|| one.key.key.cmp(&other.key.key))
         });
         let (mut wasted, mut asked) = (0.0, 0.0);
         candidates.retain(|candidate| {
@@ -90,7 +91,7 @@ impl Budget {
         }
         candidates
             .into_iter()
-            .map(|candidate| (candidate.key, candidate.bytes))
+            .map(|candidate| candidate.key)
             .collect()
     }
 }

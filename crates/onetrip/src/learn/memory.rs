@@ -1,6 +1,7 @@
 //! How many bytes hold what was learned.
 
-use super::route::{Held, Known, Route};
+use super::held::Held;
+use super::route::{Known, Route};
 use super::template::{Piece, Template};
 use super::usage::Usage;
 
@@ -18,6 +19,7 @@ impl Route {
                 + held.series.memory()
         });
         size_of::<Self>()
+            + self.listless_bytes()
             + slots::<Template, Known>(self.templates.capacity())
             + templates.sum::<usize>()
             + slots::<u64, Held>(self.pages.capacity())
@@ -31,6 +33,10 @@ fn template(template: &Template) -> usize {
         Piece::Text(text) => text.len() + OVERHEAD,
         // Shared by all templates of one visit at least; counted in full.
         Piece::Arg(name) => name.len() + 2 * OVERHEAD,
+        Piece::Digest { args, .. } => {
+            let names = args.iter().map(|name| name.len() + 2 * OVERHEAD);
+            size_of_val(&**args) + OVERHEAD + names.sum::<usize>()
+        }
     });
     size_of_val(pieces) + OVERHEAD + text.sum::<usize>()
 }

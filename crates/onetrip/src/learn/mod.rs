@@ -1,27 +1,49 @@
 //! What pages read, learned from their visits: pure, without input or output.
 //!
 //! A *page* is a route and its arguments. From the keys that its visits read, a route learns which
-//! are functions of the arguments (`template`), which are the same on every page, and of pages
-//! that were visited of late which others they read (`route`). How often a key is used decides
-//! (`usage`), and a [`Budget`] bounds what is asked for. Keys are learned, never values.
+//! are functions of the arguments (`template`) or digests of them (`digest`), which are the same on
+//! every page, and of pages that were visited of late which others they read (`held`). How often a key
+//! is used decides (`usage`), and a [`Budget`] bounds what is asked for. Keys are learned, never
+//! values.
+//!
+//! Pieces may be asked for ahead as they are learned. State has to earn it: `earn` says how, and
+//! `ledger` keeps the counts for all routes together.
+//!
+//! Workers exchange what they know on trips that pages make anyway (`exchange`): a record of each
+//! route (`record`), an index of those (`index`), the keys that pages changed (`changes`), and of
+//! single pages what no template explains (`lists`).
 //!
 //! # Memory
 //!
 //! A process remembers at most [`MAX_ROUTES`] routes, of each at most 1024 templates and 2048 keys
 //! of single pages, and no key longer than 512 bytes. That is some 2 KiB for a route that templates
 //! explain, 50 KiB for one with fifty pages that read other keys besides, and never more than 3 MiB.
-//! [`Learner::memory`] counts it.
+//! Beside the routes it keeps counts of at most 16,384 keys and shapes, lists of 256 KiB that wait to
+//! be saved, and what it saved of 4,096 pages: about 1 MiB together. [`Learner::memory`] counts it.
 
 mod budget;
+mod changes;
+mod digest;
+mod earn;
+#[cfg(test)]
+mod earning;
+mod exchange;
 mod form;
+mod held;
 mod index;
+mod ledger;
+mod lists;
 mod memory;
+mod offer;
 mod page;
 mod recent;
 mod record;
 mod report;
 mod route;
 mod series;
+mod shape;
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod strangers;
 mod template;
@@ -30,19 +52,22 @@ mod tests;
 mod usage;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 pub use self::budget::Budget;
+use self::changes::Changes;
+pub use self::exchange::Exchange;
+use self::exchange::{EXCHANGE, Known, Refused};
 use self::index::Index;
+use self::ledger::Ledger;
+use self::lists::Lists;
+pub use self::lists::PageList;
 pub use self::page::Page;
 use self::recent::Recent;
 use self::record::Heard;
-use self::report::Totals;
 pub use self::report::{Predicted, Report, Use, Visit};
-use self::route::Route;
-use crate::clock::Moment;
+use self::route::{Route, StateRead};
 
 /// The most routes that are remembered; of more, those that were visited least recently go.
 pub const MAX_ROUTES: usize = 512;
@@ -54,15 +79,8 @@ const MAX_KEY: usize = 512;
 /// longer was made of what somebody asked for.
 pub(crate) const MAX_NAME: usize = 200;
 
-/// So many visits of this process make a route worth telling of: what is asked for once is often
-/// what nobody asks for again.
-const FEW: u64 = 2;
-
-/// How often a worker exchanges what it knows of a route, if that is visited at all.
-const EXCHANGE: Duration = Duration::from_secs(60);
-
-/// How long nothing is exchanged with a store that refused it.
-const REST: Duration = Duration::from_secs(30 * 60);
+/// One in so many visits to a page verifies what its snapshot would answer again.
+const VERIFY: u64 = 16;
 
 /// What was learned of all pages.
 #[derive(Debug, Default)]
@@ -70,16 +88,13 @@ pub struct Learner {
     budget: Budget,
     routes: Mutex<Routes>,
     index: Mutex<Index>,
+    /// Locked after a route where both are, as are all that follow; `changes` before `ledger`.
+    changes: Mutex<Changes>,
+    ledger: Mutex<Ledger>,
+    lists: Mutex<Lists>,
     refused: Mutex<Refused>,
     /// Whether a record was told of that could not be read.
     told_bad: AtomicBool,
-}
-
-/// When a store refused to give, or to take, what workers tell each other.
-#[derive(Clone, Copy, Debug, Default)]
-struct Refused {
-    load: Option<Moment>,
-    save: Option<Moment>,
 }
 
 #[derive(Debug, Default)]
@@ -94,58 +109,6 @@ struct Entry {
     last: u64,
 }
 
-/// A route, what came of it, and when it was exchanged.
-#[derive(Debug, Default)]
-struct Known {
-    route: Route,
-    totals: Totals,
-    loaded: Option<Moment>,
-    saved: Option<Moment>,
-    /// Whether it was saved on a trip of its own since it was loaded.
-    told: bool,
-    /// Whether there were visits since it was saved.
-    changed: bool,
-}
-
-/// What to exchange with other workers on the next trip.
-#[derive(Debug, Default)]
-pub struct Exchange {
-    /// Whether to ask for the record of the route.
-    pub load: bool,
-    /// The record to leave there.
-    pub save: Option<Vec<u8>>,
-    /// Whether to ask for the index of all routes that have a record.
-    pub load_index: bool,
-    /// The index to leave there.
-    pub save_index: Option<Vec<u8>>,
-}
-
-impl Known {
-    /// Mostly what others know is heard first, and the next trip tells them what is known then. A
-    /// route that is visited less often than it is exchanged does both at once: it has no next trip
-    /// before it is to hear again.
-    fn exchange(&mut self, now: Moment, may_save: bool) -> Exchange {
-        let is_due = |last: Option<Moment>| last.is_none_or(|last| now.since(last) >= EXCHANGE);
-        let load = is_due(self.loaded);
-        let waits = load && (self.loaded.is_none() || std::mem::take(&mut self.told));
-        if load {
-            self.loaded = Some(now);
-        }
-        let is_known = self.route.visits >= FEW;
-        let save = may_save && self.changed && is_known && is_due(self.saved) && !waits;
-        self.told |= save && !load;
-        Exchange {
-            load,
-            save: save.then(|| {
-                self.saved = Some(now);
-                self.changed = false;
-                record::write(&self.route, &self.totals.recent)
-            }),
-            ..Exchange::default()
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -156,10 +119,7 @@ impl Learner {
     pub fn new(budget: Budget) -> Self {
         Self {
             budget,
-            routes: Mutex::default(),
-            index: Mutex::default(),
-            refused: Mutex::default(),
-            told_bad: AtomicBool::new(false),
+            ..Self::default()
         }
     }
 
@@ -193,82 +153,89 @@ impl Learner {
         look(&mut lock(&known))
     }
 
-    /// The keys that a visit to `page` is likely to read, with the bytes that their entries had.
+    /// Returns the keys that a visit to `page` is likely to read and that may be asked for ahead:
+    /// pieces, and state that has earned a place in a snapshot.
     #[must_use]
     pub fn predict(&self, page: &Page) -> Vec<Predicted> {
-        let keys = self.with(page, |known| known.route.predict(page, &self.budget));
-        let keys = keys.into_iter();
-        keys.map(|(key, bytes)| Predicted { key, bytes, piece: true, state: true, lasting: false, again: true })
-            .collect()
-    }
-
-    /// Stub.
-    pub fn note(&self, _visit: &Visit) {}
-
-    /// Stub.
-    pub fn mark_exact(&self, _key: &[u8]) {}
-
-    /// Learns from a visit to `page`.
-    pub fn learn(&self, page: &Page, visit: &Visit) {
-        let mut visit = visit.clone();
-        visit.read = visit.uses.iter().filter(|(_, used)| used.piece || used.reads > 0).map(|(key, used)| (key.clone(), used.bytes)).collect();
-        let visit = &visit;
-        self.with(page, |known| {
-            known.totals.note(visit);
-            known.changed = true;
-            known.route.learn(page, &visit.read, &self.budget);
-        });
-    }
-
-    /// What the next trip of `page` is to take along for other workers, and to bring from them:
-    /// seldom anything. What is given to be saved counts as saved.
-    #[must_use]
-    pub fn exchange(&self, page: &Page, now: Moment) -> Exchange {
-        let rests = |refused: Option<Moment>| refused.is_some_and(|last| now.since(last) < REST);
-        let refused = *lock(&self.refused);
-        if rests(refused.load) {
-            return Exchange::default();
-        }
-        let may_save = !rests(refused.save);
-        let mut exchange = self.with(page, |known| known.exchange(now, may_save));
-        if exchange.load {
-            exchange.load_index = lock(&self.index).load(now);
-        }
-        if exchange.save.is_some() {
-            exchange.save_index = lock(&self.index).save(page.route(), now);
-        }
-        exchange
-    }
-
-    /// Whether no record was seen before that cannot be read.
-    pub(crate) fn is_first_bad(&self) -> bool {
-        !self.told_bad.swap(true, Ordering::Relaxed)
-    }
-
-    /// Notes that the store refused to give records, or to take them, so that it is left alone for
-    /// a while.
-    pub(crate) fn refused(&self, load: bool, now: Moment) {
-        let refused = &mut *lock(&self.refused);
-        let which = if load {
-            &mut refused.load
+        let offers = self.with(page, |known| known.route.offers(page));
+        let judged = if offers.have_state() {
+            offers.judge(Some(&lock(&self.ledger)))
         } else {
-            &mut refused.save
+            offers.judge(None)
         };
-        *which = Some(now);
+        self.budget.choose(judged)
     }
 
-    /// Takes over what another worker has learned of the route of `page`. Whether that is a record,
-    /// be it of another version.
-    pub fn merge(&self, page: &Page, record: &[u8]) -> bool {
-        let heard = self.with(page, |known| {
-            record::merge(&mut known.route, &mut known.totals.recent, record)
+    /// Returns whether the next visit to `page` is to read anew what it reads again, so that changes
+    /// of keys that have earned their place show.
+    #[must_use]
+    pub fn is_to_verify(&self, page: &Page) -> bool {
+        self.with(page, |known| known.route.visits % VERIFY == VERIFY - 1)
+    }
+
+    /// Learns from a visit to `page` under a safe method (GET, HEAD).
+    pub fn learn(&self, page: &Page, visit: &Visit) {
+        lock(&self.ledger).note(visit, true);
+        let list = self.with(page, |known| {
+            known.changed = true;
+            let read = known.route.learn(page, visit, &self.budget);
+            known.totals.note(visit, self.exact(&read));
+            self.list(page, &mut known.route)
         });
-        heard != Heard::Junk
+        if let Some(bytes) = list {
+            lock(&self.lists).push(PageList {
+                route: page.route().into(),
+                page: page.id(),
+                bytes,
+            });
+        }
     }
 
-    /// Takes the index of routes that the store has, if it has one.
-    pub fn merge_index(&self, index: Option<&[u8]>) {
-        lock(&self.index).listed(index);
+    /// Returns how many of these keys have not earned their place.
+    fn exact(&self, read: &[StateRead<'_>]) -> u64 {
+        if read.is_empty() {
+            return 0;
+        }
+        let ledger = lock(&self.ledger);
+        let exact = read.iter().filter(|(key, counts, secret)| {
+            *secret || shape::is_session(key) || !ledger.evidence(key, *counts).has_earned()
+        });
+        exact.count() as u64
+    }
+
+    /// Returns the list of a page, if it is to be saved.
+    fn list(&self, page: &Page, route: &mut Route) -> Option<Vec<u8>> {
+        let held = route.pages.get(&page.id())?;
+        let ledger = lock(&self.ledger);
+        let mark = held.mark(|key| ledger.reads(key))?;
+        let list = lock(&self.lists)
+            .wants(page, mark)
+            .then(|| lists::write(held, &ledger));
+        route.note_list(page.id());
+        list
+    }
+
+    /// Notes what a visit did that is not learned from: under another method, without a name, or one
+    /// that failed. Give its page if it has one.
+    pub fn note(&self, page: Option<&Page>, visit: &Visit) {
+        lock(&self.ledger).note(visit, false);
+        let Some(page) = page else {
+            return;
+        };
+        let known = {
+            let routes = lock(&self.routes);
+            let entry = routes.by_name.get(page.route());
+            entry.map(|entry| Arc::clone(&entry.known))
+        };
+        if let Some(known) = known {
+            lock(&known).route.note(page, visit);
+        }
+    }
+
+    /// Notes that a key was added, incremented or locked, within a scope or outside of any: it never
+    /// earns a place in a snapshot.
+    pub fn mark_exact(&self, key: &[u8]) {
+        lock(&self.ledger).mark_exact(key);
     }
 
     /// The routes that are known to have a record in the store.
@@ -291,7 +258,10 @@ impl Learner {
         let bytes = |(name, known): (Arc<str>, Arc<Mutex<Known>>)| {
             name.len() + size_of::<(Entry, Known)>() + lock(&known).route.memory()
         };
-        self.all().into_iter().map(bytes).sum()
+        self.all().into_iter().map(bytes).sum::<usize>()
+            + lock(&self.changes).memory()
+            + lock(&self.ledger).memory()
+            + lock(&self.lists).memory()
     }
 
     /// What is known of each route that was visited, those that are visited most first.

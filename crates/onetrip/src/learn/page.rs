@@ -57,9 +57,10 @@ impl Page {
         &self.args
     }
 
-    /// A number for its arguments, among the pages of its route; the same in every process
+    /// Returns a number for its arguments, among the pages of its route; the same in every process
     /// (FNV-1a).
-    pub(super) fn id(&self) -> u64 {
+    #[must_use]
+    pub fn id(&self) -> u64 {
         let mut hash = 0xCBF2_9CE4_8422_2325_u64;
         let mut feed = |bytes: &[u8]| {
             for byte in bytes.iter().chain(&[0xFF]) {

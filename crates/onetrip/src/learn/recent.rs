@@ -6,8 +6,8 @@
 /// Visits that count; what was longer ago has faded.
 const WINDOW: u16 = 256;
 
-/// How much of each: reads, trips, preloaded, used, bytes, unused bytes.
-pub(super) type Amounts = [f32; 6];
+/// How much of each: reads, exact reads, trips, preloaded, used, bytes, unused bytes.
+pub(super) type Amounts = [f32; 7];
 
 /// Visits, and means over them.
 pub(super) type RecentRow = (u16, Amounts);
@@ -44,7 +44,7 @@ impl Recent {
     }
 
     /// Sums over the visits that count.
-    pub(super) fn sums(&self) -> [u64; 6] {
+    pub(super) fn sums(&self) -> [u64; 7] {
         let visits = f64::from(self.visits);
         self.means
             .map(|mean| (f64::from(mean) * visits).round() as u64)

@@ -16,10 +16,13 @@ pub struct Use {
     pub piece: bool,
     /// How often a plain call read it.
     pub reads: u16,
-    /// Whether a plain read found it, and whether the last one did.
+    /// Whether a plain read found it.
     pub found: bool,
     /// Whether the last plain read found nothing.
     pub absent: bool,
+    /// Whether it was seen at two moments: by two reads that the store answered, or by a read and a
+    /// snapshot that came later.
+    pub compared: bool,
     /// Whether a plain call set, touched or deleted it.
     pub wrote: bool,
     /// Whether it was changed after it was found, deleted, or different when it was read again.
@@ -27,6 +30,20 @@ pub struct Use {
     pub changed: bool,
     /// Whether it was added, incremented or locked: an agreement between processes.
     pub exact: bool,
+}
+
+impl Use {
+    /// Returns whether it was read. A key that was only written is not learned.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.piece || self.reads > 0
+    }
+
+    /// Returns whether it was read, and by plain calls alone.
+    #[must_use]
+    pub fn is_state(&self) -> bool {
+        self.reads > 0 && !self.piece
+    }
 }
 
 /// A key that a visit is likely to read.
@@ -46,13 +63,11 @@ pub struct Predicted {
     pub again: bool,
 }
 
-/// What one visit to a page read.
+/// What one visit to a page did.
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
     /// Keys that were read or written, and how.
     pub uses: HashMap<Box<[u8]>, Use>,
-    /// Keys that were read, with the bytes of their entries; none where there was no entry.
-    pub read: HashMap<Box<[u8]>, u32>,
     /// Keys that were asked for ahead of being read, with the bytes of their entries.
     pub ahead: HashMap<Box<[u8]>, u32>,
     /// Trips that were made to read.
@@ -69,6 +84,9 @@ pub struct Report {
     pub visits: u64,
     /// Different keys that they read: the trips that they would have made one by one.
     pub reads: u64,
+    /// Those of them that no page may ask for ahead: plain calls read them, and they have not
+    /// earned a place in a snapshot.
+    pub exact: u64,
     /// Trips that they made to read.
     pub trips: u64,
     /// Keys that were preloaded.
@@ -84,10 +102,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// The share of keys read that was preloaded, from 0 to 1.
+    /// The share of keys read that was preloaded, from 0 to 1. Keys that have to be read exactly
+    /// do not count.
     #[must_use]
     pub fn recall(&self) -> f64 {
-        share(self.used, self.reads)
+        share(self.used, self.reads.saturating_sub(self.exact))
     }
 
     /// The share of keys preloaded that was read, from 0 to 1.
@@ -116,6 +135,7 @@ fn share(part: u64, whole: u64) -> f64 {
 pub(super) struct Totals {
     visits: u64,
     reads: u64,
+    exact: u64,
     trips: u64,
     preloaded: u64,
     used: u64,
@@ -126,26 +146,29 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn note(&mut self, visit: &Visit) {
+    /// Notes a visit, of whose keys `exact` had to be read exactly.
+    pub(super) fn note(&mut self, visit: &Visit, exact: u64) {
         let (mut used, mut bytes, mut unused_bytes) = (0, 0, 0);
         for (key, size) in &visit.ahead {
             bytes += u64::from(*size);
-            if visit.read.contains_key(key) {
+            if visit.uses.get(key).is_some_and(Use::is_read) {
                 used += 1;
             } else {
                 unused_bytes += u64::from(*size);
             }
         }
-        let (reads, preloaded) = (visit.read.len() as u64, visit.ahead.len() as u64);
+        let reads = visit.uses.values().filter(|used| used.is_read()).count() as u64;
+        let preloaded = visit.ahead.len() as u64;
         let trips = u64::from(visit.trips);
         self.visits += 1;
         self.reads += reads;
+        self.exact += exact;
         self.trips += trips;
         self.preloaded += preloaded;
         self.used += used;
         self.bytes += bytes;
         self.unused_bytes += unused_bytes;
-        let amounts = [reads, trips, preloaded, used, bytes, unused_bytes];
+        let amounts = [reads, exact, trips, preloaded, used, bytes, unused_bytes];
         self.recent.note(amounts.map(|amount| amount as f32));
     }
 
@@ -154,6 +177,7 @@ impl Totals {
             route: name,
             visits: self.visits,
             reads: self.reads,
+            exact: self.exact,
             trips: self.trips,
             preloaded: self.preloaded,
             used: self.used,
@@ -166,11 +190,12 @@ impl Totals {
 
 /// What all workers know of a route, by its record: the sums are over the visits of late.
 pub(super) fn shared(name: Arc<str>, route: &Route, recent: &Recent) -> Report {
-    let [reads, trips, preloaded, used, bytes, unused_bytes] = recent.sums();
+    let [reads, exact, trips, preloaded, used, bytes, unused_bytes] = recent.sums();
     Report {
         route: name,
         visits: recent.visits(),
         reads,
+        exact,
         trips,
         preloaded,
         used,

@@ -1,11 +1,16 @@
 //! What was learned of one route, from the visits to its pages.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::MAX_KEY;
-use super::budget::{Budget, Candidate};
+use super::budget::Budget;
+use super::digest::MAX_VISIT_HASHES;
+use super::earn::{Counts, Scale};
+use super::held::Held;
+use super::offer::Offers;
 use super::page::Page;
-use super::series::Series;
+use super::report::{Use, Visit};
+use super::shape::is_secret_template;
 use super::template::Template;
 use super::usage::{Habits, Usage};
 
@@ -22,13 +27,17 @@ const PAGES: usize = 2;
 const MAX_PAGES: usize = 4;
 
 /// A key used less than this is no longer remembered.
-const FORGET: f32 = 0.03;
+pub(super) const FORGET: f32 = 0.03;
 
 /// A template that explains a key this often needs no help from the page's own memory.
 const SURE: f32 = 0.9;
 
-/// What a visit read: keys, with the bytes of their entries.
-type Read = hashbrown::HashMap<Box<[u8]>, u32>;
+/// So many visits that read what nothing explains make a route one whose pages have lists. The first
+/// ones of any route do, before templates are known.
+const LISTS: u8 = 4;
+
+/// Pages that are remembered to have no list of keys in the store.
+const MAX_LISTLESS: usize = 64;
 
 /// The memory of one route.
 #[derive(Debug, Default)]
@@ -43,23 +52,23 @@ pub(super) struct Route {
     pub(super) visits: u64,
     /// What its pages count for.
     held: usize,
+    /// Visits that left a list, as far as they are needed to know that its pages have lists.
+    lists: u8,
+    /// Pages that have none, each at a place of its own.
+    listless: Box<[u64]>,
 }
+
+/// A key that plain calls alone read, the counts of its template, and whether it is a secret.
+pub(super) type StateRead<'a> = (&'a [u8], Counts, bool);
 
 /// What is known of a template.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) usage: Usage,
+    /// What visits did with its keys.
+    pub(super) counts: Counts,
     /// Where it held.
     pages: Pages,
-}
-
-/// What is remembered of one page beyond the templates.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    pub(super) keys: HashMap<Box<[u8]>, Usage>,
-    pub(super) series: Series,
-    /// When it was last visited, in visits to the route.
-    pub(super) last: u64,
 }
 
 /// A few pages.
@@ -89,19 +98,23 @@ impl Pages {
 }
 
 impl Known {
-    fn new(bytes: u32, page: u64) -> Self {
+    fn new(template: &Template, used: &Use, page: u64) -> Self {
         let mut pages = Pages::default();
         pages.add(page);
+        let mut counts = Counts::default();
+        counts.note(used, true, Scale::Many);
         Self {
-            usage: Usage::first(bytes),
+            usage: Usage::first(used, is_secret_template(template)),
+            counts,
             pages,
         }
     }
 
     /// One that another worker tells of.
-    pub(super) fn told(usage: Usage) -> Self {
+    pub(super) fn told(usage: Usage, counts: Counts) -> Self {
         Self {
             usage,
+            counts,
             pages: Pages::default(),
         }
     }
@@ -120,7 +133,7 @@ impl Known {
 
     /// Notes a visit to `page`. While it held on few pages, those cannot confirm it: even a
     /// coincidence holds where it came from.
-    fn note(&mut self, page: u64, has_args: bool, used: Option<u32>, habits: &mut Habits) {
+    fn note(&mut self, page: u64, has_args: bool, used: Option<&Use>, habits: &mut Habits) {
         let own = has_args && !self.pages.is_full() && self.pages.contains(page);
         if !own || (used.is_none() && !self.is_established()) {
             if self.is_established() {
@@ -128,41 +141,58 @@ impl Known {
             }
             self.usage.note(used);
         }
-        if let Some(bytes) = used {
-            self.usage.bytes = bytes;
+        if let Some(used) = used {
+            self.usage.bytes = used.bytes;
             self.pages.add(page);
         }
     }
 }
 
 impl Route {
-    /// Learns from one visit.
-    pub(super) fn learn(&mut self, page: &Page, read: &Read, budget: &Budget) {
+    /// Learns from one visit. Returns the keys that plain calls alone read and that did not come
+    /// ahead.
+    pub(super) fn learn<'a>(
+        &mut self,
+        page: &Page,
+        visit: &'a Visit,
+        budget: &Budget,
+    ) -> Vec<StateRead<'a>> {
         let (id, has_args) = (page.id(), page.args().len() > 0);
         self.visits += 1;
         self.seen.add(id);
-        let read_keys = || read.iter().filter(|(key, _)| key.len() <= MAX_KEY);
-        let mut unexplained: HashMap<&[u8], u32> =
-            read_keys().map(|(key, bytes)| (&**key, *bytes)).collect();
-        let mut known = HashSet::new();
+        let read_keys = || {
+            let uses = visit.uses.iter().map(|(key, used)| (&**key, used));
+            uses.filter(|(key, used)| key.len() <= MAX_KEY && used.is_read())
+        };
+        let mut unexplained: HashMap<&[u8], &Use> = read_keys().collect();
+        // Keys that templates make, with the counts of those and whether they are secrets.
+        let mut known: HashMap<Vec<u8>, (Counts, bool)> = HashMap::new();
         for (template, learned) in &mut self.templates {
             let Some(key) = template.key(page) else {
                 continue;
             };
-            let used = read.get(key.as_slice()).copied();
+            let used = visit.uses.get(key.as_slice());
+            if let Some(used) = used {
+                learned.counts.note(used, true, Scale::Many);
+            }
+            let used = used.filter(|used| used.is_read());
             learned.note(id, has_args, used, &mut self.habits);
             if used.is_some() {
                 if learned.is_established() && learned.usage.share >= SURE {
                     unexplained.remove(key.as_slice());
                 }
-                known.insert(key);
+                let secret = learned.usage.secret;
+                let known = known.entry(key).or_insert((learned.counts, secret));
+                known.1 &= secret;
             }
         }
-        for (key, bytes) in read_keys() {
-            if !known.contains(&**key) {
-                let template = Template::of(key, page);
-                let new = || Known::new(*bytes, id);
-                self.templates.entry(template).or_insert_with(new);
+        let mut hashes = MAX_VISIT_HASHES;
+        for (key, used) in read_keys() {
+            if !known.contains_key(key) {
+                let template = Template::of(key, page, &mut hashes);
+                let new = Known::new(&template, used, id);
+                known.insert(key.to_vec(), (new.counts, new.usage.secret));
+                self.templates.entry(template).or_insert(new);
             }
         }
         self.forget_templates();
@@ -171,7 +201,7 @@ impl Route {
             let before = self.pages.get(&id).map_or(0, Held::cost);
             let held = self.pages.entry(id).or_default();
             held.last = self.visits;
-            held.learn(&unexplained, &mut self.page_habits, budget);
+            held.learn(page, &unexplained, &mut self.page_habits, budget);
             self.held = (self.held + held.cost()).saturating_sub(before);
             if held.keys.is_empty() {
                 self.held = self.held.saturating_sub(held.cost());
@@ -179,6 +209,99 @@ impl Route {
             }
             self.forget_pages();
         }
+        let state =
+            read_keys().filter(|(key, used)| used.is_state() && !visit.ahead.contains_key(*key));
+        state
+            .map(|(key, _)| {
+                let (counts, secret) = known.get(key).copied().unwrap_or_default();
+                (key, counts, secret)
+            })
+            .collect()
+    }
+
+    /// Notes a visit that is not learned from.
+    pub(super) fn note(&mut self, page: &Page, visit: &Visit) {
+        for (key, used) in &visit.uses {
+            if (used.wrote || used.exact || used.reads > 0)
+                && key.len() <= MAX_KEY
+                && let Some(known) = self.templates.get_mut(&Template::plain(key, page))
+            {
+                known.counts.note(used, false, Scale::Many);
+            }
+        }
+    }
+
+    /// Returns whether to ask the store for the list of a page: it may have one, and nothing is
+    /// remembered of it.
+    pub(super) fn lacks_list(&self, page: &Page) -> bool {
+        let id = page.id();
+        page.args().len() > 0
+            && self.pages.get(&id).is_none_or(|held| held.told)
+            && self
+                .listless
+                .get(place(id))
+                .is_none_or(|listless| *listless != id)
+    }
+
+    /// Returns whether its pages read keys that nothing explains, and have lists of them in the store.
+    pub(super) fn has_lists(&self) -> bool {
+        self.lists >= LISTS
+    }
+
+    /// Notes that a visit to a page left a list.
+    pub(super) fn note_list(&mut self, id: u64) {
+        self.lists = (self.lists + 1).min(LISTS);
+        if let Some(listless) = self
+            .listless
+            .get_mut(place(id))
+            .filter(|other| **other == id)
+        {
+            *listless = 0;
+        }
+    }
+
+    /// Believes another worker that its pages have lists.
+    pub(super) fn told_lists(&mut self) {
+        self.lists = LISTS;
+    }
+
+    /// Notes that the store has no list of a page.
+    pub(super) fn note_listless(&mut self, page: &Page) {
+        if self.has_lists() {
+            if self.listless.is_empty() {
+                self.listless = vec![0; MAX_LISTLESS].into();
+            }
+            let id = page.id();
+            if let Some(listless) = self.listless.get_mut(place(id)) {
+                *listless = id;
+            }
+        }
+    }
+
+    /// Takes in keys of a page that another worker tells of. Returns whether there are any.
+    pub(super) fn hear_list(
+        &mut self,
+        page: &Page,
+        keys: impl Iterator<Item = (Box<[u8]>, Usage)>,
+        budget: &Budget,
+    ) -> bool {
+        let mut held = self.pages.remove(&page.id()).unwrap_or_default();
+        for (key, usage) in keys.take(budget.keys) {
+            held.keys.entry(key).or_insert(usage);
+        }
+        let heard = !held.keys.is_empty();
+        held.told = false;
+        if heard {
+            held.last = self.visits;
+            self.pages.insert(page.id(), held);
+            self.held = self.pages.values().map(Held::cost).sum();
+            self.forget_pages();
+        }
+        heard
+    }
+
+    pub(super) fn listless_bytes(&self) -> usize {
+        size_of_val(&*self.listless)
     }
 
     /// Whether all its visits so far were to one page.
@@ -239,33 +362,23 @@ impl Route {
         }
     }
 
-    /// The keys to ask for when `page` is visited.
-    pub(super) fn predict(&self, page: &Page, budget: &Budget) -> Vec<(Vec<u8>, u32)> {
-        let mut candidates: HashMap<Vec<u8>, (f32, u32)> = HashMap::new();
-        let mut offer = |key: Vec<u8>, chance: f32, bytes: u32| {
-            let best = candidates.entry(key).or_insert((chance, bytes));
-            if chance > best.0 {
-                *best = (chance, bytes);
-            }
-        };
+    /// Returns the keys that a visit to `page` may read.
+    pub(super) fn offers(&self, page: &Page) -> Offers {
+        let mut offers = Offers::default();
         let held = self.pages.get(&page.id());
         // Nothing tells yet what is a coincidence: the first visit elsewhere takes it all along.
         let hopeful = self.has_one_page() && held.is_none();
         for (template, known) in &self.templates {
             let worth = hopeful || known.is_established();
             if worth && let Some(key) = template.key(page) {
-                offer(key, self.habits.chance(&known.usage), known.usage.bytes);
+                let chance = self.habits.chance(&known.usage);
+                offers.add(key, chance, &known.usage, known.counts);
             }
         }
         if let Some(held) = held {
-            held.offer(&self.page_habits, offer);
+            held.offer(&self.page_habits, &mut offers);
         }
-        let candidates = candidates.into_iter();
-        budget.choose(
-            candidates
-                .map(|(key, (chance, bytes))| Candidate { key, chance, bytes })
-                .collect(),
-        )
+        offers
     }
 
     /// The templates that are known, with the share of visits that use them.
@@ -277,48 +390,7 @@ impl Route {
     }
 }
 
-impl Held {
-    fn learn(&mut self, used: &HashMap<&[u8], u32>, habits: &mut Habits, budget: &Budget) {
-        for (key, usage) in &mut self.keys {
-            let bytes = used.get(&**key).copied();
-            habits.note(usage, bytes.is_some());
-            usage.note(bytes);
-        }
-        for (key, bytes) in used {
-            if !self.keys.contains_key(*key) {
-                self.keys.insert((*key).into(), Usage::first(*bytes));
-            }
-        }
-        self.series.note(used.keys().copied());
-        let series = &self.series;
-        self.keys.retain(|key, usage| {
-            usage.share >= FORGET && !(usage.missed && !series.is_empty() && series.leaves(key))
-        });
-        if self.keys.len() > budget.keys {
-            let mut keys: Vec<_> = std::mem::take(&mut self.keys).into_iter().collect();
-            keys.sort_by(|(name, one), (other_name, other)| {
-                let surest = other.share.total_cmp(&one.share);
-                surest.then_with(|| name.cmp(other_name))
-            });
-            keys.truncate(budget.keys);
-            self.keys.extend(keys);
-        }
-    }
-
-    fn offer(&self, habits: &Habits, mut offer: impl FnMut(Vec<u8>, f32, u32)) {
-        let mut bytes = 0;
-        for (key, usage) in &self.keys {
-            bytes = bytes.max(usage.bytes);
-            if !self.series.leaves(key) {
-                offer(key.to_vec(), habits.chance(usage), usage.bytes);
-            }
-        }
-        // As likely as not: a list that has moved once may stand still.
-        self.series.next(|key| offer(key, 0.95, bytes));
-    }
-
-    /// What it counts for among what is remembered: its keys, and itself.
-    fn cost(&self) -> usize {
-        self.keys.len() + 1
-    }
+/// Returns the place of a page among those that have no list.
+fn place(id: u64) -> usize {
+    (id % MAX_LISTLESS as u64) as usize
 }

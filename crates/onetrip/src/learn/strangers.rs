@@ -6,20 +6,24 @@ use rmp_serde::to_vec;
 use super::form::{Bin, List};
 use super::recent::Recent;
 use super::record::{Heard, MAX_WRITTEN, merge, write};
-use super::report::Visit;
+use super::report::{Use, Visit};
 use super::route::Route;
 use super::{Learner, Page};
 
-type Template<'a> = (List<(bool, Bin<'a>), 4096>, bool, (f32, u16, u32));
-type Keys<'a> = List<(Bin<'a>, (f32, u16, u32)), 4096>;
+type Counts = (u16, u8, u16, u8, u8, u8, bool, bool);
+type Template<'a> = (List<(u8, Bin<'a>), 4096>, bool, (f32, u16, u32, u8), Counts);
+type Keys<'a> = List<(Bin<'a>, (f32, u16, u32, u8)), 4096>;
+
+/// What says nothing against a key, and too much for it.
+const COUNTS: Counts = (0, 255, 0, 255, 255, 255, false, false);
 
 fn record(templates: Vec<Template<'_>>, pages: Vec<(u64, Keys<'_>)>) -> Vec<u8> {
-    to_vec(&(3_u8, (10_u16, [1.0_f32; 6]), templates, pages)).unwrap()
+    to_vec(&(4_u8, (10_u16, [1.0_f32; 7]), false, templates, pages)).unwrap()
 }
 
-fn template(pieces: Vec<(bool, &[u8])>, usage: (f32, u16, u32)) -> Template<'_> {
-    let pieces = pieces.into_iter().map(|(arg, text)| (arg, Bin(text)));
-    (List(pieces.collect()), true, usage)
+fn template(pieces: Vec<(u8, &[u8])>, usage: (f32, u16, u32, u8)) -> Template<'_> {
+    let pieces = pieces.into_iter().map(|(kind, text)| (kind, Bin(text)));
+    (List(pieces.collect()), true, usage, COUNTS)
 }
 
 fn hear(record: &[u8]) -> (Heard, Route) {
@@ -29,9 +33,14 @@ fn hear(record: &[u8]) -> (Heard, Route) {
 }
 
 fn visit(keys: &[&str]) -> Visit {
-    let read = keys.iter().map(|key| (key.as_bytes().into(), 10));
+    let used = Use {
+        bytes: 10,
+        piece: true,
+        ..Use::default()
+    };
+    let uses = keys.iter().map(|key| (key.as_bytes().into(), used));
     Visit {
-        read: read.collect(),
+        uses: uses.collect(),
         ..Visit::default()
     }
 }
@@ -39,9 +48,9 @@ fn visit(keys: &[&str]) -> Visit {
 #[test]
 fn numbers_that_are_too_large_overflow_nothing() {
     let (learner, page) = (Learner::default(), Page::new("r").arg("x", 1));
-    let own = template(vec![(false, b"a")], (1.0, u16::MAX, u32::MAX));
+    let own = template(vec![(0, b"a")], (1.0, u16::MAX, u32::MAX, 255));
     let held = Bin(b"list:18446744073709551615");
-    let keys = List(vec![(held, (f32::NAN, u16::MAX, u32::MAX))]);
+    let keys = List(vec![(held, (f32::NAN, u16::MAX, u32::MAX, 255))]);
     assert!(learner.merge(&page, &record(vec![own], vec![(page.id(), keys)])));
     let list = |from: u64| (0..6).map(move |nth| format!("list:{}", from - nth));
     for step in 0..3 {
@@ -56,20 +65,23 @@ fn numbers_that_are_too_large_overflow_nothing() {
 #[test]
 fn what_a_record_says_of_visits_fades_as_any_other() {
     let (learner, page) = (Learner::default(), Page::new("r"));
-    let lie = template(vec![(false, b"unused")], (1.0, u16::MAX, 10));
+    let lie = template(vec![(0, b"unused")], (1.0, u16::MAX, 10, 1));
     assert!(learner.merge(&page, &record(vec![lie], vec![])));
     assert!(!learner.predict(&page).is_empty());
     for _ in 0..80 {
         learner.learn(&page, &visit(&["a"]));
     }
-    let keys = learner.predict(&page).into_iter().map(|(key, _)| key);
+    let keys = learner
+        .predict(&page)
+        .into_iter()
+        .map(|predicted| predicted.key);
     assert_eq!(keys.collect::<Vec<_>>(), [b"a"]);
 }
 
 #[test]
 fn lists_that_are_too_long_are_not_read() {
-    let usage = (1.0, 5, 10);
-    let few = || template(vec![(false, b"a")], usage);
+    let usage = (1.0, 5, 10, 1);
+    let few = || template(vec![(0, b"a")], usage);
     assert_eq!(
         hear(&record((0..512).map(|_| few()).collect(), vec![])).0,
         Heard::Record
@@ -87,23 +99,20 @@ fn lists_that_are_too_long_are_not_read() {
     let pages = |count| (0..count).map(|id| (id, keys(1))).collect();
     assert_eq!(hear(&record(vec![], pages(16))).0, Heard::Record);
     assert_eq!(hear(&record(vec![], pages(17))).0, Heard::Junk);
-    let pieces = template(vec![(true, b"x"); 1025], usage);
+    let pieces = template(vec![(1, b"x"); 1025], usage);
     assert_eq!(hear(&record(vec![pieces], vec![])).0, Heard::Junk);
 }
 
 #[test]
 fn what_is_too_long_to_be_learned_is_not_believed() {
-    let (long, usage) = (vec![b'x'; 513], (1.0, 5, 10));
+    let (long, usage) = (vec![b'x'; 513], (1.0, 5, 10, 1));
     let (_, route) = hear(&record(
         vec![
-            template(vec![(false, &long)], usage),
-            template(
-                vec![(false, &long[..300]), (true, b"x"), (false, &long[..300])],
-                usage,
-            ),
-            template(vec![(true, &long[..201])], usage),
-            template(vec![(true, b"\xff")], usage),
-            template(vec![(false, &long[1..]), (true, b"x")], usage),
+            template(vec![(0, &long)], usage),
+            template(vec![(0, &long[..300]), (1, b"x"), (0, &long[..300])], usage),
+            template(vec![(1, &long[..201])], usage),
+            template(vec![(1, b"\xff")], usage),
+            template(vec![(0, &long[1..]), (1, b"x")], usage),
         ],
         vec![(1, List(vec![(Bin(&long), usage), (Bin(&long[1..]), usage)]))],
     ));
@@ -151,7 +160,7 @@ fn another_version_is_left_alone_and_junk_is_told_apart() {
         &b""[..],
         b"12",
         b"\xdd\xff\xff\xff\xff\x00",
-        b"\x94\x03\xc0",
+        b"\x95\x04\xc0",
         b"text",
     ] {
         assert_eq!(hear(junk).0, Heard::Junk, "{junk:?}");
@@ -162,7 +171,7 @@ proptest! {
     #[test]
     fn no_bytes_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>()) {
         if head {
-            bytes.splice(0..0, [0x94, 3]);
+            bytes.splice(0..0, [0x95, 4]);
         }
         let learner = Learner::default();
         let page = Page::new("r").arg("id", 1);

@@ -1,5 +1,8 @@
 //! Keys as functions of a page's arguments.
 
+use smallvec::SmallVec;
+
+use super::digest::{self, How, MAX_ARGS};
 use super::page::{Arg, Page};
 
 /// A key with arguments in the place of their values: `note_markup:{note_id}`.
@@ -12,6 +15,11 @@ pub(super) struct Template(Box<[Piece]>);
 pub(super) enum Piece {
     Text(Box<[u8]>),
     Arg(Arg),
+    /// A digest of the values of arguments.
+    Digest {
+        how: How,
+        args: Box<[Arg]>,
+    },
 }
 
 impl Template {
@@ -23,26 +31,24 @@ impl Template {
         &self.0
     }
 
-    /// `key`, with every whole value of an argument of `page` replaced: the longest where several
-    /// begin, and never a part of a longer word or number.
-    pub(super) fn of(key: &[u8], page: &Page) -> Self {
-        let mut pieces = Vec::new();
-        let (mut text, mut at) = (0, 0);
-        while at < key.len() {
-            let starts = at == 0 || !(is_word(key, at - 1) && is_word(key, at));
-            let found = starts.then(|| longest(key, at, page)).flatten();
-            match found {
-                Some((name, len)) => {
-                    pieces.extend(piece(key, text, at));
-                    pieces.push(Piece::Arg(Arg::clone(name)));
-                    at += len;
-                    text = at;
-                }
-                None => at += 1,
-            }
-        }
-        pieces.extend(piece(key, text, key.len()));
-        Self::new(pieces)
+    /// Makes the template of `key`, digests of arguments replaced as well. Takes the digests that are
+    /// tried off `hashes`.
+    pub(super) fn of(key: &[u8], page: &Page, hashes: &mut usize) -> Self {
+        let explained = digest::find(key).and_then(|found| {
+            let (how, args) = found.explain(key, page, hashes)?;
+            let args = args.into();
+            let before = replaced(key.get(..found.start)?, page);
+            let behind = replaced(key.get(found.end..)?, page);
+            let pieces = before.into_iter().chain([Piece::Digest { how, args }]);
+            Some(Self::new(pieces.chain(behind).collect::<Vec<_>>()))
+        });
+        explained.unwrap_or_else(|| Self::plain(key, page))
+    }
+
+    /// Makes the template of `key`: every whole value of an argument of `page` is replaced, the
+    /// longest where several begin, and never a part of a longer word or number.
+    pub(super) fn plain(key: &[u8], page: &Page) -> Self {
+        Self::new(replaced(key, page))
     }
 
     /// The key on `page`, if that has all the arguments.
@@ -52,10 +58,35 @@ impl Template {
             match piece {
                 Piece::Text(text) => key.extend_from_slice(text),
                 Piece::Arg(name) => key.extend_from_slice(page.value(name)?.as_bytes()),
+                Piece::Digest { how, args } => {
+                    let values = args.iter().map(|name| Some((&**name, page.value(name)?)));
+                    let values = values.collect::<Option<SmallVec<[_; MAX_ARGS]>>>()?;
+                    key.extend_from_slice(how.digest(values.into_iter()).as_bytes());
+                }
             }
         }
         Some(key)
     }
+}
+
+fn replaced(key: &[u8], page: &Page) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let (mut text, mut at) = (0, 0);
+    while at < key.len() {
+        let starts = at == 0 || !(is_word(key, at - 1) && is_word(key, at));
+        let found = starts.then(|| longest(key, at, page)).flatten();
+        match found {
+            Some((name, len)) => {
+                pieces.extend(piece(key, text, at));
+                pieces.push(Piece::Arg(Arg::clone(name)));
+                at += len;
+                text = at;
+            }
+            None => at += 1,
+        }
+    }
+    pieces.extend(piece(key, text, key.len()));
+    pieces
 }
 
 fn piece(key: &[u8], from: usize, to: usize) -> Option<Piece> {
@@ -92,6 +123,10 @@ impl std::fmt::Display for Template {
             match piece {
                 Piece::Text(text) => f.write_str(&crate::key::display(text))?,
                 Piece::Arg(name) => write!(f, "{{{}}}", crate::key::display(name.as_bytes()))?,
+                Piece::Digest { args, .. } => {
+                    let names = args.iter().map(|name| crate::key::display(name.as_bytes()));
+                    write!(f, "{{digest({})}}", names.collect::<Vec<_>>().join(", "))?;
+                }
             }
         }
         Ok(())

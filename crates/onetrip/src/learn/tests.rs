@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::budget::Candidate;
+use super::exchange::REST;
 use super::series::Series;
 use super::template::Template;
 use super::*;
@@ -14,7 +15,7 @@ fn page(args: &[(&str, &str)]) -> Page {
 }
 
 fn template(key: &str, args: &[(&str, &str)]) -> String {
-    Template::of(key.as_bytes(), &page(args)).to_string()
+    Template::plain(key.as_bytes(), &page(args)).to_string()
 }
 
 #[test]
@@ -70,7 +71,7 @@ proptest! {
             page.arg(nth.to_string(), value)
         });
         for key in [key.as_slice(), text.as_bytes()] {
-            prop_assert_eq!(Template::of(key, &page).key(&page), Some(key.to_vec()));
+            prop_assert_eq!(Template::of(key, &page, &mut 64).key(&page), Some(key.to_vec()));
         }
     }
 
@@ -90,24 +91,29 @@ proptest! {
         bytes in 0_usize..100_000,
     ) {
         let budget = Budget { keys, bytes, ..Budget::default() };
-        let candidates = all.iter().enumerate().map(|(nth, (chance, bytes))| Candidate {
-            key: nth.to_string().into_bytes(),
-            chance: *chance,
-            bytes: *bytes,
+        let candidates = all.iter().enumerate().map(|(nth, (chance, bytes))| {
+            candidate(&nth.to_string(), *chance, *bytes)
         });
         let chosen = budget.choose(candidates.collect());
         prop_assert!(chosen.len() <= keys);
-        prop_assert!(chosen.iter().map(|(_, bytes)| *bytes as usize).sum::<usize>() <= bytes);
+        prop_assert!(chosen.iter().map(|key| key.bytes as usize).sum::<usize>() <= bytes);
     }
+}
+
+fn candidate(key: &str, chance: f32, bytes: u32) -> Candidate {
+    let key = Predicted {
+        key: key.into(),
+        bytes,
+        piece: true,
+        state: false,
+        lasting: false,
+        again: false,
+    };
+    Candidate { chance, key }
 }
 
 #[test]
 fn the_budget_cuts_what_is_used_least_for_its_bytes() {
-    let candidate = |key: &str, chance, bytes| Candidate {
-        key: key.into(),
-        chance,
-        bytes,
-    };
     let all = vec![
         candidate("large", 1.0, 10_000),
         candidate("small", 1.0, 100),
@@ -122,7 +128,7 @@ fn the_budget_cuts_what_is_used_least_for_its_bytes() {
         };
         let chosen = budget.choose(all.clone()).into_iter();
         let mut chosen: Vec<_> = chosen
-            .map(|(key, _)| String::from_utf8(key).unwrap())
+            .map(|predicted| String::from_utf8(predicted.key).unwrap())
             .collect();
         chosen.sort();
         chosen.join(" ")
@@ -135,11 +141,6 @@ fn the_budget_cuts_what_is_used_least_for_its_bytes() {
 
 #[test]
 fn what_is_seldom_used_is_left_out_where_it_would_be_mostly_waste() {
-    let candidate = |key: &str, chance, bytes| Candidate {
-        key: key.into(),
-        chance,
-        bytes,
-    };
     let seldom = candidate("seldom", 0.1, 1_000);
     let budget = Budget::default();
     let alone = budget.choose(vec![seldom.clone(), candidate("sure", 1.0, 1_000)]);
@@ -170,11 +171,16 @@ fn a_series_moves_on_as_it_did() {
 }
 
 fn visit(read: &[(&str, u32)]) -> Visit {
-    let read = read
-        .iter()
-        .map(|(key, bytes)| (key.as_bytes().into(), *bytes));
+    let uses = read.iter().map(|(key, bytes)| {
+        let used = Use {
+            bytes: *bytes,
+            piece: true,
+            ..Use::default()
+        };
+        (key.as_bytes().into(), used)
+    });
     Visit {
-        read: read.collect(),
+        uses: uses.collect(),
         ..Visit::default()
     }
 }
@@ -182,7 +188,7 @@ fn visit(read: &[(&str, u32)]) -> Visit {
 fn predicted(learner: &Learner, page: &Page) -> Vec<String> {
     let keys = learner.predict(page).into_iter();
     let mut keys: Vec<_> = keys
-        .map(|(key, _)| String::from_utf8(key).unwrap())
+        .map(|predicted| String::from_utf8(predicted.key).unwrap())
         .collect();
     keys.sort();
     keys
@@ -256,10 +262,13 @@ fn a_record_tells_another_worker_all_that_is_known() {
 fn counted(reads: usize, trips: u32, ahead: usize) -> Visit {
     let keys: Vec<String> = (0..reads.max(ahead)).map(|nth| format!("k{nth}")).collect();
     let bytes: Vec<_> = keys.iter().map(|key| (key.as_str(), 10)).collect();
-    let first = |count| visit(bytes.get(..count).unwrap_or_default()).read;
+    let first = |count| bytes.get(..count).unwrap_or_default();
+    let ahead = first(ahead).iter();
     Visit {
-        read: first(reads),
-        ahead: first(ahead),
+        uses: visit(first(reads)).uses,
+        ahead: ahead
+            .map(|(key, bytes)| (key.as_bytes().into(), *bytes))
+            .collect(),
         trips,
     }
 }
@@ -288,7 +297,7 @@ fn a_record_tells_what_came_of_visits_of_late() {
     // Hearing its own again changes nothing of what it tells.
     learner.merge(&page, &record);
     let heard = learner.with(&page, |known| known.totals.recent.sums());
-    assert_eq!(heard, [16, 7, 15, 12, 150, 30]);
+    assert_eq!(heard, [16, 0, 7, 15, 12, 150, 30]);
 }
 
 #[test]

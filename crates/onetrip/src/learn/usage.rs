@@ -1,7 +1,64 @@
-//! How often a key is used, of late.
+//! How often a key is used of late, and how.
+
+use super::report::Use;
 
 /// Visits that count: what was longer ago has faded.
 pub(super) const WINDOW: u16 = 16;
+
+/// How the last eight visits that read a key did so: a bit for each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kinds {
+    piece: u8,
+    state: u8,
+    again: u8,
+}
+
+impl Kinds {
+    fn note(&mut self, used: &Use) {
+        let push = |bits: &mut u8, is: bool| *bits = (*bits << 1) | u8::from(is);
+        push(&mut self.piece, used.piece);
+        push(&mut self.state, used.reads > 0);
+        push(&mut self.again, used.reads > 1);
+    }
+
+    /// Returns whether it is read as a piece.
+    pub(super) fn is_piece(self) -> bool {
+        self.piece != 0
+    }
+
+    /// Returns whether plain calls read it.
+    pub(super) fn is_state(self) -> bool {
+        self.state != 0
+    }
+
+    /// Returns whether most visits that read it by plain calls do so more than once.
+    pub(super) fn is_again(self) -> bool {
+        self.again != 0 && 2 * self.again.count_ones() >= self.state.count_ones()
+    }
+
+    /// Adds what else is known of the same key.
+    pub(super) fn join(&mut self, other: Self) {
+        self.piece |= other.piece;
+        self.state |= other.state;
+        self.again |= other.again;
+    }
+
+    /// Returns the form that workers exchange.
+    pub(super) fn bits(self) -> u8 {
+        u8::from(self.is_piece())
+            | (u8::from(self.is_state()) << 1)
+            | (u8::from(self.is_again()) << 2)
+    }
+
+    /// Reads that form.
+    pub(super) fn of(bits: u8) -> Self {
+        Self {
+            piece: bits & 1,
+            state: (bits >> 1) & 1,
+            again: (bits >> 2) & 1,
+        }
+    }
+}
 
 /// The share of visits that use a key.
 #[derive(Clone, Copy, Debug)]
@@ -13,16 +70,23 @@ pub(super) struct Usage {
     pub(super) missed: bool,
     /// Bytes of its entry when it was last seen; none if it was absent.
     pub(super) bytes: u32,
+    pub(super) kinds: Kinds,
+    /// Whether the key may open something for whoever knows it.
+    pub(super) secret: bool,
 }
 
 impl Usage {
-    /// That of a key used for the first time.
-    pub(super) fn first(bytes: u32) -> Self {
+    /// Returns the usage of a key that was read for the first time.
+    pub(super) fn first(used: &Use, secret: bool) -> Self {
+        let mut kinds = Kinds::default();
+        kinds.note(used);
         Self {
             share: 1.0,
             visits: 1,
             missed: false,
-            bytes,
+            bytes: used.bytes,
+            kinds,
+            secret,
         }
     }
 
@@ -31,13 +95,16 @@ impl Usage {
         self.share * f32::from(self.visits) > 1.5
     }
 
-    /// Notes one more visit: the size of the entry if it was used.
-    pub(super) fn note(&mut self, used: Option<u32>) {
+    /// Notes one more visit, and how that read the key if it did.
+    pub(super) fn note(&mut self, used: Option<&Use>) {
         self.visits = (self.visits + 1).min(WINDOW);
         let hit = if used.is_some() { 1.0 } else { 0.0 };
         self.share += (hit - self.share) / f32::from(self.visits);
         self.missed = used.is_none();
-        self.bytes = used.unwrap_or(self.bytes);
+        if let Some(used) = used {
+            self.bytes = used.bytes;
+            self.kinds.note(used);
+        }
     }
 }
 

@@ -239,6 +239,7 @@ impl Scope {
         let found = state.pieces.look(key, slot, reading, limit, &self.clock);
         let answer = match (found, reading) {
             (Some(answer), _) => answer,
+            (None, Reading::Plain(_)) if state.visits.verifies(key) => return Lookup::Unknown,
             (None, Reading::Plain(_)) => {
                 let end = self.read_max_age;
                 match state.snapshot.look(key, slot, end, &self.clock) {
@@ -286,7 +287,10 @@ impl Scope {
         let (pieces, snapshot) = (&mut state.pieces, &mut state.snapshot);
         pieces.look(key, slot, reading, limit, &self.clock).is_some()
             || (matches!(reading, Reading::Plain(_))
-                && snapshot.look(key, slot, self.read_max_age, &self.clock).is_some())
+                && !state.visits.verifies(key)
+                && snapshot
+                    .look(key, slot, self.read_max_age, &self.clock)
+                    .is_some())
     }
 
     /// Returns how old an answer to such a read may be.

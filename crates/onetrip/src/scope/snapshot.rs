@@ -97,6 +97,7 @@ impl Scope {
         if !state.open || state.sending || !is_news {
             return;
         }
+        state.visits.replaced(snapshot.taken.is_some());
         snapshot.number = ticket.number;
         snapshot.taken = Some((ticket.departed, ticket.stamp));
         snapshot.answers.clear();

@@ -19,6 +19,9 @@ pub(super) struct Visits {
     rest: Visit,
     /// Marks of the entries that plain reads found last, to tell a change between two reads.
     marks: HashMap<Box<[u8]>, u64>,
+    /// Whether the next key that is read again is to be asked for anew, and the whole snapshot with
+    /// it.
+    verifies: bool,
 }
 
 /// A visit that goes on.
@@ -59,8 +62,9 @@ fn mark(entry: &[u8]) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     use std::sync::LazyLock;
     static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    // An entry begins with its seal. One without a header is hashed whole, up to a page's worth.
-    STATE.hash_one((entry.len(), entry.get(..4096).unwrap_or(entry)))
+    // An entry with a header begins with its seal. Another is hashed whole, up to a page's worth.
+    let most = if entry.first() == Some(&0xC1) { 40 } else { 4096 };
+    STATE.hash_one((entry.len(), entry.get(..most).unwrap_or(entry)))
 }
 
 impl Visits {
@@ -84,6 +88,17 @@ impl Visits {
         }
     }
 
+    /// Returns whether a snapshot must not answer this read, since the visit verifies.
+    pub(super) fn verifies(&self, key: &[u8]) -> bool {
+        let is_read = |open: &OpenVisit| open.visit.uses.get(key).is_some_and(|used| used.reads > 0);
+        self.verifies && self.open.iter().any(is_read)
+    }
+
+    /// Notes that the snapshot was replaced: what it answers was verified if it was not the first.
+    pub(super) fn replaced(&mut self, was_taken: bool) {
+        self.verifies &= !was_taken;
+    }
+
     /// Notes a read that the scope answered: the bytes of its value, or none.
     pub(super) fn note_held(&mut self, key: &[u8], reading: Reading, bytes: Option<usize>) {
         // Only pages learn what they read of what is held.
@@ -92,7 +107,7 @@ impl Visits {
         }
         match reading {
             Reading::Piece(_) => self.note_piece(key, bytes.unwrap_or(0)),
-            Reading::Plain(_) => self.note_plain(key, bytes, false),
+            Reading::Plain(_) => self.note_plain(key, bytes),
         }
     }
 
@@ -103,12 +118,30 @@ impl Visits {
         });
     }
 
-    fn note_plain(&mut self, key: &[u8], bytes: Option<usize>, differs: bool) {
+    /// Compares an entry with what was seen of its key before.
+    fn compare(&mut self, key: &[u8], entry: Option<&[u8]>) {
+        let now = entry.map_or(0, mark);
+        let room = self.marks.len() < MAX_USES;
+        let before = match self.marks.get_mut(key) {
+            Some(mark) => Some(std::mem::replace(mark, now)),
+            None if room => self.marks.insert(key.into(), now),
+            None => None,
+        };
+        if let Some(before) = before {
+            // What appeared was filled, by whomever. What was there and is another was changed.
+            let differs = before != 0 && before != now;
+            self.note(key, |used| {
+                used.compared = true;
+                used.changed |= differs;
+            });
+        }
+    }
+
+    fn note_plain(&mut self, key: &[u8], bytes: Option<usize>) {
         self.note(key, |used| {
             used.reads = used.reads.saturating_add(1);
             used.found |= bytes.is_some();
             used.absent = bytes.is_none();
-            used.changed |= differs;
             if let Some(bytes) = bytes {
                 used.bytes = length(bytes);
             }
@@ -118,8 +151,11 @@ impl Visits {
 
 impl Scope {
     /// Begins a visit to `page`, which ends with the scope if not before.
-    pub(crate) fn begin_visit(&self, page: Arc<Page>) {
-        self.state().visits.open.push(OpenVisit {
+    /// If it `verifies`, the first key that plain calls read again is asked for anew.
+    pub(crate) fn begin_visit(&self, page: Arc<Page>, verifies: bool) {
+        let visits = &mut self.state().visits;
+        visits.verifies = verifies;
+        visits.open.push(OpenVisit {
             page,
             expected: None,
             visit: Visit::default(),
@@ -215,16 +251,15 @@ impl Scope {
         match reading {
             Reading::Piece(_) => visits.note_piece(key, entry.map_or(0, <[u8]>::len)),
             Reading::Plain(_) => {
-                let now = entry.map_or(0, mark);
-                let before = match visits.marks.len() < MAX_USES {
-                    true => visits.marks.insert(key.into(), now),
-                    false => None,
-                };
-                // What appeared was filled, by whomever. What was there and is another was changed.
-                let differs = before.is_some_and(|before| before != 0 && before != now);
-                visits.note_plain(key, entry.map(<[u8]>::len), differs);
+                visits.compare(key, entry);
+                visits.note_plain(key, entry.map(<[u8]>::len));
             }
         }
+    }
+
+    /// Compares what a snapshot brings with what plain reads found before.
+    pub(crate) fn compare(&self, key: &[u8], entry: Option<&[u8]>) {
+        self.state().visits.compare(key, entry);
     }
 
     /// Notes a plain write.

@@ -32,6 +32,23 @@ impl Channel {
         self.stream.is_in_step()
     }
 
+    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    pub(super) fn abort(&self) {
+        self.stream.abort();
+    }
+
+    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    pub(super) fn unwatch(&mut self) {
+        self.stream.unwatch();
+    }
+
+    /// Sends `question`, and leaves its answer to those who [`ask`](Self::ask) the next one.
+    pub(super) async fn post(&mut self, question: Vec<u8>, until: Instant) -> io::Result<()> {
+        self.stream.put(question);
+        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+        stream::push(stream, buffer, |buffer| buffer.room(room(0, 0)), until).await
+    }
+
     /// Whether the last question went out to its end.
     #[cfg(feature = "kyoto")]
     pub(super) fn is_sent(&self) -> bool {

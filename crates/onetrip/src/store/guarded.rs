@@ -1,26 +1,27 @@
 //! A server that may fail: a breaker in front of it, and a note of the deletes it has missed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::owed::Owed;
-use super::{Exchange, Store};
+use super::{Exchange, Remote, Store};
 use crate::breaker::{Breaker, Pass};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::trip::{Replies, Trip};
+use crate::trip::{Purpose, Replies, Reply, ScopeId, Trip};
 
 /// A server, and what it takes to live with its failures.
 ///
 /// Every trip carries the deletes that are owed in front of its own operations.
 #[derive(Debug)]
 pub(super) struct Guarded {
-    server: Arc<dyn Store>,
+    server: Arc<dyn Remote>,
     breaker: Breaker,
     owed: Owed<()>,
 }
 
 impl Guarded {
-    pub(super) fn new(server: Arc<dyn Store>, clock: Clock) -> Self {
+    pub(super) fn new(server: Arc<dyn Remote>, clock: Clock) -> Self {
         let label = server.label();
         Self {
             server,
@@ -35,7 +36,8 @@ impl Guarded {
         let answer = if ahead.ops.is_empty() {
             self.ask(trip).await
         } else {
-            let all = ahead.ops.iter().chain(trip.ops()).cloned().collect();
+            let all = ahead.ops.iter().chain(trip.ops()).cloned();
+            let all = all.collect::<Trip>().within(trip.scope());
             self.ask(&all).await
         };
         let mut replies = match answer {
@@ -57,15 +59,63 @@ impl Guarded {
     }
 
     async fn ask(&self, trip: &Trip) -> Result<Replies> {
-        let replies = match self.server.exchange(trip) {
-            Exchange::Ready(replies) => replies,
-            Exchange::Refused(error) => return Err(error),
-            Exchange::Pending(answer) => answer.await?,
+        spoken(self.server.exchange(trip).await?)
+    }
+
+    /// Posts `trip`, unless the server failed just now or has deletes to hear of first.
+    ///
+    /// Looking for those and registering the post are two steps. A delete that becomes owed between
+    /// them was made while this post was: it goes ahead of the next trip, which first reads the
+    /// reply to the post if it names the same name, and so removes what was posted.
+    pub(super) fn post(&self, trip: Trip) -> Exchange<'_> {
+        let pass = match self.breaker.admit_if_closed() {
+            Ok(pass) => pass,
+            Err(error) => return Exchange::Refused(error),
         };
-        match silence(&replies) {
-            Some(error) => Err(error.clone()),
-            None => Ok(replies),
+        if let Some(error) = self.owed.bars(&trip) {
+            return Exchange::Ready(trip.failed(&error));
         }
+        let posting = self.server.post(trip);
+        Exchange::Pending(Box::pin(async move {
+            match posting.await.and_then(spoken) {
+                Ok(replies) => {
+                    // What was handed to the system says nothing of the server.
+                    if !replies.iter().any(|reply| matches!(reply, Reply::Posted)) {
+                        pass.succeeded();
+                    }
+                    Ok(replies)
+                }
+                Err(error) => Err(pass.failed(error)),
+            }
+        }))
+    }
+
+    /// Reads the replies to what was posted. That is no trip; but if they do not come in time, the
+    /// breaker hears of it, and what else is unread is not waited for.
+    pub(super) fn settle(&self, scope: Option<ScopeId>) -> Exchange<'_> {
+        if !self.server.has_posted(scope) {
+            return Exchange::Ready(Replies::new());
+        }
+        let pass = self.breaker.admit_if_closed().ok();
+        let patience = match pass {
+            Some(_) => None,
+            None => Some(Duration::ZERO),
+        };
+        Exchange::Pending(Box::pin(async move {
+            match (self.server.settle(scope, patience).await, pass) {
+                (Ok(()), _) => Ok(Replies::new()),
+                (Err(error), Some(pass)) => Err(pass.failed(error)),
+                (Err(error), None) => Err(error.logged()),
+            }
+        }))
+    }
+}
+
+/// `replies`, unless all of them are one failure to reach the server.
+fn spoken(replies: Replies) -> Result<Replies> {
+    match silence(&replies) {
+        Some(error) => Err(error.clone()),
+        None => Ok(replies),
     }
 }
 
@@ -81,6 +131,11 @@ fn silence(replies: &Replies) -> Option<&Error> {
 
 impl Store for Guarded {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
+        match trip.purpose() {
+            Purpose::Answer => {}
+            Purpose::Post(_) => return self.post(trip.clone()),
+            Purpose::Settle => return self.settle(trip.scope()),
+        }
         match self.breaker.admit() {
             Ok(pass) => Exchange::Pending(Box::pin(self.answer(trip, pass))),
             Err(error) => {

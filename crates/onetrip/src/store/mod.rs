@@ -24,10 +24,14 @@ mod owed;
     )
 )]
 mod pool;
+#[cfg(feature = "_remote")]
+mod posted;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "_remote")]
 mod runtimes;
+#[cfg(feature = "_remote")]
+mod settle;
 #[cfg(feature = "_remote")]
 mod sizes;
 mod slow;
@@ -36,17 +40,22 @@ mod socket;
 #[cfg(feature = "_remote")]
 mod stream;
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 #[cfg(feature = "kyoto")]
 use self::guarded::Guarded;
+#[cfg(feature = "_remote")]
+use self::settle::{Posting, Settling};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
+#[cfg(feature = "_remote")]
+use crate::trip::ScopeId;
 use crate::trip::{Replies, Trip};
 use crate::url::StoreUrl;
 
@@ -69,6 +78,10 @@ pub enum Exchange<'a> {
 ///
 /// The future of an exchange may be dropped at any point: the store must then answer the next
 /// trip as if nothing had happened, and never with what the dropped one had asked for.
+///
+/// A trip of [posted](crate::trip::Purpose::Post) writes is registered by the call itself, before its future is
+/// polled: whatever names one of its names from then on follows it. Its future is to be polled to
+/// its end, or dropped, without delay.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Carries out the operations of `trip`.
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a>;
@@ -79,6 +92,26 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     }
 
     /// The store, as messages name it: its URL without password.
+    fn label(&self) -> Arc<str>;
+}
+
+/// One server, without what it takes to live with its failures.
+#[cfg(feature = "_remote")]
+trait Remote: Send + Sync + std::fmt::Debug {
+    /// Makes a trip and waits for its replies.
+    fn exchange<'a>(&'a self, trip: &'a Trip) -> Posting<'a>;
+
+    /// Posts writes. From the call on their names are posted.
+    fn post(&self, trip: Trip) -> Posting<'_>;
+
+    /// Whether `scope` has posted something, or anybody has.
+    fn has_posted(&self, scope: Option<ScopeId>) -> bool;
+
+    /// Reads the replies to what `scope` posted, or to all that is posted. Waits no longer than
+    /// `patience`, which is `trip_timeout` if it is left out.
+    fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_>;
+
+    /// The server, as messages name it.
     fn label(&self) -> Arc<str>;
 }
 
@@ -116,6 +149,40 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         }
         _ => Err(url.unknown_scheme(&schemes())),
     }
+}
+
+/// Opens the store that `url` names, as [`open`] does, or returns the one that this process has open
+/// already: caches of one server share its connections, its breaker and the deletes that it is owed.
+///
+/// # Errors
+///
+/// Those of [`open`].
+pub(crate) fn open_shared(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+    type Key = (String, Duration, Duration);
+    static OPEN: Mutex<Option<HashMap<Key, Weak<dyn Store>>>> = Mutex::new(None);
+    let scheme = StoreUrl::parse(url)?.scheme().to_owned();
+    let is_server = !matches!(&*scheme, "memory" | "disk");
+    // A thread that held it while the process forked is not there to give it back.
+    let Some(mut open_stores) = OPEN
+        .try_lock()
+        .ok()
+        .filter(|_| is_server && options.clock.is_system())
+    else {
+        return open(url, options);
+    };
+    let open_stores = open_stores.get_or_insert_default();
+    let key = (
+        url.to_owned(),
+        options.connect_timeout,
+        options.trip_timeout,
+    );
+    if let Some(store) = open_stores.get(&key).and_then(Weak::upgrade) {
+        return Ok(store);
+    }
+    let store = open(url, options)?;
+    open_stores.retain(|_, store| store.strong_count() > 0);
+    open_stores.insert(key, Arc::downgrade(&store));
+    Ok(store)
 }
 
 /// The schemes that [`open`] knows.

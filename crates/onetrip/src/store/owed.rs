@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::process::PerProcess;
 use crate::trip::{Op, Reply, Trip};
 
@@ -84,6 +84,29 @@ impl<P> Owed<P> {
             owed: self,
             unpaid: deletes.map(|op| (op.clone(), place(op), None)).collect(),
         }
+    }
+
+    /// Why the writes of `trip` cannot be posted, if they cannot: a delete that would have to go
+    /// ahead of them is not delivered yet, or one of their names was refused to be deleted.
+    pub(super) fn bars(&self, trip: &Trip) -> Option<Error> {
+        self.debts(|debts| {
+            if debts.by_op.is_empty() {
+                return None;
+            }
+            if let Some(error) = trip.ops().iter().find_map(|op| debts.refusal(op)) {
+                return Some(self.unknown(error));
+            }
+            let waits = debts.by_op.values().any(|debt| debt.refused.is_none());
+            waits.then(|| {
+                Error::new(
+                    ErrorKind::Unavailable,
+                    format!(
+                        "{} has deletes to hear of first, so that nothing is posted to it",
+                        self.label
+                    ),
+                )
+            })
+        })
     }
 
     /// What is owed where `concerns` says so; of what was refused, one if it is time to try.

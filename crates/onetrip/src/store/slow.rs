@@ -43,7 +43,7 @@ impl Store for Slow {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
         match trip.purpose() {
             Purpose::Answer => Exchange::Pending(Box::pin(self.wait_and_ask(trip))),
-            // Nobody waits for what is posted, across a network either.
+            // Nobody waits for the way there and back.
             Purpose::Post(_) | Purpose::Settle => self.store.exchange(trip),
         }
     }

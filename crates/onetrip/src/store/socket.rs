@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, lookup_host};
@@ -147,6 +147,17 @@ impl Socket {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    pub(super) fn unwatch(&mut self) {
+        self.watch = None;
+    }
+
+    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    pub(super) fn abort(&self) {
+        // Otherwise the system goes on trying, and a write may arrive after its name was deleted.
+        let _ = set_socket_linger(&self.fd, Some(Duration::ZERO));
     }
 
     fn watch(&mut self) -> io::Result<&mut AsyncFd<Arc<OwnedFd>>> {

@@ -33,6 +33,15 @@ pub(super) trait Pull {
         context: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<()>>;
+
+    /// Sends what waits, and waits for no answer: whether all is sent. Where the system takes no
+    /// more, appends what came meanwhile to `buffer`, which must have room, and is to be polled
+    /// again: a server may read no more until that is read.
+    fn poll_push(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<bool>>;
 }
 
 /// An answer that comes piece by piece.
@@ -66,6 +75,21 @@ pub(super) async fn read<R: Reading>(
     });
     let read = timeout_at(until.into(), read).await;
     read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+}
+
+/// Sends what was put in, and waits for no answer. `room` makes room for what comes meanwhile.
+pub(super) async fn push<P: Pull, B>(
+    to: &mut P,
+    buffer: &mut B,
+    room: impl Fn(&mut B) -> &mut Vec<u8>,
+    until: Instant,
+) -> io::Result<()> {
+    let sent = std::future::poll_fn(|context| {
+        while !ready!(to.poll_push(context, room(buffer)))? {}
+        Poll::Ready(Ok(()))
+    });
+    let sent = timeout_at(until.into(), sent).await;
+    sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// A connected socket, and what is yet to be sent over it.
@@ -102,6 +126,16 @@ impl Stream {
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
         self.let_go();
         &mut self.out
+    }
+
+    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    pub(super) fn abort(&self) {
+        self.socket.abort();
+    }
+
+    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    pub(super) fn unwatch(&mut self) {
+        self.socket.unwatch();
     }
 
     /// Whether all that was put in is sent.
@@ -192,6 +226,25 @@ impl Pull for Stream {
         let received = ready!(self.socket.poll_receive(context, buffer));
         Poll::Ready(self.came(received))
     }
+
+    fn poll_push(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<bool>> {
+        while !self.is_sent() {
+            let unsent = self.out.get(self.sent..).unwrap_or_default();
+            match self.socket.poll_send(context, unsent) {
+                Poll::Ready(sent) => self.sent += sent?,
+                Poll::Pending => {
+                    let received = ready!(self.socket.poll_receive(context, buffer));
+                    return Poll::Ready(self.came(received).map(|()| false));
+                }
+            }
+        }
+        self.let_go();
+        Poll::Ready(Ok(true))
+    }
 }
 
 #[cfg(test)]
@@ -251,6 +304,54 @@ mod tests {
             }
             assert!(came == much());
             assert!(stream.is_in_step());
+        });
+    }
+
+    /// Sends as much as no socket holds, and reads nothing more than it has to.
+    async fn pushed(stream: &mut Stream, came: &mut Vec<u8>, patience: Duration) -> io::Result<()> {
+        stream.put(much());
+        fn room(came: &mut Vec<u8>) -> &mut Vec<u8> {
+            came.reserve(1 << 16);
+            came
+        }
+        push(stream, came, room, until(patience)).await
+    }
+
+    fn run(work: impl Future<Output = ()>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(work);
+    }
+
+    #[test]
+    fn what_is_pushed_is_read_later() {
+        let (mut stream, mut came) = (echo(), Vec::new());
+        run(async {
+            let patience = Duration::from_secs(600);
+            pushed(&mut stream, &mut came, patience).await.unwrap();
+        });
+        assert!(stream.is_sent());
+        assert!(came.len() < MUCH, "it was not waited for");
+        // By a reactor of another runtime.
+        stream.unwatch();
+        run(async {
+            came.reserve(MUCH);
+            while came.len() < MUCH {
+                std::future::poll_fn(|context| stream.poll_pull(context, &mut came))
+                    .await
+                    .unwrap();
+            }
+        });
+        assert!(came == much());
+        assert!(stream.is_in_step());
+    }
+
+    #[test]
+    fn a_server_that_takes_nothing_is_not_pushed_for_ever() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (mut stream, mut came) = (Stream::new(Socket::new(ours.into())), Vec::new());
+        run(async {
+            let pushed = pushed(&mut stream, &mut came, Duration::from_millis(20)).await;
+            assert_eq!(pushed.unwrap_err().kind(), io::ErrorKind::TimedOut);
         });
     }
 

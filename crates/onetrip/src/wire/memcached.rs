@@ -4,7 +4,9 @@
 //! answer with the opaque token of its command, and `MN` last; so a batch that was read to its end
 //! leaves nothing on the wire, and an answer that belongs elsewhere is noticed. Nothing is asked
 //! quietly: an error of the server, and the answer to `flush_all`, carry no token and are known by
-//! their place alone.
+//! their place alone. Posted writes have no `mn` behind them and are read by their number; quietly
+//! (`q`, with an `mn` to know when they have happened) they would save eight bytes of an answer
+//! each, and an error could belong to any of them.
 
 #[cfg(test)]
 mod tests;
@@ -209,6 +211,8 @@ pub(crate) enum Progress {
 pub(crate) struct Answers {
     next: u64,
     count: usize,
+    /// Whether `mn` was asked behind them.
+    ends: bool,
     /// How far they are read.
     at: usize,
     read: Vec<Told>,
@@ -227,8 +231,17 @@ impl Answers {
         Self {
             next: first,
             count,
+            ends: true,
             at: 0,
             read: Vec::with_capacity(count),
+        }
+    }
+
+    /// The same for commands with no `mn` behind them.
+    pub(crate) fn of_posted(first: u64, count: usize) -> Self {
+        Self {
+            ends: false,
+            ..Self::new(first, count)
         }
     }
 
@@ -240,6 +253,12 @@ impl Answers {
     pub(crate) fn read(&mut self, came: &[u8]) -> Result<Progress, Nonsense> {
         loop {
             let rest = came.get(self.at..).unwrap_or_default();
+            if !self.ends && self.read.len() == self.count {
+                return match rest {
+                    [] => Ok(Progress::Done),
+                    _ => Err(Nonsense("more than was asked for")),
+                };
+            }
             let window = rest.get(..MAX_LINE).unwrap_or(rest);
             let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
                 return match rest.len() {

@@ -40,6 +40,7 @@ mod folder;
 
 mod kyoto;
 mod log;
+mod page;
 mod proxy;
 mod stand;
 
@@ -75,6 +76,8 @@ macro_rules! on_servers {
 }
 
 mod breaker;
+mod order;
+mod posted;
 mod recovery;
 mod right_answer;
 mod side_by_side;

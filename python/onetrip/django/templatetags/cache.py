@@ -1,7 +1,7 @@
 """Django's `{% cache %}`, under which threads that miss a fragment together render it once.
 
-Loaded by `{% load cache %}` where "onetrip.django" is in INSTALLED_APPS: templates stay as they are,
-and so do their keys. Over a backend that is none of onetrip it does what Django's does.
+Loaded by `{% load cache %}` where "onetrip.django" is in INSTALLED_APPS: templates stay as they
+are, and so do their keys. Over a backend that is none of onetrip it does what Django's does.
 """
 
 from __future__ import annotations

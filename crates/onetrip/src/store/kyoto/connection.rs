@@ -8,8 +8,9 @@ use tokio::time::timeout;
 
 use super::plan::Batch;
 use crate::store::channel::Channel;
+use crate::store::posted::Park;
 use crate::store::socket::Socket;
-use crate::wire::kyoto::{Answer, Reader, Stop};
+use crate::wire::kyoto::{Answer, Question, Reader, Stop};
 
 /// A connection. It is in step between exchanges, and only then.
 #[derive(Debug)]
@@ -19,6 +20,20 @@ pub(super) struct Connection {
     reused: bool,
     /// Whether all that was asked has been answered, and no more.
     pub(super) in_step: bool,
+    /// What was posted: its answers come before those of what is asked next.
+    unread: Vec<Question>,
+    /// Whether the last exchange began with reading those.
+    behind: bool,
+}
+
+impl Park for Connection {
+    fn unwatch(&mut self) {
+        self.channel.unwatch();
+    }
+
+    fn abort(&self) {
+        self.channel.abort();
+    }
 }
 
 /// Why an exchange failed.
@@ -50,6 +65,8 @@ impl Connection {
             channel: Channel::new(socket),
             reused: false,
             in_step: true,
+            unread: Vec::new(),
+            behind: false,
         })
     }
 
@@ -68,11 +85,28 @@ impl Connection {
     /// Whether its exchange may have `broken` because the server had closed it while it was idle.
     pub(super) fn was_closed(&self, broken: &Broken) -> bool {
         let ended = matches!(broken, Broken::Io(error) if error.kind() != io::ErrorKind::TimedOut);
-        ended && self.reused && !self.channel.has_heard()
+        ended && (self.behind || self.reused && !self.channel.has_heard())
+    }
+
+    /// What was posted whose answers are not read.
+    pub(super) fn unread(&self) -> &[Question] {
+        &self.unread
+    }
+
+    /// Sends a batch, and leaves its answers unread.
+    ///
+    /// Not with the protocol's flag that asks for no answer: nothing else tells when a write has
+    /// happened, and that what follows on another connection may leave.
+    pub(super) async fn post(&mut self, batch: Batch, until: Instant) -> Result<(), Broken> {
+        self.in_step = false;
+        self.unread.extend(batch.questions);
+        self.channel.post(batch.bytes, until).await?;
+        self.in_step = true;
+        Ok(())
     }
 
     /// Sends a batch and reads its answers: one for each question, unless one is a refusal, which
-    /// is the last.
+    /// is the last. Before them come those to what is `unread`.
     pub(super) async fn exchange(
         &mut self,
         batch: Batch,
@@ -80,9 +114,15 @@ impl Connection {
     ) -> Result<(Vec<Answer>, Bytes), Broken> {
         // Until the end of this exchange, which may be dropped at any point.
         self.in_step = false;
-        let keys = batch.questions.iter().map(|question| question.records());
+        self.behind = !self.unread.is_empty();
+        let questions = if self.behind {
+            [&self.unread[..], &batch.questions].concat()
+        } else {
+            batch.questions
+        };
+        let keys = questions.iter().map(|question| question.records());
         let keys = keys.sum();
-        let mut reader = Reader::new(&batch.questions);
+        let mut reader = Reader::new(&questions);
         let missing = |came: &[u8]| match reader.read(came) {
             Ok(()) => Ok(0),
             Err(Stop::More(bytes)) => Ok(bytes),
@@ -90,6 +130,7 @@ impl Connection {
         };
         let came = self.channel.ask(batch.bytes, keys, until, missing).await?;
         let answers = reader.into_answers();
+        self.unread.clear();
         self.reused = false;
         self.in_step = self.channel.is_sent()
             && !answers.iter().any(|answer| match answer {

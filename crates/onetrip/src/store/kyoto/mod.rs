@@ -2,6 +2,7 @@
 
 mod connection;
 mod plan;
+mod post;
 
 use std::io;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use bytes::Bytes;
 use self::connection::{Broken, Connection};
 use self::plan::{Batch, Segment};
 use super::pool::Pool;
+use super::posted::{Held, Posted};
 use super::runtimes::ByRuntime;
 use super::stream::until;
-use super::{Exchange, Store, StoreOptions};
+use super::{Remote, StoreOptions, settle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::trip::{Op, Replies, Reply, Trip};
 use crate::url::StoreUrl;
@@ -37,6 +39,7 @@ const CLEAR_COUNT: usize = 10_000;
 struct Kyoto {
     door: Arc<Door>,
     pools: ByRuntime<Pool<Connection>>,
+    posted: Posted<Connection>,
 }
 
 /// Where a server is, and how to come in.
@@ -51,7 +54,7 @@ struct Door {
 }
 
 /// Opens the store that a URL names.
-pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Remote>> {
     url.finish(&[])?;
     let refuse = |what: &str| Err(Error::configuration(format!("{} {what}", url.label())));
     if url.username().is_some() || url.password().is_some() {
@@ -74,11 +77,25 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Sto
             label: url.label().into(),
         }),
         pools: ByRuntime::new(),
+        posted: Posted::new(),
     }))
 }
 
 impl Kyoto {
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
+        if !self.posted.is_empty() {
+            let call = self.call(trip, None);
+            // Apart, so that trips which nothing was posted before take no room for it.
+            if let Some(held) = Box::pin(settle::board(self, call)).await? {
+                let again = trip.is_repeatable();
+                return self.make(held, trip, again, self.door.trip_timeout).await;
+            }
+        }
+        self.ask_anybody(trip, trip.is_repeatable()).await
+    }
+
+    /// Makes the trip by a connection that is idle, or a new one; twice if it may be sent `again`.
+    async fn ask_anybody(&self, trip: &Trip, again: bool) -> Result<Replies> {
         let began = Instant::now();
         let pool = self.pools.get(Pool::new);
         let Some(turn) = pool.turn(self.door.trip_timeout).await else {
@@ -87,7 +104,7 @@ impl Kyoto {
                 .failure(Broken::Io(io::ErrorKind::TimedOut.into())));
         };
         let patience = self.door.trip_timeout.saturating_sub(began.elapsed());
-        let (mut connection, _turn) = match pool.take(|idle| idle.is_in_step()) {
+        let (connection, _turn) = match pool.take(|idle| idle.is_in_step()) {
             Some(connection) => (connection.reused(), turn),
             None => {
                 let door = Arc::clone(&self.door);
@@ -100,24 +117,55 @@ impl Kyoto {
                 (opened?, turn)
             }
         };
+        self.make(Held::new(connection, pool), trip, again, patience)
+            .await
+    }
+
+    /// Makes the trip by `held`, which is put back if it is still of use.
+    async fn make(
+        &self,
+        mut held: Held<Connection>,
+        trip: &Trip,
+        again: bool,
+        patience: Duration,
+    ) -> Result<Replies> {
+        match self.carry_out(&mut held, trip, again, patience).await {
+            Ok(replies) => {
+                if held
+                    .connection()
+                    .is_some_and(|connection| connection.in_step)
+                {
+                    held.keep();
+                }
+                Ok(replies)
+            }
+            Err(error) => {
+                held.lost(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        held: &mut Held<Connection>,
+        trip: &Trip,
+        again: bool,
+        patience: Duration,
+    ) -> Result<Replies> {
         let mut replies = Replies::with_capacity(trip.len());
         let mut rest = trip.ops();
         while !rest.is_empty() {
             let (ops, later) = rest.split_at(plan::segment_of(rest));
             if let [Op::Clear { prefix }] = ops {
-                replies.push(self.clear(&mut connection, prefix).await?);
+                replies.push(self.clear(held, prefix).await?);
             } else {
                 let mut segment = Segment::new(self.door.db, ops);
                 segment.refuse_what_is_too_large();
-                let again = trip.is_repeatable();
-                self.segment(&mut connection, &mut segment, again, patience)
-                    .await?;
+                self.segment(held, &mut segment, again, patience).await?;
                 replies.extend(segment.replies.into_iter().flatten());
             }
             rest = later;
-        }
-        if connection.in_step {
-            pool.put(connection);
         }
         Ok(replies)
     }
@@ -125,7 +173,7 @@ impl Kyoto {
     /// Carries out operations that can go out at once.
     async fn segment(
         &self,
-        connection: &mut Connection,
+        held: &mut Held<Connection>,
         segment: &mut Segment<'_>,
         again: bool,
         patience: Duration,
@@ -133,42 +181,45 @@ impl Kyoto {
         // Once, but for a refusal: the server hangs up on it, and what was behind it is asked on
         // another connection. Each time at least one operation is answered.
         while !segment.is_answered() {
-            self.mend(connection).await?;
-            match self.carry(connection, segment, until(patience)).await {
+            self.mend(held).await?;
+            match self.carry(held, segment, until(patience)).await {
                 Ok(()) => {}
                 // The server closed the idle connection just now. Nothing is lost by asking once
                 // more, unless the trip might have arrived and must not be done twice.
-                Err(broken) if again && connection.was_closed(&broken) => {}
+                Err(broken) if again && was_closed(held, &broken) => {
+                    held.give_up(&self.door.failure(broken));
+                }
                 Err(broken) => return Err(self.door.failure(broken)),
             }
         }
         Ok(())
     }
 
-    /// Sees to it that `connection` can be used: opens another if it broke, or was hung up on.
-    async fn mend(&self, connection: &mut Connection) -> Result<()> {
-        if !connection.in_step {
-            *connection = self.door.connect().await?;
+    /// Sees to it that `held` can be used: opens another if it broke, or was hung up on.
+    async fn mend(&self, held: &mut Held<Connection>) -> Result<()> {
+        if !(held.connection()).is_some_and(|connection| connection.in_step) {
+            held.replace(self.door.connect().await?);
         }
         Ok(())
     }
 
     async fn carry(
         &self,
-        connection: &mut Connection,
+        held: &mut Held<Connection>,
         segment: &mut Segment<'_>,
         until: Instant,
     ) -> Result<(), Broken> {
         for _ in 0..ATTEMPTS {
             let (batch, asked) = segment.ask();
-            let (answers, buffer) = connection.exchange(batch, until).await?;
+            let (answers, buffer) = self.converse(held, batch, until).await?;
+            let in_step = connected(held)?.in_step;
             let changes = segment.answered(&self.door.label, &asked, answers, &buffer)?;
-            if connection.in_step && !changes.is_empty() {
+            if in_step && !changes.is_empty() {
                 let batch = segment.change(&changes);
-                let (answers, buffer) = connection.exchange(batch, until).await?;
+                let (answers, buffer) = self.converse(held, batch, until).await?;
                 segment.changed(&self.door.label, changes, answers, &buffer)?;
             }
-            if segment.is_answered() || !connection.in_step {
+            if segment.is_answered() || !connected(held)?.in_step {
                 return Ok(());
             }
         }
@@ -177,16 +228,19 @@ impl Kyoto {
     }
 
     /// Removes what begins with `prefix`, some at a time, so that the server serves others too.
-    async fn clear(&self, connection: &mut Connection, prefix: &Bytes) -> Result<Reply> {
+    async fn clear(&self, held: &mut Held<Connection>, prefix: &Bytes) -> Result<Reply> {
         let look = plan::look(self.door.db, prefix, CLEAR_COUNT);
         let (mut removed, mut before) = (0, Vec::new());
         loop {
-            self.mend(connection).await?;
-            let looking = connection.exchange(look.clone(), until(self.door.trip_timeout));
+            self.mend(held).await?;
+            let looking = self.converse(held, look.clone(), until(self.door.trip_timeout));
             let (answers, buffer) = match looking.await {
                 Ok(answered) => answered,
                 // As above; and looking changes nothing.
-                Err(broken) if connection.was_closed(&broken) => continue,
+                Err(broken) if was_closed(held, &broken) => {
+                    held.give_up(&self.door.failure(broken));
+                    continue;
+                }
                 Err(broken) => return Err(self.door.failure(broken)),
             };
             let names = match plan::looked(&self.door.label, &answers, &buffer) {
@@ -202,7 +256,7 @@ impl Kyoto {
                 return Err(self.door.failure(error));
             }
             let batch = plan::remove(self.door.db, &names);
-            let removing = connection.exchange(batch, until(self.door.trip_timeout));
+            let removing = self.converse(held, batch, until(self.door.trip_timeout));
             let (answers, _) = removing.await.map_err(|broken| self.door.failure(broken))?;
             match answers.as_slice() {
                 // What had expired was not removed by us.
@@ -270,12 +324,11 @@ impl Door {
     }
 }
 
-impl Store for Kyoto {
-    fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
-        Exchange::Pending(Box::pin(self.answer(trip)))
-    }
+fn connected(held: &mut Held<Connection>) -> Result<&mut Connection, Broken> {
+    let gone = || Broken::Io(io::ErrorKind::NotConnected.into());
+    held.connection().ok_or_else(gone)
+}
 
-    fn label(&self) -> Arc<str> {
-        Arc::clone(&self.door.label)
-    }
+fn was_closed(held: &mut Held<Connection>, broken: &Broken) -> bool {
+    (held.connection()).is_some_and(|connection| connection.was_closed(broken))
 }

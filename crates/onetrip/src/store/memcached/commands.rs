@@ -197,7 +197,7 @@ fn refusal(label: &str, op: &Op, why: &str) -> Error {
     }
 }
 
-fn refused(label: &str, why: &str) -> Error {
+pub(super) fn refused(label: &str, why: &str) -> Error {
     Error::new(ErrorKind::Refused, format!("{label} refused ({why})"))
 }
 

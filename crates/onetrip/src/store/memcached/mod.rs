@@ -23,7 +23,7 @@ use super::guarded::Guarded;
 use super::{Exchange, Store, StoreOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lanes;
-use crate::trip::{Op, Replies, Reply, Trip};
+use crate::trip::{Op, Purpose, Replies, Reply, ScopeId, Trip};
 use crate::url::StoreUrl;
 
 /// Servers that share the keys.
@@ -88,6 +88,9 @@ impl Memcached {
                 part.places.push(place);
             }
         }
+        for part in &mut parts {
+            part.trip = std::mem::take(&mut part.trip).within(trip.scope());
+        }
         let asked = self.servers.iter().zip(&parts);
         let asked = asked.filter(|(_, part)| !part.trip.is_empty());
         let asked = asked.map(async |(server, part)| {
@@ -128,8 +131,75 @@ impl Memcached {
     }
 }
 
+impl Memcached {
+    /// Posts to each server what belongs to it. From the call on all names are posted.
+    fn post(&self, trip: &Trip) -> Exchange<'_> {
+        let mut parts: Vec<Part> = self.servers.iter().map(|_| Part::default()).collect();
+        for (place, op) in trip.ops().iter().enumerate() {
+            if let Some(part) = parts.get_mut(self.ring.server(&name::key(op.name()))) {
+                part.trip.push(op.clone());
+                part.places.push(place);
+            }
+        }
+        let parts = self.servers.iter().zip(parts);
+        let parts = parts.filter(|(_, part)| !part.trip.is_empty());
+        let posts = parts.map(|(server, Part { trip: ops, places })| {
+            let mut part = ops.within(trip.scope());
+            if let Purpose::Post(late) = trip.purpose() {
+                part = part.posted(Arc::clone(late));
+            }
+            let post = server.post(part.clone());
+            Box::pin(async move {
+                let replies = match post {
+                    Exchange::Ready(replies) => replies,
+                    Exchange::Refused(error) => part.failed(&error.logged()),
+                    Exchange::Pending(post) => {
+                        post.await.unwrap_or_else(|error| part.failed(&error))
+                    }
+                };
+                (places, replies)
+            })
+        });
+        let (ops, posts) = (trip.len(), posts.collect());
+        Exchange::Pending(Box::pin(async move {
+            let mut all: Vec<_> = (0..ops).map(|_| Reply::Posted).collect();
+            for (places, replies) in lanes::together(posts).await {
+                for (place, reply) in places.into_iter().zip(replies) {
+                    if let Some(known) = all.get_mut(place) {
+                        *known = reply;
+                    }
+                }
+            }
+            Ok(all.into())
+        }))
+    }
+
+    /// Reads the replies to what was posted, to all servers side by side.
+    fn settle(&self, scope: Option<ScopeId>) -> Exchange<'_> {
+        let settling = self.servers.iter().map(|server| server.settle(scope));
+        let settling = settling.filter_map(|settling| match settling {
+            Exchange::Pending(settling) => Some(settling),
+            _ => None,
+        });
+        let settling: Vec<_> = settling.collect();
+        if settling.is_empty() {
+            return Exchange::Ready(Replies::new());
+        }
+        Exchange::Pending(Box::pin(async move {
+            let settled = lanes::together(settling).await;
+            settled.into_iter().collect::<Result<Vec<_>>>()?;
+            Ok(Replies::new())
+        }))
+    }
+}
+
 impl Store for Memcached {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
+        match (&self.servers[..], trip.purpose()) {
+            ([_, _, ..], Purpose::Post(_)) => return self.post(trip),
+            ([_, _, ..], Purpose::Settle) => return self.settle(trip.scope()),
+            _ => {}
+        }
         match &self.servers[..] {
             [server] if !trip.ops().iter().any(is_clear_of_prefix) => server.exchange(trip),
             _ => Exchange::Pending(Box::pin(self.answer(trip))),

@@ -13,12 +13,15 @@ use super::connection::{Broken, Connection};
 use super::name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
+use crate::lanes::{self, Seat};
 use crate::store::pool::{Pool, Turn};
+use crate::store::posted::{Call, Held, Posted, Ticket};
 use crate::store::runtimes::ByRuntime;
+use crate::store::settle::{self, Poster, Posting, Settling};
 use crate::store::stream::until;
-use crate::store::{Exchange, Store, StoreOptions};
-use crate::trip::{Op, Replies, Reply, Trip};
-use crate::wire::memcached::{Answer, Command};
+use crate::store::{Remote, StoreOptions};
+use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
+use crate::wire::memcached::{Answer, Command, MAX_VALUE, Nonsense};
 
 /// How often an increment is tried whose number others change meanwhile. Each time one of them
 /// gets ahead.
@@ -30,6 +33,7 @@ pub(super) struct Node {
     address: Address,
     label: Arc<str>,
     pools: ByRuntime<Pool<Connection>>,
+    posted: Posted<Connection>,
     connect_timeout: Duration,
     trip_timeout: Duration,
 }
@@ -40,12 +44,40 @@ impl Node {
             label: address.to_string().into(),
             address,
             pools: ByRuntime::new(),
+            posted: Posted::new(),
             connect_timeout: options.connect_timeout,
             trip_timeout: options.trip_timeout,
         }
     }
 
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
+        if !self.posted.is_empty() {
+            let call = self.call(trip, None);
+            // Apart, so that trips which nothing was posted before take no room for it.
+            if let Some(held) = Box::pin(settle::board(self, call)).await? {
+                match self.make(held, trip, self.trip_timeout).await {
+                    // As below.
+                    Err(error)
+                        if error.kind() == ErrorKind::Unavailable && trip.is_repeatable() => {}
+                    answer => return answer,
+                }
+            }
+        }
+        self.ask_anybody(trip, trip.is_repeatable()).await
+    }
+
+    fn call<'a>(&self, trip: &'a Trip, ticket: Option<u64>) -> Call<'a> {
+        Call {
+            ops: trip.ops(),
+            scope: trip.scope(),
+            ticket,
+            road: None,
+            rides: lanes::seat() != Seat::Elsewhere,
+        }
+    }
+
+    /// Makes the trip by a connection that is idle, or a new one; twice if it may be sent `again`.
+    async fn ask_anybody(&self, trip: &Trip, again: bool) -> Result<Replies> {
         let began = Instant::now();
         let pool = self.pools.get(Pool::new);
         let Some(turn) = pool.turn(self.trip_timeout).await else {
@@ -53,15 +85,16 @@ impl Node {
         };
         let patience = self.trip_timeout.saturating_sub(began.elapsed());
         if let Some(connection) = pool.take(|idle| idle.is_in_step()) {
-            match self.make(&pool, connection, trip, patience).await {
+            let held = Held::new(connection, Arc::clone(&pool));
+            match self.make(held, trip, patience).await {
                 // The server closed the idle connection just now. Nothing is lost by asking once
                 // more, unless the trip might have arrived and must not be done twice.
-                Err(error) if error.kind() == ErrorKind::Unavailable && trip.is_repeatable() => {}
+                Err(error) if error.kind() == ErrorKind::Unavailable && again => {}
                 answer => return answer,
             }
         }
         let (connection, _turn) = self.connect(&pool, turn).await?;
-        self.make(&pool, connection, trip, patience).await
+        self.make(Held::new(connection, pool), trip, patience).await
     }
 
     async fn connect(
@@ -81,26 +114,29 @@ impl Node {
         }
     }
 
-    /// Makes the trip by `connection`, which goes to the pool if it is still of use.
+    /// Makes the trip by `held`, which is put back if it is still of use.
     async fn make(
         &self,
-        pool: &Pool<Connection>,
-        mut connection: Connection,
+        mut held: Held<Connection>,
         trip: &Trip,
         patience: Duration,
     ) -> Result<Replies> {
-        match self.ask(&mut connection, trip, until(patience)).await {
+        match self.ask(&mut held, trip, until(patience)).await {
             Ok(replies) => {
-                pool.put(connection);
+                held.keep();
                 Ok(replies)
             }
-            Err(broken) => Err(self.failure(broken)),
+            Err(broken) => {
+                let error = self.failure(broken);
+                held.lost(&error);
+                Err(error)
+            }
         }
     }
 
     async fn ask(
         &self,
-        connection: &mut Connection,
+        held: &mut Held<Connection>,
         trip: &Trip,
         until: Instant,
     ) -> Result<Replies, Broken> {
@@ -113,7 +149,13 @@ impl Node {
             let (ops, after) = rest.split_at(increment.map_or(rest.len(), |at| at + 1));
             let asked: Vec<_> = ops.iter().map(|op| Asked::new(op, now)).collect();
             let commands = asked.iter().filter_map(Asked::command);
+            let connection = connected(held)?;
+            let unread = connection.unread();
             let mut answers = connection.exchange(commands, until).await?;
+            if unread > 0 {
+                held.told(&self.posted_replies(answers.by_ref().take(unread)));
+            }
+            let connection = connected(held)?;
             let mut stale = Vec::new();
             for asked in &asked {
                 let answer = asked.command().and_then(|_| answers.next());
@@ -135,6 +177,16 @@ impl Node {
             rest = after;
         }
         Ok(replies)
+    }
+
+    /// The replies to posted writes that were answered like this.
+    fn posted_replies(&self, answers: impl Iterator<Item = Answer>) -> Replies {
+        let replies = answers.map(|answer| match answer {
+            Answer::Done => Reply::Done,
+            Answer::Refused(why) => Reply::Failed(commands::refused(&self.label, &why)),
+            _ => Reply::Failed(self.failure(Nonsense("an answer of another kind").into())),
+        });
+        replies.collect()
     }
 
     /// Adds to the number that was `looked` at, or to what it has become meanwhile.
@@ -207,9 +259,76 @@ fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-impl Store for Node {
-    fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
-        Exchange::Pending(Box::pin(self.answer(trip)))
+fn connected(held: &mut Held<Connection>) -> Result<&mut Connection, Broken> {
+    let gone = || Broken::Io(io::ErrorKind::NotConnected.into());
+    held.connection().ok_or_else(gone)
+}
+
+impl Poster for Node {
+    type Connection = Connection;
+
+    fn posted(&self) -> &Posted<Connection> {
+        &self.posted
+    }
+
+    fn trip_timeout(&self) -> Duration {
+        self.trip_timeout
+    }
+
+    fn timed_out(&self) -> Error {
+        self.timed_out()
+    }
+
+    fn idle(&self) -> Option<Held<Connection>> {
+        let pool = self.pools.get(Pool::new);
+        let idle = pool.take(|idle| idle.is_in_step());
+        idle.map(|idle| Held::new(idle, pool))
+    }
+
+    async fn send(&self, connection: &mut Connection, ops: &[Op], until: Instant) -> Result<()> {
+        let now = now();
+        let asked: Vec<_> = ops.iter().map(|op| Asked::new(op, now)).collect();
+        let commands = asked.iter().filter_map(Asked::command);
+        let sent = connection.post(commands, until).await;
+        sent.map_err(|broken| self.failure(broken))
+    }
+
+    async fn read(&self, connection: &mut Connection, until: Instant) -> Result<(Replies, bool)> {
+        let read = connection.read_posted(until).await;
+        let answers = read.map_err(|broken| self.failure(broken))?;
+        Ok((self.posted_replies(answers), true))
+    }
+
+    async fn wait(&self, trip: &Trip, ticket: Ticket<Connection>) -> Result<Replies> {
+        let call = Call {
+            rides: false,
+            ..self.call(trip, Some(ticket.id()))
+        };
+        settle::board(self, call).await?;
+        self.ask_anybody(trip, false).await
+    }
+
+    fn takes(ops: &[Op]) -> bool {
+        ops.iter().all(|op| op.carries() <= MAX_VALUE)
+    }
+}
+
+impl Remote for Node {
+    fn exchange<'a>(&'a self, trip: &'a Trip) -> Posting<'a> {
+        Box::pin(self.answer(trip))
+    }
+
+    fn post(&self, trip: Trip) -> Posting<'_> {
+        settle::begin(self, trip)
+    }
+
+    fn has_posted(&self, scope: Option<ScopeId>) -> bool {
+        self.posted.has(scope)
+    }
+
+    fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_> {
+        let patience = patience.unwrap_or(self.trip_timeout);
+        Box::pin(settle::settle(self, scope, patience))
     }
 
     fn label(&self) -> Arc<str> {

@@ -13,9 +13,10 @@ use super::topology::Topology;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lanes;
 use crate::store::owed::Owed;
+use crate::store::settle::Posting;
 use crate::store::stream::until;
 use crate::store::{Exchange, Store, StoreOptions};
-use crate::trip::{Op, Replies, Reply, Trip};
+use crate::trip::{Op, Purpose, Replies, Reply, ScopeId, Trip};
 
 /// How often an operation is sent on before it is given up. One move takes one.
 const MOST_ROUNDS: usize = 5;
@@ -28,6 +29,13 @@ pub(super) struct Cluster {
     label: Arc<str>,
     /// Each with the slots whose nodes missed it, wherever those slots are by now.
     owed: Owed<Slots>,
+}
+
+/// Writes on their way to one node.
+struct Post {
+    node: Arc<Node>,
+    errands: Vec<Errand>,
+    posting: Posting<'static>,
 }
 
 impl Cluster {
@@ -67,7 +75,7 @@ impl Cluster {
                 .take_while(|op| !matches!(op, Op::Clear { .. }))
                 .count();
             let (run, rest) = ops.split_at(run);
-            replies.extend(self.route(run, true).await);
+            replies.extend(self.route(run, trip.scope(), true).await);
             ops = rest;
         }
         let mut missed = missed.into_iter();
@@ -86,11 +94,12 @@ impl Cluster {
     fn route<'a>(
         &'a self,
         ops: &'a [Op],
+        scope: Option<ScopeId>,
         carry: bool,
     ) -> Pin<Box<dyn Future<Output = Vec<Reply>> + Send + 'a>> {
         Box::pin(async move {
             let mut ledger = Ledger::new(ops.len());
-            let result = self.follow(ops, carry, &mut ledger).await;
+            let result = self.follow(ops, scope, carry, &mut ledger).await;
             let owed = ledger.owed.iter();
             self.owed
                 .told(owed.map(|(op, (until, refusal))| (op, *until, refusal.as_ref())));
@@ -102,7 +111,13 @@ impl Cluster {
         })
     }
 
-    async fn follow(&self, ops: &[Op], carry: bool, ledger: &mut Ledger) -> Result<()> {
+    async fn follow(
+        &self,
+        ops: &[Op],
+        scope: Option<ScopeId>,
+        carry: bool,
+        ledger: &mut Ledger,
+    ) -> Result<()> {
         let late = until(self.trip_timeout);
         let mut map = self.topology.map().await?;
         let all = ops.iter().enumerate();
@@ -124,9 +139,11 @@ impl Cluster {
                 }
             }
             let parts = parts(ready).into_iter();
-            let visits = parts.map(|part| self.visit(part, Arc::clone(&map), carry));
+            let visits = parts.map(|part| self.visit(part, Arc::clone(&map), scope, carry));
             let mut moved = Vec::new();
             for (node, outcomes) in lanes::together(visits.collect()).await {
+                // What was posted before, and is not sent again.
+                moved.extend(self.strays(&node));
                 for (mut errand, outcome) in outcomes {
                     match outcome {
                         Outcome::Told(reply) => ledger.note(errand, reply),
@@ -178,11 +195,12 @@ impl Cluster {
         &'a self,
         part: Part,
         map: Arc<Map>,
+        scope: Option<ScopeId>,
         carry: bool,
     ) -> Pin<Box<dyn Future<Output = Visited> + Send + 'a>> {
         Box::pin(async move {
             let Part { node, errands } = part;
-            let outcomes = self.bring(&node, errands, &map, carry).await;
+            let outcomes = self.bring(&node, errands, &map, scope, carry).await;
             (node, outcomes)
         })
     }
@@ -192,6 +210,7 @@ impl Cluster {
         node: &Arc<Node>,
         errands: Vec<Errand>,
         map: &Map,
+        scope: Option<ScopeId>,
         carry: bool,
     ) -> Vec<(Errand, Outcome)> {
         if carry && let Err(error) = self.clear_owed(node, map).await {
@@ -210,7 +229,110 @@ impl Cluster {
             all.extend(owed.map(|op| Errand::owed(op, ahead.until)));
         }
         all.extend(errands);
-        node.run(pass, all).await
+        node.run(pass, all, scope).await
+    }
+
+    /// Which slots moved where, as posted writes were answered that `node` dropped.
+    fn strays(&self, node: &Node) -> Vec<(u16, Arc<Node>)> {
+        let moved = node.strays().into_iter().filter(|stray| !stray.once);
+        moved
+            .filter_map(|stray| Some((stray.slot, self.topology.node(&stray.to).ok()?)))
+            .collect()
+    }
+
+    /// Learns what posted writes were answered that `nodes` dropped. If there is time, the nodes
+    /// are asked what else has moved.
+    async fn learn(&self, nodes: &[Arc<Node>], in_time: bool) {
+        let moved: Vec<_> = nodes.iter().flat_map(|node| self.strays(node)).collect();
+        if !moved.is_empty() {
+            self.topology.news(moved, in_time).await;
+        }
+    }
+
+    /// Posts writes, each to its node and nowhere else. From the call on their names are posted,
+    /// if it is known who holds them.
+    fn post(&self, trip: &Trip) -> Exchange<'_> {
+        if let Some(error) = self.owed.bars(trip) {
+            return Exchange::Ready(trip.failed(&error));
+        }
+        if let Some(map) = self.topology.known_map() {
+            let posts = self.posts(trip, &map);
+            let ops = trip.len();
+            return Exchange::Pending(Box::pin(self.deliver(ops, posts)));
+        }
+        let trip = trip.clone();
+        Exchange::Pending(Box::pin(async move {
+            let map = self.topology.map().await?;
+            self.deliver(trip.len(), self.posts(&trip, &map)).await
+        }))
+    }
+
+    fn posts(&self, trip: &Trip, map: &Map) -> Vec<Post> {
+        let errands = trip.ops().iter().enumerate();
+        let errands = errands.map(|(place, op)| Errand::of_trip(place, op));
+        // What no node holds stays without a reply, which is a failure.
+        let errands = errands.filter_map(|errand| {
+            let node = map.owner(errand.slot).cloned();
+            node.map(|node| (node, errand))
+        });
+        let parts = parts(errands).into_iter();
+        let posts = parts.map(|Part { node, errands }| {
+            let ops = errands.iter().map(|errand| errand.op.clone());
+            let mut part = ops.collect::<Trip>().within(trip.scope());
+            if let Purpose::Post(late) = trip.purpose() {
+                part = part.posted(Arc::clone(late));
+            }
+            let posting = node.post(part);
+            Post {
+                node,
+                errands,
+                posting,
+            }
+        });
+        posts.collect()
+    }
+
+    async fn deliver(&self, ops: usize, posts: Vec<Post>) -> Result<Replies> {
+        let mut ledger = Ledger::new(ops);
+        let posts = posts
+            .into_iter()
+            .map(|post| Box::pin(async move { (post.node, post.errands, post.posting.await) }));
+        let mut nodes = Vec::new();
+        for (node, errands, answer) in lanes::together(posts.collect()).await {
+            nodes.push(node);
+            match answer {
+                Ok(replies) => {
+                    for (errand, reply) in errands.into_iter().zip(replies) {
+                        ledger.note(errand, reply);
+                    }
+                }
+                Err(error) => {
+                    for errand in errands {
+                        ledger.note(errand, Reply::Failed(error.clone()));
+                    }
+                }
+            }
+        }
+        // Nobody waits for a post.
+        self.learn(&nodes, false).await;
+        let missing = self.unavailable("has no node for what was posted");
+        Ok(ledger.close(&missing).collect())
+    }
+
+    /// Reads the replies to what was posted, on all nodes side by side.
+    fn settle(&self, scope: Option<ScopeId>) -> Exchange<'_> {
+        let mut nodes = self.topology.all();
+        nodes.retain(|node| node.has_posted(scope));
+        if nodes.is_empty() {
+            return Exchange::Ready(Replies::new());
+        }
+        Exchange::Pending(Box::pin(async move {
+            let settling = nodes.iter().map(|node| Box::pin(node.settle(scope)));
+            let settled = lanes::together(settling.collect()).await;
+            self.learn(&nodes, true).await;
+            settled.into_iter().collect::<Result<()>>()?;
+            Ok(Replies::new())
+        }))
     }
 
     /// Removes what begins with `prefix`, on all nodes; also the slots where that failed.
@@ -247,12 +369,16 @@ impl Cluster {
         prefix: &'a Bytes,
     ) -> Pin<Box<dyn Future<Output = Result<u64>> + Send + 'a>> {
         Box::pin(async move {
+            // What is posted is to be found.
+            if node.has_posted(None) {
+                node.settle(None).await?;
+            }
             let (mut cursor, mut removed) = (0_u64, 0_u64);
             loop {
                 let (next, names) = node.scan(cursor, prefix).await?;
                 let names = names.into_iter();
                 let deletes: Vec<Op> = names.map(|name| Op::Delete { name }).collect();
-                for reply in self.route(&deletes, false).await {
+                for reply in self.route(&deletes, None, false).await {
                     match reply {
                         Reply::Failed(error) => return Err(error),
                         reply => removed += u64::from(matches!(reply, Reply::Flag(true))),
@@ -292,7 +418,11 @@ fn is_at(node: &Arc<Node>, map: &Map, slots: &Slots) -> bool {
 
 impl Store for Cluster {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
-        Exchange::Pending(Box::pin(self.answer(trip)))
+        match trip.purpose() {
+            Purpose::Answer => Exchange::Pending(Box::pin(self.answer(trip))),
+            Purpose::Post(_) => self.post(trip),
+            Purpose::Settle => self.settle(trip.scope()),
+        }
     }
 
     fn label(&self) -> Arc<str> {

@@ -11,12 +11,12 @@ use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::key::is_record;
 use crate::store::not_a_number;
-use crate::trip::{Op, Replies, Reply, Ttl};
+use crate::trip::{Op, Replies, Reply, ScopeId, Trip, Ttl};
 use crate::wire::digits::Digits;
 use crate::wire::redis::{Commands, ServerError, Value};
 
 /// The largest string that Redis keeps, unless it is told otherwise (proto-max-bulk-len).
-const MAX_ENTRY: usize = 512 << 20;
+pub(super) const MAX_ENTRY: usize = 512 << 20;
 
 /// Reads that become one MGET at most. What one brings is held together in memory.
 const MOST_READS: usize = 1024;
@@ -37,12 +37,18 @@ pub(super) struct Batch<'a> {
     /// Of a node of a cluster, whether each is one that it was named for by ASK. Such a node
     /// takes no command on names of different slots.
     pub(super) asking: Option<&'a [bool]>,
+    /// The scope that they are made in.
+    pub(super) scope: Option<ScopeId>,
 }
 
 impl<'a> Batch<'a> {
     /// To a server that has all names.
-    pub(super) fn whole(ops: &'a [Op]) -> Self {
-        Self { ops, asking: None }
+    pub(super) fn whole(trip: &'a Trip) -> Self {
+        Self {
+            ops: trip.ops(),
+            asking: None,
+            scope: trip.scope(),
+        }
     }
 }
 

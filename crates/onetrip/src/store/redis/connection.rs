@@ -8,6 +8,7 @@ use tokio::time::timeout_at;
 
 use super::address::{Door, Greeting};
 use super::link::Link;
+use crate::store::posted::Park;
 use crate::store::sizes::{MOST_ROOM, Sizes, room};
 use crate::store::stream::{self, Reading};
 use crate::wire::digits::Digits;
@@ -23,6 +24,8 @@ pub(super) struct Connection {
     pub(super) term: u64,
     /// When an exchange on it last ended well.
     pub(super) used: Instant,
+    /// How many commands were posted: their answers come before those of what is asked next.
+    pub(super) unread: usize,
 }
 
 /// Why an exchange failed, and with it its connection.
@@ -52,6 +55,16 @@ impl From<Nonsense> for Broken {
     }
 }
 
+impl Park for Box<Connection> {
+    fn unwatch(&mut self) {
+        self.link.unwatch();
+    }
+
+    fn abort(&self) {
+        self.link.abort();
+    }
+}
+
 impl Connection {
     /// Connects, and shows what the server is to see.
     pub(super) async fn open(door: &Door, patience: Duration) -> Result<Self, Broken> {
@@ -64,6 +77,7 @@ impl Connection {
             sizes: Sizes::default(),
             term: 0,
             used: Instant::now(),
+            unread: 0,
         };
         let (commands, needed) = introduction(&door.greeting);
         let answers = connection.exchange(commands, until).await?;
@@ -87,8 +101,17 @@ impl Connection {
         self.link.is_in_step()
     }
 
-    /// Sends commands and reads what they are answered with. Whoever drops it half way, or sees it
-    /// fail, must drop the connection too.
+    /// Sends commands, and leaves their answers unread. Whoever drops it half way, or sees it fail,
+    /// must drop the connection too.
+    pub(super) async fn post(&mut self, commands: Commands, until: Instant) -> Result<(), Broken> {
+        self.unread += commands.count;
+        self.link.put(commands.bytes)?;
+        let (link, reader) = (&mut self.link, &mut self.reader);
+        Ok(stream::push(link, reader, |reader| reader.room(room(0, 0)), until).await?)
+    }
+
+    /// Sends commands and reads what they are answered with, behind what those were that are
+    /// `unread`. Whoever drops it half way, or sees it fail, must drop the connection too.
     pub(super) async fn exchange(
         &mut self,
         commands: Commands,
@@ -96,13 +119,14 @@ impl Connection {
     ) -> Result<Vec<Value>, Broken> {
         let mut answers = Answers {
             reader: &mut self.reader,
-            count: commands.count,
+            count: self.unread + commands.count,
             expected: self.sizes.expected(commands.weight),
             taken: 0,
             values: Vec::new(),
         };
         self.link.put(commands.bytes)?;
         stream::read(&mut self.link, &mut answers, until).await?;
+        self.unread = 0;
         self.sizes.learn(commands.weight, answers.taken);
         Ok(answers.values)
     }

@@ -62,6 +62,16 @@ impl Link {
         }
     }
 
+    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    pub(super) fn abort(&self) {
+        self.stream.abort();
+    }
+
+    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    pub(super) fn unwatch(&mut self) {
+        self.stream.unwatch();
+    }
+
     /// Whether the server neither closed it nor said anything unasked.
     pub(super) fn is_in_step(&mut self) -> bool {
         let Some(tls) = &mut self.tls else {
@@ -99,6 +109,21 @@ impl Pull for Link {
         };
         ready!(self.stream.poll_pull(context, room(tls.received())))?;
         Poll::Ready(open(tls, &mut self.stream, buffer))
+    }
+
+    fn poll_push(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<bool>> {
+        let Some(tls) = &mut self.tls else {
+            return self.stream.poll_push(context, buffer);
+        };
+        let is_sent = ready!(self.stream.poll_push(context, room(tls.received())))?;
+        if !is_sent {
+            open(tls, &mut self.stream, buffer)?;
+        }
+        Poll::Ready(Ok(is_sent))
     }
 }
 

@@ -8,6 +8,7 @@ mod connection;
 mod errand;
 mod link;
 mod node;
+mod post;
 mod sentinel;
 mod server;
 mod shared;

@@ -1,6 +1,7 @@
 //! One node of a cluster: a server with a breaker of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -8,11 +9,12 @@ use super::address::Greeting;
 use super::commands::Batch;
 use super::errand::{Errand, Outcome};
 use super::server::{Failure, Server, Way};
-use super::slots::{Address, redirect};
+use super::slots::{Address, Redirect, redirect};
 use crate::breaker::{Breaker, Pass};
 use crate::error::{Error, Result};
 use crate::store::StoreOptions;
-use crate::trip::Op;
+use crate::store::settle::{self, Posting};
+use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
 use crate::wire::redis::Value;
 
 /// A node of a cluster. One that hangs costs its own part of a page one timeout.
@@ -70,13 +72,70 @@ impl Node {
         answer.map_err(|failure| failure.error)
     }
 
+    /// Posts the writes of `trip`, unless the node failed just now. From the call on their names
+    /// are posted.
+    pub(super) fn post(self: &Arc<Self>, trip: Trip) -> Posting<'static> {
+        let node = Arc::clone(self);
+        let ticket = node.server.posted.register(&trip);
+        Box::pin(async move {
+            // Dropped where it is not let through.
+            let pass = node.breaker.admit_if_closed().map_err(Error::logged)?;
+            let Some(ticket) = ticket else {
+                return Ok(Replies::new());
+            };
+            match settle::post(&node.server, trip, ticket).await {
+                Ok(replies) => {
+                    // What was handed to the system says nothing of the node.
+                    if !replies.iter().any(|reply| matches!(reply, Reply::Posted)) {
+                        pass.succeeded();
+                    }
+                    Ok(replies)
+                }
+                Err(error) => Err(pass.failed(error)),
+            }
+        })
+    }
+
+    pub(super) fn has_posted(&self, scope: Option<ScopeId>) -> bool {
+        self.server.posted.has(scope)
+    }
+
+    /// Reads the replies to what was posted, as a guarded server does.
+    pub(super) async fn settle(&self, scope: Option<ScopeId>) -> Result<()> {
+        let pass = self.breaker.admit_if_closed().ok();
+        let patience = match pass {
+            Some(_) => None,
+            None => Some(Duration::ZERO),
+        };
+        let patience = patience.unwrap_or(self.server.trip_timeout);
+        match (settle::settle(&self.server, scope, patience).await, pass) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), Some(pass)) => Err(pass.failed(error)),
+            (Err(error), None) => Err(error.logged()),
+        }
+    }
+
+    /// Where posted writes were to be sent, which were dropped here.
+    pub(super) fn strays(&self) -> Vec<Redirect> {
+        let replies = self.server.strays.take().into_iter();
+        replies
+            .filter_map(|reply| redirect(&reply, &self.address))
+            .collect()
+    }
+
     /// Runs errands in one exchange.
-    pub(super) async fn run(&self, pass: Pass<'_>, errands: Vec<Errand>) -> Vec<(Errand, Outcome)> {
+    pub(super) async fn run(
+        &self,
+        pass: Pass<'_>,
+        errands: Vec<Errand>,
+        scope: Option<ScopeId>,
+    ) -> Vec<(Errand, Outcome)> {
         let ops: Vec<Op> = errands.iter().map(|errand| errand.op.clone()).collect();
         let asking: Vec<bool> = errands.iter().map(|errand| errand.asking).collect();
         let batch = Batch {
             ops: &ops,
             asking: Some(&asking),
+            scope,
         };
         let answer = self.server.exchange(batch).await;
         match judge(pass, answer) {

@@ -9,38 +9,44 @@ use bytes::Bytes;
 use super::address::Door;
 use super::commands::{self, Batch, failure, is_from_replica, nonsense, refused};
 use super::connection::{Broken, Connection, only};
+use super::post::Strays;
 use super::sentinel::Sentinel;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lanes::{self, Seat};
 use crate::store::connections::{Connections, Lease};
 use crate::store::pool::Pool;
+use crate::store::posted::{Call, Held, Posted};
 use crate::store::runtimes::ByRuntime;
 use crate::store::stream::until;
-use crate::store::{Exchange, Store, StoreOptions};
-use crate::trip::{Op, Replies, Reply, Trip};
+use crate::store::{StoreOptions, settle};
+use crate::trip::{Op, Replies, Reply};
 use crate::wire::digits::Digits;
 use crate::wire::redis::{Commands, Value};
 
 /// Keys looked at in one step of a clear.
 const SCAN_COUNT: u64 = 1000;
 
-type Idle = Pool<Box<Connection>>;
+pub(super) type Idle = Pool<Box<Connection>>;
 
 /// A Redis server.
 #[derive(Debug)]
 pub(super) struct Server {
     way: Arc<Way>,
     connect_timeout: Duration,
-    trip_timeout: Duration,
+    pub(super) trip_timeout: Duration,
     /// Those of lanes, where one trip is made at a time.
     idle: ByRuntime<Idle>,
+    /// Those with writes whose answers are unread.
+    pub(super) posted: Posted<Box<Connection>>,
+    /// What posted writes were answered of which another node holds the name.
+    pub(super) strays: Strays,
     /// One for all tasks of each other runtime.
     shared: Connections<Shared>,
     /// When an answer was last waited for in vain. Connections that are idle since before may lead
     /// nowhere as well, and each would cost a timeout of its own.
     silent: Mutex<Option<Instant>>,
-    label: Arc<str>,
+    pub(super) label: Arc<str>,
 }
 
 /// How a server is found.
@@ -54,19 +60,31 @@ pub(super) enum Way {
 
 /// A connection to use for one exchange.
 #[derive(Debug)]
-struct Line {
-    wire: Wire,
+pub(super) struct Line {
+    pub(super) wire: Wire,
     /// Whether it was open already. The server may have closed it since.
     reused: bool,
     /// Whether something was answered on it in this exchange.
     heard: bool,
+    /// Whether what was posted on it before was answered by a replica.
+    demoted: bool,
 }
 
 #[derive(Debug)]
-enum Wire {
-    /// With the place that it goes back to.
-    Own(Box<Connection>, Arc<Idle>),
+pub(super) enum Wire {
+    Own(Held<Box<Connection>>),
     Shared(Lease<Shared>),
+}
+
+impl Line {
+    fn new(wire: Wire, reused: bool) -> Self {
+        Self {
+            wire,
+            reused,
+            heard: false,
+            demoted: false,
+        }
+    }
 }
 
 /// An exchange that failed as a whole.
@@ -94,6 +112,8 @@ impl Server {
             connect_timeout: options.connect_timeout,
             trip_timeout: options.trip_timeout,
             idle: ByRuntime::new(),
+            posted: Posted::new(),
+            strays: Strays::default(),
             shared: Connections::new(),
             silent: Mutex::default(),
             label,
@@ -102,15 +122,16 @@ impl Server {
 
     /// Carries out the operations of `batch`: one reply for each.
     pub(super) async fn exchange(&self, batch: Batch<'_>) -> Result<Replies, Failure> {
-        let mut line = self.line().await.map_err(Failure::unsent)?;
+        let mut line = self.line(batch).await.map_err(Failure::unsent)?;
         let again = match self.ask(&mut line, batch).await {
             // No primary any more: it has written nothing, and what it read is out of date.
-            Ok(replies) if self.is_demoted(&replies) => {
-                self.discard(line).await;
-                Error::new(
+            Ok(replies) if line.demoted || self.is_demoted(&replies) => {
+                let error = Error::new(
                     ErrorKind::Unavailable,
                     format!("{} has lost its primary", self.label),
-                )
+                );
+                self.discard(line, &error).await;
+                error
             }
             Ok(replies) => {
                 Self::keep(line);
@@ -123,7 +144,7 @@ impl Server {
             }
         };
         log::debug!("{again}; connecting anew");
-        let mut line = self.line().await.map_err(Failure::sent)?;
+        let mut line = self.line(batch).await.map_err(Failure::sent)?;
         match self.ask(&mut line, batch).await {
             Ok(replies) => {
                 Self::keep(line);
@@ -135,11 +156,11 @@ impl Server {
 
     /// Sends one command, which may be carried out twice.
     pub(super) async fn command(&self, words: &[&[u8]]) -> Result<Value, Failure> {
-        let mut line = self.line().await.map_err(Failure::unsent)?;
+        let mut line = self.free_line(None).await.map_err(Failure::unsent)?;
         let answer = match self.say(&mut line, words).await {
             Err(broken) => {
                 self.lost(line, broken, true).await?;
-                line = self.line().await.map_err(Failure::sent)?;
+                line = self.free_line(None).await.map_err(Failure::sent)?;
                 self.say(&mut line, words).await
             }
             answer => answer,
@@ -173,57 +194,100 @@ impl Server {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn fail(&self, line: Line, broken: Broken) -> Failure {
+    pub(super) async fn fail(&self, line: Line, broken: Broken) -> Failure {
+        let error = self.broke(broken);
+        self.discard(line, &error).await;
+        Failure::sent(error)
+    }
+
+    /// The failure of a connection that broke.
+    pub(super) fn broke(&self, broken: Broken) -> Error {
         if matches!(broken, Broken::Timeout) {
             *self.silent() = Some(Instant::now());
         }
-        self.discard(line).await;
-        Failure::sent(failure(&self.label, broken))
+        failure(&self.label, broken)
     }
 
-    fn is_demoted(&self, replies: &[Reply]) -> bool {
+    pub(super) fn is_demoted(&self, replies: &[Reply]) -> bool {
         matches!(*self.way, Way::Sentinel(_)) && replies.iter().any(is_from_replica)
     }
 
     /// Whether connections of this term lead to where the server is, as far as is known.
-    fn is_current(&self, term: u64) -> bool {
+    pub(super) fn is_current(&self, term: u64) -> bool {
         match &*self.way {
             Way::Direct(_) => true,
             Way::Sentinel(sentinel) => sentinel.is_current(term),
         }
     }
 
-    async fn line(&self) -> Result<Line> {
+    /// A connection for `batch`: the one on which its scope has posted, or one that is free.
+    async fn line(&self, batch: Batch<'_>) -> Result<Line> {
+        if self.posted.is_empty() {
+            return self.free_line(None).await;
+        }
+        // Apart, so that trips which nothing was posted before take no room for it.
+        Box::pin(self.line_behind(batch)).await
+    }
+
+    async fn line_behind(&self, batch: Batch<'_>) -> Result<Line> {
+        let call = Call {
+            ops: batch.ops,
+            scope: batch.scope,
+            ticket: None,
+            road: None,
+            rides: true,
+        };
+        if lanes::seat() == Seat::Elsewhere {
+            return self.free_line(Some(call)).await;
+        }
+        while let Some(mut held) = settle::board(self, call).await? {
+            if (held.connection()).is_some_and(|connection| self.is_current(connection.term)) {
+                return Ok(Line::new(Wire::Own(held), true));
+            }
+            settle::finish(self, held, until(self.trip_timeout)).await?;
+        }
+        self.free_line(None).await
+    }
+
+    /// A connection that is idle on this lane.
+    pub(super) fn idle_line(&self) -> Option<Held<Box<Connection>>> {
+        let pool = self.idle.get(Pool::new);
+        let silent = *self.silent();
+        let idle = pool.take(|idle| {
+            self.is_current(idle.term)
+                && silent.is_none_or(|silent| idle.used > silent)
+                && idle.is_in_step()
+        });
+        idle.map(|idle| Held::new(idle, pool))
+    }
+
+    /// A connection on which nothing is posted; where tasks share one, `behind` what was posted on
+    /// others.
+    pub(super) async fn free_line(&self, behind: Option<Call<'_>>) -> Result<Line> {
         if lanes::seat() != Seat::Elsewhere {
-            let pool = self.idle.get(Pool::new);
-            let silent = *self.silent();
-            let idle = pool.take(|idle| {
-                self.is_current(idle.term)
-                    && silent.is_none_or(|silent| idle.used > silent)
-                    && idle.is_in_step()
-            });
-            let reused = idle.is_some();
-            let connection = match idle {
-                Some(idle) => idle,
-                // Others of the same trip may be on their way.
-                None => Box::new(lanes::side_by_side(self.connect()).await?),
-            };
-            return Ok(Line {
-                wire: Wire::Own(connection, pool),
-                reused,
-                heard: false,
-            });
+            if let Some(held) = self.idle_line() {
+                return Ok(Line::new(Wire::Own(held), true));
+            }
+            // Others of the same trip may be on their way.
+            let connection = lanes::side_by_side(self.connect()).await?;
+            let held = Held::new(Box::new(connection), self.idle.get(Pool::new));
+            return Ok(Line::new(Wire::Own(held), false));
         }
         let mut lease = self.shared.get(self.share()).await?;
         if lease.reused && !self.is_current(lease.connection.term) {
             self.shared.discard(&lease).await;
             lease = self.shared.get(self.share()).await?;
         }
-        Ok(Line {
-            reused: lease.reused,
-            wire: Wire::Shared(lease),
-            heard: false,
-        })
+        if let Some(call) = behind {
+            let call = Call {
+                road: Some(lease.connection.road),
+                rides: false,
+                ..call
+            };
+            Box::pin(settle::board(self, call)).await?;
+        }
+        let reused = lease.reused;
+        Ok(Line::new(Wire::Shared(lease), reused))
     }
 
     /// Makes a connection, whether anybody waits for it or not.
@@ -247,17 +311,20 @@ impl Server {
     }
 
     /// Keeps what an exchange has left in step.
-    fn keep(line: Line) {
-        if let Wire::Own(mut connection, pool) = line.wire {
-            connection.used = Instant::now();
-            pool.put(connection);
+    pub(super) fn keep(line: Line) {
+        if let Wire::Own(mut held) = line.wire {
+            if let Some(connection) = held.connection() {
+                connection.used = Instant::now();
+            }
+            held.keep();
         }
     }
 
     /// Never uses this connection again: what is on the wire is unknown.
-    async fn discard(&self, line: Line) {
-        if let Wire::Shared(lease) = &line.wire {
-            self.shared.discard(lease).await;
+    async fn discard(&self, line: Line, error: &Error) {
+        match line.wire {
+            Wire::Own(held) => held.lost(error),
+            Wire::Shared(lease) => self.shared.discard(&lease).await,
         }
     }
 
@@ -265,7 +332,21 @@ impl Server {
     async fn converse(&self, line: &mut Line, commands: Commands) -> Result<Vec<Value>, Broken> {
         let until = until(self.trip_timeout);
         let answer = match &mut line.wire {
-            Wire::Own(connection, _) => connection.exchange(commands, until).await,
+            Wire::Own(held) => {
+                let Some(connection) = held.connection() else {
+                    return Err(Broken::Stale);
+                };
+                let posted = connection.unread;
+                let mut answer = connection.exchange(commands, until).await;
+                if posted > 0
+                    && let Ok(values) = &mut answer
+                {
+                    let replies = self.posted_replies(values.drain(..posted));
+                    line.demoted = self.is_demoted(&replies);
+                    held.told(&replies);
+                }
+                answer
+            }
             Wire::Shared(lease) => lease.connection.exchange(commands, until).await,
         };
         match answer {
@@ -283,7 +364,7 @@ impl Server {
         only(self.converse(line, Commands::one(words)).await?)
     }
 
-    async fn ask(&self, line: &mut Line, batch: Batch<'_>) -> Result<Replies, Broken> {
+    pub(super) async fn ask(&self, line: &mut Line, batch: Batch<'_>) -> Result<Replies, Broken> {
         let mut replies = Replies::with_capacity(batch.ops.len());
         let mut ops = batch.ops;
         // All but a clear, which takes many steps, goes out at once.
@@ -308,6 +389,7 @@ impl Server {
                 let run = Batch {
                     ops: &deletes,
                     asking: batch.asking.map(|_| apart.as_slice()),
+                    scope: batch.scope,
                 };
                 self.pipe(line, run, &mut Replies::new()).await?;
             }
@@ -389,11 +471,6 @@ impl Server {
             _ => Err(nonsense(&self.label, "no cursor and names")),
         }
     }
-
-    async fn answer(&self, trip: &Trip) -> Result<Replies> {
-        let answer = self.exchange(Batch::whole(trip.ops())).await;
-        answer.map_err(|failure| failure.error)
-    }
 }
 
 /// One SCAN.
@@ -429,14 +506,4 @@ fn pattern(prefix: &[u8]) -> Vec<u8> {
     }
     pattern.push(b'*');
     pattern
-}
-
-impl Store for Server {
-    fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
-        Exchange::Pending(Box::pin(self.answer(trip)))
-    }
-
-    fn label(&self) -> Arc<str> {
-        Arc::clone(&self.label)
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::connection::{Broken, Connection};
+use crate::store::posted::Ticket;
 use crate::store::sizes::room;
 use crate::store::stream::Pull;
 use crate::wire::redis::{Commands, Value};
@@ -20,13 +22,19 @@ type Answer = Result<Vec<Value>, Broken>;
 pub(super) struct Shared {
     questions: mpsc::UnboundedSender<Question>,
     pub(super) term: u64,
+    /// Tells it from all others of this process.
+    pub(super) road: u64,
 }
 
 #[derive(Debug)]
 struct Question {
     commands: Commands,
     tell: oneshot::Sender<Answer>,
+    ticket: Option<Posted>,
 }
+
+/// What was posted is so until its answer is read, whether anybody waits for that or not.
+type Posted = Ticket<Box<Connection>>;
 
 /// A question that was put.
 #[derive(Debug)]
@@ -35,6 +43,7 @@ struct Waiting {
     values: Vec<Value>,
     /// Read all the same if nobody waits any more: what follows belongs to the next one.
     tell: oneshot::Sender<Answer>,
+    ticket: Option<Posted>,
 }
 
 /// A task that puts questions as they come, and tells the answers in their order.
@@ -51,7 +60,8 @@ impl Shared {
     /// Shares `connection` among those who have a clone of this.
     pub(super) fn new(connection: Connection) -> Self {
         let (questions, asked) = mpsc::unbounded_channel();
-        let term = connection.term;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (term, road) = (connection.term, NEXT.fetch_add(1, Ordering::Relaxed));
         let mut driver = Driver {
             connection,
             questions: asked,
@@ -63,14 +73,36 @@ impl Shared {
             let end = std::future::poll_fn(|context| driver.poll(context)).await;
             driver.fail(&end);
         });
-        Self { questions, term }
+        Self {
+            questions,
+            term,
+            road,
+        }
     }
 
     /// Sends commands and waits for what they are answered with.
     pub(super) async fn exchange(&self, commands: Commands, until: Instant) -> Answer {
+        Self::hear(self.put(commands, None)?, until).await
+    }
+
+    /// Has commands sent, behind all that were put before. `ticket` lasts until they are answered.
+    pub(super) fn put(
+        &self,
+        commands: Commands,
+        ticket: Option<Posted>,
+    ) -> Result<oneshot::Receiver<Answer>, Broken> {
         let (tell, told) = oneshot::channel();
-        let question = Question { commands, tell };
+        let question = Question {
+            commands,
+            tell,
+            ticket,
+        };
         self.questions.send(question).map_err(|_| Broken::Stale)?;
+        Ok(told)
+    }
+
+    /// Waits for an answer.
+    pub(super) async fn hear(told: oneshot::Receiver<Answer>, until: Instant) -> Answer {
         match timeout_at(until.into(), told).await {
             Ok(Ok(answer)) => answer,
             // The driver ended with its runtime.
@@ -115,7 +147,11 @@ impl Driver {
     }
 
     fn put(&mut self, question: Question) -> Result<(), Broken> {
-        let Question { commands, tell } = question;
+        let Question {
+            commands,
+            tell,
+            ticket,
+        } = question;
         if self.waiting.is_empty() && !self.connection.is_in_step() {
             let _ = tell.send(Err(Broken::Stale));
             return Err(Broken::Stale);
@@ -125,6 +161,7 @@ impl Driver {
             count: commands.count,
             values: Vec::new(),
             tell,
+            ticket,
         });
         Ok(self.connection.link.put(commands.bytes)?)
     }
@@ -141,6 +178,7 @@ impl Driver {
             if next.values.len() == next.count
                 && let Some(whole) = self.waiting.pop_front()
             {
+                drop(whole.ticket);
                 // Nobody may be waiting for it any more.
                 let _ = whole.tell.send(Ok(whole.values));
             }

@@ -148,6 +148,16 @@ impl Topology {
         Ok(map)
     }
 
+    /// The map, if it is known.
+    pub(super) fn known_map(&self) -> Option<Arc<Map>> {
+        self.known(|known| known.map.clone())
+    }
+
+    /// All nodes that this process has met.
+    pub(super) fn all(&self) -> Vec<Arc<Node>> {
+        self.known(|known| known.nodes.values().cloned().collect())
+    }
+
     /// The node that listens at `address`, the same for all who ask.
     pub(super) fn node(&self, address: &Address) -> Result<Arc<Node>> {
         self.known(|known| {

@@ -1,0 +1,106 @@
+//! A thread's page that posts writes, and hears what became of them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use onetrip::blocking::Cache;
+use onetrip::entry::Kind;
+use onetrip::trip::{Late, Op, Replies, Reply, ScopeId, Trip};
+use onetrip::{Context, Error, Keyspace};
+
+/// What came to light late.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) failed: AtomicUsize,
+    pub(crate) errors: Mutex<Vec<String>>,
+}
+
+impl Late for Told {
+    fn failed(&self, failed: usize, error: &Error) {
+        self.failed.fetch_add(failed, Ordering::SeqCst);
+        self.errors.lock().unwrap().push(error.to_string());
+    }
+}
+
+impl Told {
+    pub(crate) fn count(&self) -> usize {
+        self.failed.load(Ordering::SeqCst)
+    }
+}
+
+pub(crate) fn tagged(key: &str) -> String {
+    format!("<{key}>").repeat(10)
+}
+
+pub(crate) fn name(cache: &Cache, key: &str) -> bytes::Bytes {
+    Keyspace::new(cache.asynchronous().prefix()).name(key.as_bytes())
+}
+
+pub(crate) fn set(cache: &Cache, key: &str, value: &str) -> Op {
+    let policy = cache.asynchronous().policy();
+    let entry = policy.seal::<Error>(key.as_bytes(), |out| {
+        out.extend_from_slice(value.as_bytes());
+        Ok(Kind::Str)
+    });
+    Op::Set {
+        name: name(cache, key),
+        entry: entry.unwrap(),
+        ttl: Some(Duration::from_secs(600)),
+    }
+}
+
+pub(crate) fn posted(scope: ScopeId, told: &Arc<Told>, ops: impl IntoIterator<Item = Op>) -> Trip {
+    let late: Arc<dyn Late> = told.clone();
+    let trip: Trip = ops.into_iter().collect();
+    trip.within(Some(scope)).posted(late)
+}
+
+/// A thread's page.
+pub(crate) struct Page<'c> {
+    pub(crate) cache: &'c Cache,
+    pub(crate) scope: ScopeId,
+    pub(crate) told: Arc<Told>,
+}
+
+impl<'c> Page<'c> {
+    /// Of a cache that has an idle connection.
+    pub(crate) fn of(cache: &'c Cache, warm: &str) -> Self {
+        cache.get::<String>(warm).unwrap();
+        Self {
+            cache,
+            scope: ScopeId::next(),
+            told: Arc::default(),
+        }
+    }
+
+    pub(crate) fn post(&self, keys: &[&str]) -> Replies {
+        let ops = keys.iter().map(|key| set(self.cache, key, &tagged(key)));
+        let trip = posted(self.scope, &self.told, ops);
+        let cache = self.cache.asynchronous();
+        cache.send_blocking(&Context::default(), &trip).unwrap()
+    }
+
+    pub(crate) fn ask(&self, ops: impl IntoIterator<Item = Op>) -> Replies {
+        let trip: Trip = ops.into_iter().collect();
+        let trip = trip.within(Some(self.scope));
+        let cache = self.cache.asynchronous();
+        cache.send_blocking(&Context::default(), &trip).unwrap()
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<bytes::Bytes> {
+        let name = name(self.cache, key);
+        match self.ask([Op::Get { name }]).into_iter().next() {
+            Some(Reply::Entry(entry)) => entry,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn settle(&self) {
+        self.cache.asynchronous().settle_blocking(Some(self.scope));
+    }
+}
+
+pub(crate) fn are_posted(replies: &Replies) -> bool {
+    replies.iter().all(|reply| matches!(reply, Reply::Posted))
+}

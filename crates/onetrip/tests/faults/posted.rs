@@ -1,0 +1,292 @@
+//! Law 3: what is posted is not waited for, arrives, and is never sent again.
+
+use std::time::{Duration, Instant};
+
+use onetrip::Context;
+use onetrip::trip::{Op, Reply, Trip};
+
+use crate::eventually;
+use crate::page::{Page, are_posted, name, tagged};
+use crate::proxy::Fault;
+use crate::stand::{Stand, TRIP_TIMEOUT};
+
+on_every_server!(
+    a_post_arrives_and_waits_for_nothing,
+    a_trip_reads_the_replies_to_posts_with_its_own,
+    what_is_posted_in_a_row_is_all_there,
+    what_is_posted_last_is_there_when_its_cache_is_dropped,
+    what_was_lost_is_told_and_not_sent_again,
+    a_server_that_hangs_costs_one_timeout_in_all,
+    a_scope_that_was_forgotten_keeps_no_connection;
+    alone: a_child_leaves_what_its_parent_posted_alone,
+);
+
+fn a_post_arrives_and_waits_for_nothing(stand: Stand) {
+    let (cache, direct) = (stand.patient(), stand.direct());
+    let keys = stand.keys(3);
+    let page = Page::of(&cache, &keys[0]);
+    let delay = Duration::from_millis(500);
+    stand.fail(Fault::Delay(delay));
+    let began = Instant::now();
+    assert!(are_posted(&page.post(&[&keys[0], &keys[1]])));
+    assert!(are_posted(&page.post(&[&keys[2]])));
+    assert!(began.elapsed() < delay, "{:?}", began.elapsed());
+    // The first two, since the proxy holds up what follows with the reply.
+    for key in &keys[..2] {
+        eventually("a post arrives", || {
+            direct.get(key).unwrap() == Some(tagged(key))
+        });
+    }
+    page.settle();
+    assert_eq!(direct.get(&keys[2]).unwrap(), Some(tagged(&keys[2])));
+    assert_eq!(page.told.count(), 0);
+}
+
+fn a_trip_reads_the_replies_to_posts_with_its_own(stand: Stand) {
+    let cache = stand.patient();
+    let keys = stand.keys(3);
+    let page = Page::of(&cache, &keys[0]);
+    let (connections, requests) = (stand.proxy.connections(), stand.proxy.requests());
+    for _ in 0..5 {
+        assert!(are_posted(&page.post(&[&keys[0], &keys[1]])));
+        let held = page.get(&keys[1]).unwrap();
+        assert!(String::from_utf8_lossy(&held).contains(&tagged(&keys[1])));
+        assert!(page.get(&keys[2]).is_none());
+    }
+    // All on one connection, and no more was sent than that.
+    assert_eq!(stand.proxy.connections(), connections);
+    assert!(stand.proxy.requests() - requests <= 15);
+    // What is a call by HTTP, or a question of several steps, is answered rightly too.
+    page.post(&[&keys[0]]);
+    let added = page.ask([Op::Add {
+        name: name(&cache, &keys[0]),
+        entry: "other".into(),
+        ttl: None,
+    }]);
+    assert!(matches!(added[..], [Reply::Flag(false)]), "{added:?}");
+    page.post(&[&keys[0]]);
+    let touched = page.ask([Op::Touch {
+        name: name(&cache, &keys[0]),
+        ttl: None,
+    }]);
+    assert!(matches!(touched[..], [Reply::Flag(true)]), "{touched:?}");
+    assert_eq!(page.told.count(), 0);
+}
+
+const MANY: usize = 2_000;
+
+fn what_is_posted_in_a_row_is_all_there(stand: Stand) {
+    let (cache, direct) = (stand.patient(), stand.direct());
+    let keys = stand.keys(MANY);
+    let page = Page::of(&cache, &keys[0]);
+    for key in &keys {
+        assert!(are_posted(&page.post(&[key])));
+    }
+    page.settle();
+    cache.asynchronous().close_idle();
+    let found = direct.get_many::<String, _>(&keys).unwrap();
+    let lost = found.iter().filter(|value| value.is_none()).count();
+    assert_eq!((lost, page.told.count()), (0, 0));
+}
+
+fn what_is_posted_last_is_there_when_its_cache_is_dropped(stand: Stand) {
+    let direct = stand.direct();
+    let keys = stand.keys(MANY);
+    let told = {
+        let cache = stand.patient();
+        let page = Page::of(&cache, &keys[0]);
+        for key in &keys {
+            page.post(&[key]);
+        }
+        page.told
+    };
+    let found = direct.get_many::<String, _>(&keys).unwrap();
+    let lost = found.iter().filter(|value| value.is_none()).count();
+    assert_eq!((lost, told.count()), (0, 0));
+}
+
+fn what_was_lost_is_told_and_not_sent_again(stand: Stand) {
+    let (cache, direct) = (stand.patient(), stand.direct());
+    let [key, other] = ["key", "other"].map(|name| stand.key(name));
+    direct.set(&other, "other").unwrap();
+    let page = Page::of(&cache, &key);
+    // It never arrives.
+    stand.fail(Fault::Hang);
+    let requests = stand.proxy.requests();
+    assert!(are_posted(&page.post(&[&key])));
+    eventually("it is on its way", || stand.proxy.requests() > requests);
+    stand.proxy.close_all();
+    assert!(page.get(&other).is_some(), "the next trip works");
+    assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
+    assert_eq!(direct.get::<String>(&key).unwrap(), None);
+    // And once more where nobody of its scope makes a trip.
+    for settles in [true, false] {
+        page.get(&other);
+        stand.fail(Fault::Hang);
+        let (requests, before) = (stand.proxy.requests(), page.told.count());
+        assert!(are_posted(&page.post(&[&key])));
+        eventually("it is on its way", || stand.proxy.requests() > requests);
+        stand.proxy.close_all();
+        if settles {
+            page.settle();
+        } else {
+            assert_eq!(cache.get::<String>(&key).unwrap(), None);
+        }
+        assert_eq!(page.told.count() - before, 1);
+        assert_eq!(direct.get::<String>(&key).unwrap(), None);
+    }
+}
+
+fn a_server_that_hangs_costs_one_timeout_in_all(stand: Stand) {
+    let cache = stand.cache();
+    let keys = stand.keys(60);
+    let pages = [0, 1].map(|_| Page::of(&cache, &keys[0]));
+    // Each has a connection of its own.
+    pages[0].post(&[&keys[58]]);
+    assert!(pages[1].get(&keys[59]).is_none());
+    stand.fail(Fault::Hang);
+    let began = Instant::now();
+    for (nth, key) in keys[..50].iter().enumerate() {
+        assert!(are_posted(&pages[nth % 2].post(&[key])));
+    }
+    assert!(began.elapsed() < TRIP_TIMEOUT, "{:?}", began.elapsed());
+    for page in &pages {
+        page.settle();
+    }
+    let refused = pages[0].post(&[&keys[50]]);
+    assert!(matches!(refused[..], [Reply::Failed(_)]), "{refused:?}");
+    for key in &keys[51..58] {
+        assert_eq!(cache.get::<String>(key).unwrap(), None);
+    }
+    let took = began.elapsed();
+    assert!(took < TRIP_TIMEOUT * 3 / 2, "{took:?}");
+    let told: usize = pages.iter().map(|page| page.told.count()).sum();
+    // One was answered before, and counts with those behind it on its connection.
+    assert_eq!(told, 51);
+    stand.recover();
+    assert!(cache.get::<String>(&keys[50]).unwrap().is_none());
+    assert!(pages[0].get(&keys[51]).is_none());
+}
+
+fn a_scope_that_was_forgotten_keeps_no_connection(stand: Stand) {
+    let cache = stand.cache();
+    let keys = stand.keys(2);
+    Page::of(&cache, &keys[0]).post(&[&keys[0]]);
+    let before = stand.proxy.connections();
+    std::thread::sleep(TRIP_TIMEOUT + Duration::from_millis(100));
+    // Whoever comes next reads what it left, and has its connection.
+    for _ in 0..3 {
+        assert!(cache.get::<String>(&keys[1]).unwrap().is_none());
+    }
+    assert_eq!(stand.proxy.connections(), before);
+}
+
+fn a_child_leaves_what_its_parent_posted_alone(stand: Stand) {
+    let (cache, direct) = (stand.patient(), stand.direct());
+    let keys = stand.keys(20);
+    let page = Page::of(&cache, &keys[0]);
+    stand.fail(Fault::Delay(Duration::from_millis(50)));
+    for key in &keys {
+        page.post(&[key]);
+    }
+    let child = fork();
+    if child == 0 {
+        // The same scope, even: nothing of the parent's is used.
+        let work = || {
+            page.settle();
+            let trip: Trip = [Op::Get {
+                name: name(&cache, &keys[1]),
+            }]
+            .into_iter()
+            .collect();
+            let trip = trip.within(Some(page.scope));
+            let sent = cache
+                .asynchronous()
+                .send_blocking(&Context::default(), &trip);
+            assert!(sent.is_ok());
+            cache.asynchronous().close_idle();
+        };
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        leave(i32::from(done.is_err()));
+    }
+    wait_for(child);
+    page.settle();
+    for key in &keys {
+        assert_eq!(direct.get(key).unwrap(), Some(tagged(key)));
+    }
+    // Before a fork all is read.
+    page.post(&[&keys[0]]);
+    onetrip::close_all_idle();
+    page.settle();
+    assert_eq!(page.told.count(), 0);
+}
+
+#[expect(
+    unsafe_code,
+    reason = "no safe function forks; the child only does what is tested"
+)]
+fn fork() -> libc::pid_t {
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    pid
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a plain call of the system, with memory of our own"
+)]
+fn wait_for(child: libc::pid_t) {
+    let mut status = -1;
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!((waited, status), (child, 0), "the child failed");
+}
+
+#[expect(unsafe_code, reason = "a plain call of the system")]
+fn leave(status: i32) -> ! {
+    unsafe { libc::_exit(status) }
+}
+
+/// The slot of a posted write has moved: it is dropped, and the map is mended.
+#[test]
+fn a_post_to_a_node_that_has_given_up_the_slot_is_dropped() {
+    let _turn = crate::turn::beside_others();
+    let cluster = crate::cluster::Cluster::start();
+    let cache = onetrip::Cache::open(cluster.url()).unwrap().blocking();
+    let key = "{b}moved";
+    let page = Page::of(&cache, key);
+    let slot = cluster.slot(key);
+    let owner = cluster.holder(key).port();
+    let to = (0..3)
+        .find(|nth| cluster.servers[*nth].port() != owner)
+        .unwrap();
+    cluster.move_slot(slot, to, || {});
+    let sets = || -> u64 {
+        let told = cluster.servers.iter().map(|server| {
+            let told: String = server.ask(&["INFO", "commandstats"]);
+            let line = told.lines().find(|line| line.starts_with("cmdstat_set:"));
+            let calls = line.and_then(|line| {
+                line.split([':', ','])
+                    .nth(1)?
+                    .strip_prefix("calls=")?
+                    .parse()
+                    .ok()
+            });
+            calls.unwrap_or(0)
+        });
+        told.sum()
+    };
+    let before = sets();
+    assert!(are_posted(&page.post(&[key])));
+    page.settle();
+    assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
+    assert!(page.told.errors.lock().unwrap()[0].contains("MOVED"));
+    assert_eq!(sets(), before, "no node has carried it out");
+    // Now it is known where.
+    assert!(matches!(
+        page.post(&[key])[..],
+        [Reply::Posted | Reply::Done]
+    ));
+    page.settle();
+    assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
+    assert_eq!(cache.get(key).unwrap(), Some(tagged(key)));
+}
