@@ -19,7 +19,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::reads::Asked;
-use super::{Behind, Found, Life, Policy, Read, Step, Timeout};
+use super::{Behind, Found, Life, Policy, Read, Step, Timeout, Writing};
 use crate::codec::Decode;
 use crate::context::Context;
 use crate::flight::{self, Caller, Claim, Claimant, Computing, Making, Waiting};
@@ -118,6 +118,8 @@ pub struct Fetch<'a, K, D: Decode> {
     /// The places that the store under way is for, and what goes ahead of it.
     storing_now: SmallVec<[(usize, Kind); 1]>,
     stored_behind: Option<Behind<'a>>,
+    /// A refresh of values that live for no time removes what was there.
+    removing: Option<Writing<'a>>,
     /// The place that is waited for.
     waiting_now: usize,
 }
@@ -174,6 +176,7 @@ impl Policy {
             asked: None,
             storing_now: SmallVec::new(),
             stored_behind: None,
+            removing: None,
             waiting_now: 0,
         }
     }
@@ -375,6 +378,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
     fn store(&mut self) -> Option<Stage> {
         let mut trip = Trip::new();
         let mut places = SmallVec::new();
+        let mut removed = SmallVec::<[Bytes; 1]>::new();
         for (place, key) in self.keys.iter().enumerate() {
             let Some(state @ State::Sealed { .. }) = self.states.get_mut(place) else {
                 continue;
@@ -402,6 +406,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                 (Life::Over, _) => {
                     *state = State::Made;
                     if self.refresh {
+                        removed.push(name.clone());
                         trip.push(Op::Delete { name });
                     }
                     continue;
@@ -426,6 +431,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             return None;
         }
         self.storing_now = places;
+        self.removing = (!removed.is_empty()).then(|| Writing::begin(self.at, removed));
         let (trip, behind) = self.policy.load(self.at, trip);
         let is_post = self.storing == Storing::Set
             && matches!(self.life, Life::Lives(_))
@@ -444,6 +450,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
 
     /// Takes the replies to a store.
     fn is_stored(&mut self, mut replies: Replies) {
+        self.removing = None;
         if let Some(behind) = self.stored_behind.take() {
             behind.strip(&mut replies);
         }

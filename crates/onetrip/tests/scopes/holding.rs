@@ -14,6 +14,7 @@ on_every_store![
     any_state_write_by_another_cache_ends_the_piece_of_its_key,
     any_state_write_by_another_thread_ends_the_piece_of_its_key,
     a_clear_ends_all_pieces,
+    a_refresh_for_no_time_ends_what_is_held,
     a_piece_that_departed_before_a_write_is_not_held,
 ];
 
@@ -203,6 +204,19 @@ async fn a_clear_ends_all_pieces(bed: Bed) -> Outcome {
         ends(cache, others, async |_| clearing.clear().await.map(drop)).await?;
     }
     Ok(())
+}
+
+async fn a_refresh_for_no_time_ends_what_is_held(bed: Bed) -> Outcome {
+    let (cache, others) = (&bed.cache(), bed.elsewhere());
+    others.set("a", "old").await?;
+    let page = async {
+        let made = cache.refresh("a", Duration::ZERO, || "made".to_owned());
+        assert_eq!(made.await?, "made");
+        assert_eq!(others.get("a").await?, None, "it removes what was there");
+        assert_eq!(cache.get::<String>("a").await?, None);
+        Ok(())
+    };
+    cache.preload(["a"], page).await
 }
 
 /// What a fetch computed before another thread wrote its key is older than the write.

@@ -1,5 +1,10 @@
 //! Functions, requests and templates: what web applications use of the crate.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+
 mod cached;
 mod carry;
 mod fragments;

@@ -214,7 +214,8 @@ async fn a_request_that_may_change_something_waits_for_nobody() {
             .layer(PageLayer::new(cache.clone()));
         let ask = || app.clone().oneshot(to(method.clone(), "/"));
         let (one, other) = tokio::join!(ask(), ask());
-        (one.unwrap(), other.unwrap());
+        one.unwrap();
+        other.unwrap();
         let computed_by = count.load(std::sync::atomic::Ordering::SeqCst);
         assert_eq!(computed_by, computed, "{method}");
     }
