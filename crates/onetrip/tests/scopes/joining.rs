@@ -23,7 +23,7 @@ enum Then {
 }
 
 fn then(fetch: &mut Fetch<'_, &'static str, Text>) -> Then {
-    match fetch.next() {
+    match fetch.advance() {
         Stage::Compute(_) => Then::Computes,
         Stage::Wait(_) => Then::Waits,
         stage => panic!("{stage:?}"),
@@ -56,7 +56,7 @@ fn who_misses_a_key_that_is_computed_waits_and_gets_what_was_stored() {
         let mut first = owner.looked("a", Caller::Thread);
         let mut second = caller.looked("a", Caller::Thread);
         assert_eq!(then(&mut first), Then::Computes);
-        let Stage::Wait(waiting) = second.next() else {
+        let Stage::Wait(waiting) = second.advance() else {
             panic!("it does not wait");
         };
         assert!(!waiting.is_over());
@@ -129,7 +129,7 @@ fn a_key_that_was_written_meanwhile_is_computed_anew_and_not_put_back() {
             let mut waits = caller.looked("a", Caller::Thread);
             let mut late = caller.looked("a", Caller::Thread);
             assert_eq!(then(&mut first), Then::Computes);
-            let Stage::Wait(waiting) = waits.next() else {
+            let Stage::Wait(waiting) = waits.advance() else {
                 panic!("it does not wait");
             };
             write(&writer);
@@ -162,7 +162,7 @@ fn what_was_written_after_the_flight_is_not_taken() {
     let mut first = owner.looked("a", Caller::Thread);
     let mut second = caller.looked("a", Caller::Thread);
     assert_eq!(then(&mut first), Then::Computes);
-    let Stage::Wait(waiting) = second.next() else {
+    let Stage::Wait(waiting) = second.advance() else {
         panic!("it does not wait");
     };
     owner.make(first, "a", "made");
@@ -235,14 +235,14 @@ fn who_would_close_a_circle_computes() {
         .zip(["b", "c", "a"])
         .map(|(hand, key)| hand.looked(key, Caller::Thread))
         .collect();
-    let (Stage::Wait(a_for_b), Stage::Wait(b_for_c)) = (next[0].next(), next[1].next()) else {
+    let (Stage::Wait(a_for_b), Stage::Wait(b_for_c)) = (next[0].advance(), next[1].advance()) else {
         panic!("they do not wait");
     };
     assert_eq!(then(&mut next[2]), Then::Computes, "c for a for b for c");
     // When one of them has given up, there is no circle.
     next[0].waited(a_for_b);
     let mut again = within[2].looked("a", Caller::Thread);
-    let Stage::Wait(_) = again.next() else {
+    let Stage::Wait(_) = again.advance() else {
         panic!("it does not wait");
     };
     next[1].waited(b_for_c);
@@ -285,18 +285,18 @@ fn when_the_owner_fails_those_who_wait_compute() {
         let mut first = owner.looked("a", Caller::Thread);
         let mut second = caller.looked("a", Caller::Thread);
         assert_eq!(then(&mut first), Then::Computes);
-        let Stage::Wait(waiting) = second.next() else {
+        let Stage::Wait(waiting) = second.advance() else {
             panic!("it does not wait");
         };
         match ending {
             0 => {
                 first.failed(0);
-                assert!(matches!(first.next(), Stage::Done));
+                assert!(matches!(first.advance(), Stage::Done));
             }
             1 => drop(first),
             _ => {
                 first.made(0, owner.seal("a", "made"));
-                assert!(matches!(first.next(), Stage::Ask(_)));
+                assert!(matches!(first.advance(), Stage::Ask(_)));
                 drop(first);
             }
         }
@@ -314,7 +314,7 @@ fn a_waiter_waits_for_one_flight() {
     let [mut first, mut second, mut third] =
         [0, 1, 2].map(|hand: usize| hands[hand].looked("a", Caller::Thread));
     assert_eq!(then(&mut first), Then::Computes);
-    let (Stage::Wait(one), Stage::Wait(other)) = (second.next(), third.next()) else {
+    let (Stage::Wait(one), Stage::Wait(other)) = (second.advance(), third.advance()) else {
         panic!("they do not wait");
     };
     drop(first);
@@ -341,7 +341,7 @@ fn a_waiter_waits_twice_the_known_cost_or_a_second() {
         let mut first = owner.looked("unknown-cost", Caller::Thread);
         let mut second = caller.looked("unknown-cost", Caller::Thread);
         assert_eq!(then(&mut first), Then::Computes);
-        let Stage::Wait(waiting) = second.next() else {
+        let Stage::Wait(waiting) = second.advance() else {
             panic!("it does not wait");
         };
         let patience = waiting.patience();
@@ -367,17 +367,17 @@ fn what_a_waiter_holds_ends_with_a_write() {
     let mut first = owner.looked("a", Caller::Thread);
     let mut second = caller.looked("a", Caller::Thread);
     assert_eq!(then(&mut first), Then::Computes);
-    let Stage::Wait(waiting) = second.next() else {
+    let Stage::Wait(waiting) = second.advance() else {
         panic!("it does not wait");
     };
     owner.make(first, "a", "made");
     second.waited(waiting);
     assert_eq!(Hand::found(second).as_deref(), Some("made"));
     let mut held = caller.fetch("a", Caller::Thread);
-    assert!(matches!(held.next(), Stage::Done), "the scope holds it");
+    assert!(matches!(held.advance(), Stage::Done), "the scope holds it");
     owner.finish(owner.set("a", "new"));
     let mut again = caller.fetch("a", Caller::Thread);
-    assert!(matches!(again.next(), Stage::Ask(_)));
+    assert!(matches!(again.advance(), Stage::Ask(_)));
 }
 
 #[cfg(unix)]

@@ -186,7 +186,7 @@ impl Hand {
         caller: Caller,
     ) -> Fetch<'_, &'static str, Text> {
         let mut fetch = self.fetch(key, caller);
-        match fetch.next() {
+        match fetch.advance() {
             Stage::Ask(trip) => fetch.replied(self.exchange(&trip)),
             stage => panic!("{key} is not looked up, but {stage:?}"),
         }
@@ -197,7 +197,7 @@ impl Hand {
     pub(crate) fn make(&self, mut fetch: Fetch<'_, &'static str, Text>, key: &str, text: &str) {
         fetch.made(0, self.seal(key, text));
         loop {
-            match fetch.next() {
+            match fetch.advance() {
                 Stage::Ask(trip) | Stage::Post(trip) => fetch.replied(self.exchange(&trip)),
                 Stage::Done => break,
                 stage => panic!("{key} is made, and then {stage:?}"),
@@ -208,7 +208,7 @@ impl Hand {
 
     /// What a fetch found that is over.
     pub(crate) fn found(mut fetch: Fetch<'_, &'static str, Text>) -> Option<String> {
-        assert!(matches!(fetch.next(), Stage::Done));
+        assert!(matches!(fetch.advance(), Stage::Done));
         match fetch.finish().pop() {
             Some(Outcome::Found(text)) => Some(text),
             _ => None,

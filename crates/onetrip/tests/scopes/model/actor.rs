@@ -201,7 +201,7 @@ impl<'a> Actor<'a> {
         made: Option<(String, usize)>,
     ) {
         let mut flight = None;
-        let stage = match fetch.next() {
+        let stage = match fetch.advance() {
             Stage::Ask(trip) | Stage::Post(trip) => {
                 if let Some((value, flight)) = &made {
                     let claimed = history.claimed(*flight);
