@@ -225,12 +225,13 @@ fn a_closed_batch_gathers_nothing() {
         let (go, told) = std::sync::mpsc::channel();
         let work = async {
             let cache = cache.blocking();
-            onetrip::spawn_blocking(move || {
+            let thread = onetrip::spawn_blocking(move || {
                 told.recv().unwrap();
                 cache.set("a", &1)
-            })
+            });
+            Some(thread)
         };
-        let thread = cache.batch(work).await.unwrap();
+        let thread = cache.batch(work).await.unwrap().unwrap();
         go.send(()).unwrap();
         thread.await.unwrap().unwrap();
         assert_eq!(cache.get("a").await.unwrap(), Some(1));
