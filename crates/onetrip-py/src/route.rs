@@ -45,6 +45,12 @@ impl Route {
         self.0.precision()
     }
 
+    /// Those of the reads that are exact: of state that has not earned a place in a snapshot.
+    #[getter]
+    fn exact(&self) -> u64 {
+        self.0.exact
+    }
+
     /// The share of bytes preloaded that was not read, from 0 to 1.
     #[getter]
     fn waste(&self) -> f64 {

@@ -17,7 +17,7 @@
 //!
 //! A visit *tests* a key if it reads and writes it, or sees it at two moments. A test *changes* it if
 //! the visit wrote or deleted what it had found, or saw something else the second time. Setting what
-//! was absent is a test without a change: that is a fill. Two ledgers are kept, one of tests that
+//! was absent is a test without a change: that is a fill; nor is writing back the same bytes. Two ledgers are kept, one of tests that
 //! wrote and one of tests that only saw twice, and a key has to pass both: a page that reads a
 //! throttle twice does not make up for one that counts in it.
 //!

@@ -25,7 +25,7 @@ impl Policy {
                 continue;
             }
             let key = key.as_ref();
-            self.note_write(at, key, Change::Set, entry.len());
+            self.note_write(at, key, Change::Set, Some(&entry));
             let name = self.keyspace.name(key);
             let op = match life {
                 Life::Lives(ttl) => Op::Set { name, entry, ttl },
@@ -62,9 +62,9 @@ impl Policy {
     }
 
     /// Notes a plain write for those who learn from it.
-    fn note_write(&self, at: &Context, key: &[u8], change: Change, bytes: usize) {
+    fn note_write(&self, at: &Context, key: &[u8], change: Change, entry: Option<&[u8]>) {
         if let Some(scope) = at.scope() {
-            scope.note_write(key, change, bytes);
+            scope.note_write(key, change, entry);
         }
         if change == Change::Exact && self.learns() {
             // At once: pages under way are to know it.
@@ -84,7 +84,7 @@ impl Policy {
         if self.disabled {
             return Step::Done(true);
         }
-        self.note_write(at, key, Change::Exact, entry.len());
+        self.note_write(at, key, Change::Exact, None);
         let name = self.keyspace.name(key);
         let op = match self.life(timeout) {
             Life::Lives(ttl) => Op::Add { name, entry, ttl },
@@ -105,7 +105,7 @@ impl Policy {
         if self.disabled {
             return Step::Done(None);
         }
-        self.note_write(at, key, Change::Exact, 0);
+        self.note_write(at, key, Change::Exact, None);
         let name = self.keyspace.name(key);
         let op = Op::Incr { name, delta };
         self.write(at, op.into(), |mut replies: Replies| match replies.pop() {
@@ -149,7 +149,7 @@ impl Policy {
         };
         let ops = keys.iter().map(|key| {
             let key = key.as_ref();
-            self.note_write(at, key, change, 0);
+            self.note_write(at, key, change, None);
             let name = self.keyspace.name(key);
             match life {
                 Life::Lives(ttl) => Op::Touch { name, ttl },

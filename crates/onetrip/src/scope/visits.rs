@@ -270,22 +270,24 @@ impl Scope {
         self.state().visits.compare(key, entry);
     }
 
-    /// Notes a plain write.
-    pub(crate) fn note_write(&self, key: &[u8], change: Change, bytes: usize) {
+    /// Notes a plain write, of this entry if it sets one.
+    pub(crate) fn note_write(&self, key: &[u8], change: Change, entry: Option<&[u8]>) {
         let visits = &mut self.state().visits;
         // The next read is no change: it finds what this wrote.
-        visits.marks.remove(key);
+        let before = visits.marks.remove(key);
+        // Some programs write back what they have just read. That changes nothing.
+        let is_same = change == Change::Set && before == entry.map(mark);
         visits.note(key, |used| {
             used.wrote = true;
             used.changed |= match change {
-                Change::Set | Change::Exact => used.found,
+                Change::Set | Change::Exact => used.found && !is_same,
                 Change::Touch => false,
                 Change::Delete => true,
             };
             used.exact |= change == Change::Exact;
-            if change == Change::Set && used.bytes == 0 {
+            if let (Change::Set, Some(entry), 0) = (change, entry, used.bytes) {
                 // The next visit finds it.
-                used.bytes = length(bytes);
+                used.bytes = length(entry.len());
             }
         });
     }
