@@ -18,6 +18,15 @@ _loop = asyncio.new_event_loop()
 
 def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Drive `coroutine` as a task would, but in the context of the caller and not in a copy."""
+    # What computes on a miss may wait within a wait.
+    outer = events._get_running_loop()
+    try:
+        return _driven(coroutine)
+    finally:
+        events._set_running_loop(outer)
+
+
+def _driven(coroutine: Coroutine[Any, Any, Any]) -> Any:
     waited: asyncio.Future[Any] | None = None
     while True:
         events._set_running_loop(_loop)

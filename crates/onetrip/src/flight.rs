@@ -25,11 +25,12 @@ use crate::writes::{self, Slot, Stamp};
 /// How long a flight is waited for whose cost is not known.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A flight is waited for at least this long: a scheduler may take as much to let its owner run.
-const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+/// A flight is waited for at least this long. What mostly takes a millisecond takes many where a
+/// machine is busy, and to compute it in all threads would make that worse.
+const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Keys whose cost is remembered, by their slot.
-const COSTS: usize = 1 << 12;
+const COSTS: usize = 1 << 10;
 
 /// Who computes or waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,7 @@ pub(crate) struct Flight {
     began: u64,
     started: Instant,
     stamp: Stamp,
+    costs: Arc<Costs>,
     over: Latch,
     state: Mutex<State>,
 }
@@ -92,7 +94,30 @@ type Table = HashMap<Bytes, SmallVec<[Arc<Flight>; 1]>>;
 /// How many flights there are, so that a write need not look for them.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-static COST: [AtomicU32; COSTS] = [const { AtomicU32::new(0) }; COSTS];
+/// What computing the keys of one cache cost, in microseconds, by their slots.
+#[derive(Debug, Default)]
+pub(crate) struct Costs(OnceLock<Box<[AtomicU32]>>);
+
+impl Costs {
+    /// Returns what the key last cost. Zero if that is not known.
+    fn of(&self, slot: Slot) -> u32 {
+        let cost = self
+            .0
+            .get()
+            .and_then(|costs| costs.get(slot.index() % COSTS));
+        cost.map_or(0, |cost| cost.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, slot: Slot, span: Duration) {
+        let micros = u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
+        let costs = self
+            .0
+            .get_or_init(|| (0..COSTS).map(|_| AtomicU32::new(0)).collect());
+        if let Some(cost) = costs.get(slot.index() % COSTS) {
+            cost.store(micros.max(1), Ordering::Relaxed);
+        }
+    }
+}
 
 fn flights<T>(look: impl FnOnce(&mut Table) -> T) -> T {
     // Of each process its own: a forked child has no other thread that could end a flight.
@@ -145,6 +170,7 @@ pub(crate) struct Claimant<'a> {
     pub(crate) caller: Caller,
     /// The flights that it computes for already.
     pub(crate) computing: Option<&'a Arc<Computing>>,
+    pub(crate) costs: &'a Arc<Costs>,
     /// Whether it may wait for another.
     pub(crate) joins: bool,
     /// Whether others may wait for it.
@@ -190,6 +216,7 @@ pub(crate) fn claim(
             began: next_in_order(),
             started: Instant::now(),
             stamp: writes::stamp(),
+            costs: Arc::clone(claimant.costs),
             over: Latch::default(),
             state: Mutex::default(),
         });
@@ -234,11 +261,6 @@ impl Flight {
         }
     }
 
-    fn cost(&self) -> &'static AtomicU32 {
-        static BEYOND: AtomicU32 = AtomicU32::new(0);
-        COST.get(self.slot.index() % COSTS).unwrap_or(&BEYOND)
-    }
-
     /// Ends it. A later one may begin.
     fn end(self: &Arc<Self>, entry: Option<Bytes>) {
         flights(|table| {
@@ -275,8 +297,8 @@ impl Making {
     /// Gives those who wait what was stored, and notes what that cost.
     pub(crate) fn share(self, entry: Bytes) {
         // At the end, not before: a flight of several values goes on when the first is computed.
-        let micros = u32::try_from(self.0.started.elapsed().as_micros()).unwrap_or(u32::MAX);
-        self.0.cost().store(micros.max(1), Ordering::Relaxed);
+        let flight = &self.0;
+        flight.costs.note(flight.slot, flight.started.elapsed());
         self.0.end(Some(entry));
     }
 }
@@ -313,7 +335,7 @@ impl Waiting {
     /// second.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        let all = match self.flight.cost().load(Ordering::Relaxed) {
+        let all = match self.flight.costs.of(self.flight.slot) {
             0 => PATIENCE,
             micros => (2 * Duration::from_micros(micros.into())).max(LEAST_PATIENCE),
         };

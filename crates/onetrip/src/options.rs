@@ -230,6 +230,7 @@ impl Builder {
                 clock: self.clock,
                 late: carrier.posts().then(|| carrier.late(&counters)),
                 store: carrier.store_id(),
+                costs: Arc::default(),
                 counters,
                 timeout: self.timeout,
                 max_age: self.scope_max_age,

@@ -22,7 +22,7 @@ use crate::codec::Decode;
 use crate::context::Context;
 use crate::entry::{BadEntry, Content, Kind, Name, Sealer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{self, StoreId};
+use crate::flight::{self, Costs, StoreId};
 use crate::key::{self, Keyspace};
 use crate::learn::Learner;
 use crate::pages::PageMode;
@@ -71,6 +71,7 @@ pub struct Policy {
     /// What the failures of posted writes are told to; none where stores are waited for.
     pub(crate) late: Option<Arc<dyn Late>>,
     pub(crate) store: StoreId,
+    pub(crate) costs: Arc<Costs>,
     pub(crate) timeout: Ttl,
     pub(crate) max_age: Duration,
     pub(crate) read_max_age: Duration,

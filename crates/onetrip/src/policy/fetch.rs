@@ -307,6 +307,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             let claimant = Claimant {
                 caller: self.caller,
                 computing: self.at.computing(),
+                costs: &self.policy.costs,
                 // A waiter waits for one flight.
                 joins: !alone && !again && !self.refresh,
                 shared: !alone,

@@ -35,7 +35,10 @@ fn everything(cache: &Cache) -> Vec<(&'static str, Result<String>)> {
         ("0", told(cache.clear())),
         ("5", told(cache.get_or_insert_with("a", hour, || 5))),
         ("6", told(cache.preload(keys, || 6))),
-        ("()", told(cache.scope(|| cache.set("a", &1)).and_then(|set| set))),
+        (
+            "()",
+            told(cache.scope(|| cache.set("a", &1)).and_then(|set| set)),
+        ),
     ]
 }
 

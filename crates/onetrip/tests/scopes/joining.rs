@@ -235,7 +235,8 @@ fn who_would_close_a_circle_computes() {
         .zip(["b", "c", "a"])
         .map(|(hand, key)| hand.looked(key, Caller::Thread))
         .collect();
-    let (Stage::Wait(a_for_b), Stage::Wait(b_for_c)) = (next[0].advance(), next[1].advance()) else {
+    let (Stage::Wait(a_for_b), Stage::Wait(b_for_c)) = (next[0].advance(), next[1].advance())
+    else {
         panic!("they do not wait");
     };
     assert_eq!(then(&mut next[2]), Then::Computes, "c for a for b for c");
