@@ -8,7 +8,7 @@
 //! flight knows those that its code waits for.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{self, Poll};
 use std::thread::{self, ThreadId};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A flight is waited for at least this long: a scheduler may take as much to let its owner run.
 const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 
-/// Keys whose cost is remembered, by their slot.
+/// Names whose cost is remembered, each in the place that its hash says.
 const COSTS: usize = 1 << 12;
 
 /// Who computes or waits.
@@ -92,7 +92,9 @@ type Table = HashMap<Bytes, SmallVec<[Arc<Flight>; 1]>>;
 /// How many flights there are, so that a write need not look for them.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-static COST: [AtomicU32; COSTS] = [const { AtomicU32::new(0) }; COSTS];
+/// The hash of a name in the upper half, and its cost in microseconds in the lower: of two names
+/// that share a place, neither is taken for the other.
+static COST: [AtomicU64; COSTS] = [const { AtomicU64::new(0) }; COSTS];
 
 fn flights<T>(look: impl FnOnce(&mut Table) -> T) -> T {
     // Of each process its own: a forked child has no other thread that could end a flight.
@@ -234,9 +236,27 @@ impl Flight {
         }
     }
 
-    fn cost(&self) -> &'static AtomicU32 {
-        static BEYOND: AtomicU32 = AtomicU32::new(0);
-        COST.get(self.slot.index() % COSTS).unwrap_or(&BEYOND)
+    /// Returns the place of its cost, and what tells it from that of other names.
+    fn place(&self) -> (&'static AtomicU64, u64) {
+        static BEYOND: AtomicU64 = AtomicU64::new(0);
+        let hash = crc32fast::hash(&self.name);
+        let place = COST.get(hash as usize % COSTS).unwrap_or(&BEYOND);
+        (place, u64::from(hash) << 32)
+    }
+
+    /// Returns what it cost to compute its name last time, if that is known.
+    fn cost(&self) -> Option<Duration> {
+        let (cost, hash) = self.place();
+        let known = cost.load(Ordering::Relaxed) ^ hash;
+        (1..=u64::from(u32::MAX))
+            .contains(&known)
+            .then(|| Duration::from_micros(known))
+    }
+
+    fn note_cost(&self, cost: Duration) {
+        let micros = u32::try_from(cost.as_micros()).unwrap_or(u32::MAX);
+        let (place, hash) = self.place();
+        place.store(hash | u64::from(micros.max(1)), Ordering::Relaxed);
     }
 
     /// Ends it. A later one may begin.
@@ -275,8 +295,7 @@ impl Making {
     /// Gives those who wait what was stored, and notes what that cost.
     pub(crate) fn share(self, entry: Bytes) {
         // At the end, not before: a flight of several values goes on when the first is computed.
-        let micros = u32::try_from(self.0.started.elapsed().as_micros()).unwrap_or(u32::MAX);
-        self.0.cost().store(micros.max(1), Ordering::Relaxed);
+        self.0.note_cost(self.0.started.elapsed());
         self.0.end(Some(entry));
     }
 }
@@ -313,9 +332,9 @@ impl Waiting {
     /// second.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        let all = match self.flight.cost().load(Ordering::Relaxed) {
-            0 => PATIENCE,
-            micros => (2 * Duration::from_micros(micros.into())).max(LEAST_PATIENCE),
+        let all = match self.flight.cost() {
+            None => PATIENCE,
+            Some(cost) => (2 * cost).max(LEAST_PATIENCE),
         };
         all.saturating_sub(self.flight.started.elapsed())
     }

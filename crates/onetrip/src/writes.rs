@@ -53,8 +53,8 @@ impl Slot {
         Self((mixed ^ mixed >> 32) as usize % SLOTS)
     }
 
-    /// Returns its number.
-    pub(crate) fn index(self) -> usize {
+    #[cfg(test)]
+    fn index(self) -> usize {
         self.0
     }
 
