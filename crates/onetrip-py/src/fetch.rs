@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use onetrip::codec::{Decode, Memo};
 use onetrip::entry::{BadEntry, Content, Kind};
-use onetrip::{Caller, Computing, Fetch, Outcome, Read, Stage, Storing, Waiting};
+use onetrip::{Caller, Computing, Context, Fetch, Outcome, Read, Stage, Storing, Waiting};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -155,8 +155,14 @@ impl Cache {
         how: How,
         compute: impl FnOnce() -> Result<Bound<'py, PyAny>>,
     ) -> Result<Bound<'py, PyAny>> {
+        // A hit in a scope is not to pay for what has room for many.
+        let here = self.variable.here(py)?;
+        let held = self.peek_held(py, &here, key, how)?;
+        if let Some(Read::Found(value)) = held {
+            return Ok(value);
+        }
         let mut compute = Some(compute);
-        let values = self.fetch_many(py, &[key], how, |_| match compute.take() {
+        let values = self.fetch_after(py, &here, &[key], how, held, |_| match compute.take() {
             Some(compute) => compute(),
             None => unreachable!("a fetch of one key computes once"),
         })?;
@@ -171,34 +177,59 @@ impl Cache {
         py: Python<'py>,
         keys: &[K],
         how: How,
-        mut compute: impl FnMut(usize) -> Result<Bound<'py, PyAny>>,
+        compute: impl FnMut(usize) -> Result<Bound<'py, PyAny>>,
     ) -> Result<Vec<Option<Bound<'py, PyAny>>>> {
         let here = self.variable.here(py)?;
+        self.fetch_after(py, &here, keys, how, None, compute)
+    }
+
+    /// Reads a piece from the scope alone; none if the store has to be asked.
+    fn peek_held<'py>(
+        &self,
+        py: Python<'py>,
+        here: &Context,
+        key: &[u8],
+        how: How,
+    ) -> Result<Option<Read<Bound<'py, PyAny>>>> {
+        if how.refresh {
+            return Ok(None);
+        }
+        let reader = Reader {
+            values: Decoder::new(py),
+            text: how.text,
+        };
+        let policy = self.core.policy();
+        let held = policy.held_piece(here, key, how.timeout.0, &reader);
+        Ok(reader.values.finish(held)?)
+    }
+
+    /// Fetches what the scope did not answer, of one key alone `held` says how.
+    fn fetch_after<'py, K: AsRef<[u8]>>(
+        &self,
+        py: Python<'py>,
+        here: &Context,
+        keys: &[K],
+        how: How,
+        held: Option<Read<Bound<'py, PyAny>>>,
+        mut compute: impl FnMut(usize) -> Result<Bound<'py, PyAny>>,
+    ) -> Result<Vec<Option<Bound<'py, PyAny>>>> {
         let policy = self.core.policy();
         let reader = Reader {
             values: Decoder::new(py),
             text: how.text,
         };
-        let mut held = None;
-        if let ([key], false) = (keys, how.refresh) {
-            held = policy.held_piece(&here, key.as_ref(), how.timeout.0, &reader);
-            if let Some(Read::Found(value)) = held {
-                return Ok(vec![reader.values.finish(Some(value))?]);
-            }
-        }
-        reader.values.check()?;
         let caller = match greenlet::elsewhere(py)? {
             Some(_) => Caller::Greenlet,
             None => Caller::Thread,
         };
-        let fetch = policy.fetch(&here, keys, how.timeout.0, &reader, caller);
+        let fetch = policy.fetch(here, keys, how.timeout.0, &reader, caller);
         let mut fetch = how.apply(fetch).after(&held).alone(is_in_transaction(py)?);
         let mut made: Vec<Option<Bound<'py, PyAny>>> = keys.iter().map(|_| None).collect();
         let mut failure = None;
         loop {
             match fetch.advance() {
                 Stage::Ask(trip) | Stage::Post(trip) => {
-                    fetch.replied(self.send(py, &here, trip)?);
+                    fetch.replied(self.send(py, here, trip)?);
                     reader.values.check()?;
                 }
                 Stage::Compute(places) => {

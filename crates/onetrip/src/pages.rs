@@ -282,7 +282,7 @@ impl Policy {
                 pieces.push((key, entry));
             }
         }
-        scope.keep_all(ahead.ticket, pieces.into_iter());
+        scope.keep_all(ahead.ticket, false, pieces.into_iter());
         if ahead.snapshot {
             scope.keep_snapshot(ahead.ticket, shots.into_iter());
         }

@@ -344,7 +344,7 @@ impl Policy {
                 _ => None,
             });
             if let Some(ticket) = asked.ticket {
-                scope.keep_all(ticket, answers);
+                scope.keep_all(ticket, true, answers);
             }
         })
     }

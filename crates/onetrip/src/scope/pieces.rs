@@ -19,8 +19,6 @@ const SWEEP_FROM: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Pieces {
     held: HashMap<Bytes, Held>,
-    /// Keys that the program preloads by name. Plain reads of them are reads of pieces.
-    named: HashSet<Bytes>,
     /// How many answers make it worth looking for old ones, and the oldest that is of use.
     sweep_at: usize,
     oldest: Duration,
@@ -34,7 +32,8 @@ struct Held {
     stamp: Stamp,
     /// How long its value lives, if that is known.
     ttl: Ttl,
-    /// Whether it answers plain reads: it was preloaded by name.
+    /// Whether it answers plain reads: the program preloads its key by name. That stays so when it
+    /// is out of date, and what a plain read then brings is held as well.
     named: bool,
     /// Whether a plain read brought it, in a scope that holds plain answers.
     plain: bool,
@@ -46,7 +45,6 @@ impl Default for Pieces {
     fn default() -> Self {
         Self {
             held: HashMap::new(),
-            named: HashSet::new(),
             sweep_at: SWEEP_FROM,
             oldest: Duration::ZERO,
         }
@@ -120,8 +118,7 @@ impl Pieces {
     }
 
     fn is_named(&self, key: &[u8]) -> bool {
-        // Most pages name nothing.
-        !self.named.is_empty() && self.named.contains(key)
+        self.held.get(key).is_some_and(|held| held.named)
     }
 
     /// Makes room, by dropping what is too old to be read: a scope around a long task must not grow
@@ -136,8 +133,8 @@ impl Pieces {
 }
 
 impl Scope {
-    /// Returns those of `keys` that a preload by name has to ask for, each once, and notes that
-    /// plain reads of them all are reads of pieces.
+    /// Returns those of `keys` that a preload by name has to ask for, each once. Plain reads of the
+    /// others are reads of pieces from here on.
     pub(crate) fn name<'k, K: AsRef<[u8]>>(
         &self,
         keys: &'k [K],
@@ -157,10 +154,7 @@ impl Scope {
             match held {
                 Some(held) => (held.named, held.once) = (true, false),
                 None if seen.insert(key) => wanted.push(key),
-                None => continue,
-            }
-            if !pieces.named.contains(key) {
-                pieces.named.insert(Bytes::copy_from_slice(key));
+                None => {}
             }
         }
         wanted
@@ -183,10 +177,12 @@ impl Scope {
         self.state().pieces.is_named(key)
     }
 
-    /// Keeps the pieces that a trip brought: entries as they came, and absences.
+    /// Keeps the pieces that a trip brought: entries as they came, and absences. Plain reads of them
+    /// are reads of pieces if the program preloads them by name.
     pub(crate) fn keep_all(
         &self,
         ticket: Ticket,
+        by_name: bool,
         answers: impl Iterator<Item = (Bytes, Option<Bytes>)>,
     ) {
         let state = &mut *self.state();
@@ -197,7 +193,7 @@ impl Scope {
         pieces.oldest = pieces.oldest.max(self.max_age);
         pieces.held.reserve(answers.size_hint().1.unwrap_or(0));
         for (key, entry) in answers {
-            let named = pieces.is_named(&key);
+            let named = by_name || pieces.is_named(&key);
             let held = Held {
                 answer: entry.map_or(Answer::Absent, Answer::Sealed),
                 since: ticket.departed,

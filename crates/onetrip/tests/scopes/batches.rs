@@ -140,7 +140,9 @@ async fn what_a_fetch_stores_stays_behind_what_waits(bed: Bed) -> Outcome {
             assert_eq!(made, "made");
             Ok(())
         };
-        cache.scope(cache.batch(work)).await?;
+        let (done, seen) = cache.watch(cache.scope(cache.batch(work))).await;
+        done?;
+        assert_eq!(seen.posted(), 0, "what waits is waited for, and so is this");
         assert_eq!(cache.get("a").await?, text("made"));
     }
     Ok(())

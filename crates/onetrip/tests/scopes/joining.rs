@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use onetrip::{Cache, Caller, Fetch, Stage, Work};
+use onetrip::{Cache, Caller, Fetch, Stage, Timeout, Work};
 
 use crate::support::hand::{Hand, Text};
 use crate::support::turn;
@@ -357,6 +357,29 @@ fn a_waiter_waits_twice_the_known_cost_or_a_second() {
     let known = patience();
     assert!(known > Duration::from_millis(20), "{known:?}");
     assert!(known < unknown, "{known:?}");
+}
+
+/// Names share the places where costs are remembered.
+#[test]
+fn the_cost_of_a_name_is_not_taken_for_that_of_another() {
+    let _turn = turn();
+    let cache = Cache::builder("memory://").prefix("joining-costs");
+    let cache = cache.build().unwrap();
+    let blocking = cache.blocking();
+    for number in 0..20_000 {
+        let key = format!("quick:{number}");
+        blocking
+            .get_or_insert_with(key, Timeout::Default, || 1)
+            .unwrap();
+    }
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    let mut first = owner.looked("slow", Caller::Thread);
+    let mut second = caller.looked("slow", Caller::Thread);
+    assert_eq!(then(&mut first), Then::Computes);
+    let Stage::Wait(waiting) = second.advance() else {
+        panic!("it does not wait");
+    };
+    assert!(waiting.patience() > Duration::from_millis(200));
 }
 
 /// What a fetch waited for ends with a later write like what it computed.
