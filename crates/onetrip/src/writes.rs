@@ -34,10 +34,12 @@ impl Slot {
             Some(tail) => *tail,
             None => {
                 let mut tail = [0; TAIL];
-                let bytes = prefix.iter().chain(key).rev();
-                for (place, byte) in tail.iter_mut().rev().zip(bytes) {
-                    *place = *byte;
-                }
+                let (front, back) = tail.split_at_mut(TAIL - key.len());
+                back.copy_from_slice(key);
+                let length = front.len().min(prefix.len());
+                let (_, end) = prefix.split_at(prefix.len() - length);
+                let (_, place) = front.split_at_mut(TAIL - key.len() - length);
+                place.copy_from_slice(end);
                 tail
             }
         };

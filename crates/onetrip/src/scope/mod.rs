@@ -288,17 +288,15 @@ impl Scope {
                     .is_some())
     }
 
-    /// Returns how old an answer to such a read may be.
-    fn limit(&self, state: &State, reading: Reading) -> Duration {
-        let most = if state.sending {
-            self.max_age.min(self.read_max_age)
-        } else {
-            self.max_age
-        };
+    /// Returns how old an answer to such a read may be; none for the scope's usual age.
+    fn limit(&self, state: &State, reading: Reading) -> Option<Duration> {
         match reading {
-            Reading::Plain(Some(hold)) => hold,
-            Reading::Plain(None) | Reading::Piece(None) => most,
-            Reading::Piece(Some(ttl)) => most.min(ttl),
+            Reading::Plain(Some(hold)) => Some(hold),
+            Reading::Piece(Some(ttl)) if ttl < self.max_age => Some(match state.sending {
+                true => ttl.min(self.read_max_age),
+                false => ttl,
+            }),
+            _ => state.sending.then(|| self.max_age.min(self.read_max_age)),
         }
     }
 

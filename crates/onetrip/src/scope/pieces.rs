@@ -30,6 +30,8 @@ struct Held {
     /// When the trip departed that brought it.
     since: Moment,
     stamp: Stamp,
+    /// Until when it is good by the scope's usual age: what most reads ask.
+    until: Moment,
     /// How long its value lives, if that is known.
     ttl: Ttl,
     /// Whether it answers plain reads: the program preloads its key by name. That stays so when it
@@ -60,19 +62,20 @@ impl Held {
 }
 
 impl Pieces {
-    /// Returns the answer to such a read, if there is one that is no older than `limit`.
+    /// Returns the answer to such a read, if there is one that is no older than `limit`: than the
+    /// scope's usual age where there is none.
     pub(super) fn look(
         &mut self,
         key: &[u8],
         slot: Slot,
         reading: Reading,
-        limit: Duration,
+        limit: Option<Duration>,
         clock: &Clock,
     ) -> Option<&mut Answer> {
         let held = self.held.get_mut(key)?;
         let may = held.named || !matches!(reading, Reading::Plain(None));
-        let is_good =
-            may && slot.is_unwritten_since(held.stamp) && !clock.has_come(held.end(limit));
+        let end = limit.map_or(held.until, |limit| held.end(limit));
+        let is_good = may && slot.is_unwritten_since(held.stamp) && !clock.has_come(end);
         is_good.then_some(&mut held.answer)
     }
 
@@ -96,7 +99,9 @@ impl Pieces {
             return true;
         }
         let ttl = clock.now().since(held.since).saturating_add(left);
-        held.ttl = Some(held.ttl.map_or(ttl, |before| before.min(ttl)));
+        let ttl = held.ttl.map_or(ttl, |before| before.min(ttl));
+        held.ttl = Some(ttl);
+        held.until = held.until.min(held.since.after(ttl));
         false
     }
 
@@ -143,6 +148,7 @@ impl Scope {
         let now = self.clock.now();
         let state = &mut *self.state();
         let limit = self.limit(state, Reading::Plain(None));
+        let limit = limit.unwrap_or(self.max_age);
         let pieces = &mut state.pieces;
         let mut seen = HashSet::with_capacity(keys.len());
         let mut wanted = Vec::with_capacity(keys.len());
@@ -165,6 +171,7 @@ impl Scope {
         let now = self.clock.now();
         let state = &mut *self.state();
         let limit = self.limit(state, Reading::Piece(None));
+        let limit = limit.unwrap_or(self.max_age);
         state
             .pieces
             .held
@@ -198,6 +205,7 @@ impl Scope {
                 answer: entry.map_or(Answer::Absent, Answer::Sealed),
                 since: ticket.departed,
                 stamp: ticket.stamp,
+                until: ticket.departed.after(self.max_age),
                 ttl: None,
                 named,
                 plain: false,
@@ -231,6 +239,11 @@ impl Scope {
         self.put(ticket, key, Answer::Sealed(entry), Reading::Piece(ttl));
     }
 
+    /// Returns how long a value that lives for `ttl` is good by the scope's usual age.
+    fn usual(&self, ttl: Ttl) -> Duration {
+        ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age))
+    }
+
     fn put(&self, ticket: Ticket, key: &[u8], answer: Answer, reading: Reading) {
         let state = &mut *self.state();
         if !state.open {
@@ -250,6 +263,7 @@ impl Scope {
             answer,
             since: ticket.departed,
             stamp: ticket.stamp,
+            until: ticket.departed.after(self.usual(ttl)),
             ttl,
             named,
             plain: hold.is_some() && !named,
