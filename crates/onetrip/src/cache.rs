@@ -71,6 +71,7 @@ pub(crate) struct Inner {
     pub(crate) serializer: Serializer,
     pub(crate) carrier: Carrier,
     pub(crate) lanes: Lanes,
+    pub(crate) url: String,
     /// The longest that one exchange takes, connecting included.
     pub(crate) patience: Duration,
 }

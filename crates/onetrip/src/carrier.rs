@@ -1,6 +1,7 @@
 //! Carries trips to the store: whatever concerns every trip is done here, once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::context::Context;
@@ -9,7 +10,7 @@ use crate::flight::StoreId;
 use crate::lanes;
 use crate::stats::Counters;
 use crate::store::{Exchange, Store};
-use crate::trip::{Late, Purpose, Replies, Reply, ScopeId, Trip};
+use crate::trip::{Late, Op, Purpose, Replies, Reply, ScopeId, Trip};
 use crate::watch;
 
 /// What becomes of a failure of the store.
@@ -63,6 +64,8 @@ pub(crate) struct Carrier {
     store: Arc<dyn Store>,
     label: Arc<str>,
     on_error: OnError,
+    /// Whether a delete failed since the last trip that did not.
+    may_owe: AtomicBool,
 }
 
 impl Carrier {
@@ -72,6 +75,24 @@ impl Carrier {
             store,
             label,
             on_error,
+            may_owe: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns whether the store may be owed a delete.
+    pub(crate) fn may_owe(&self) -> bool {
+        self.may_owe.load(Ordering::Acquire)
+    }
+
+    /// Notes what became of a trip.
+    fn note(&self, trip: &Trip, failed: bool) {
+        if !failed {
+            // It carried what was owed.
+            if self.may_owe() {
+                self.may_owe.store(false, Ordering::Release);
+            }
+        } else if trip.ops().iter().any(|op| matches!(op, Op::Delete { .. } | Op::Clear { .. })) {
+            self.may_owe.store(true, Ordering::Release);
         }
     }
 
@@ -125,6 +146,8 @@ impl Carrier {
                 return Ok(replies);
             }
             counters.trip(trip, &replies);
+            let failed = replies.iter().any(|reply| matches!(reply, Reply::Failed(_)));
+            self.note(trip, failed);
             if let Some(began) = began {
                 watch::show(at.watches(), &self.label, trip, &replies, began.elapsed());
             }
@@ -168,6 +191,7 @@ impl Carrier {
     /// Under [`OnError::Raise`], `error`.
     pub(crate) fn fail(&self, counters: &Counters, trip: &Trip, error: Error) -> Result<Replies> {
         counters.errors.add(trip.len() as u64);
+        self.note(trip, true);
         match self.on_error {
             OnError::Raise => Err(error),
             OnError::Miss => {

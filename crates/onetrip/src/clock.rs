@@ -61,11 +61,6 @@ impl Clock {
         Self(Some(Arc::default()))
     }
 
-    /// Returns whether it is the system's.
-    pub(crate) fn is_system(&self) -> bool {
-        self.0.is_none()
-    }
-
     /// Moves a manual clock on by `span`; the system's clock goes its own way.
     pub fn advance(&self, span: Duration) {
         if let Some(now) = &self.0 {

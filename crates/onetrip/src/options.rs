@@ -210,7 +210,7 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             trip_timeout: self.trip_timeout,
         };
-        let store = store::open_shared(&self.url, &options)?;
+        let store = store::open(&self.url, &options)?;
         let sealer = match self.serializer {
             Serializer::Raw => Sealer::bare(),
             Serializer::Native => self.sealer(),
@@ -242,6 +242,7 @@ impl Builder {
             serializer: self.serializer,
             carrier,
             lanes: Lanes::default(),
+            url: self.url,
             patience: self.connect_timeout.saturating_add(self.trip_timeout),
         });
         settling::register(&inner);

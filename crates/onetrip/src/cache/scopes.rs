@@ -36,6 +36,10 @@ struct Linked {
 impl Companion for Linked {
     fn bring(&self, trip: &mut Trip) -> Option<Arrival> {
         let (cache, scope) = (self.cache.upgrade()?, self.scope.upgrade()?);
+        // A delete that its own store is owed goes ahead of its own trips alone.
+        if cache.carrier.may_owe() {
+            return None;
+        }
         let ahead = cache.policy.accompany(&scope, trip)?;
         Some(Box::new(move |mut replies| {
             cache.policy.arrive(Some(&scope), Some(ahead), &mut replies);
@@ -46,9 +50,9 @@ impl Companion for Linked {
 /// Scopes and watches.
 impl Cache {
     /// Lets the first trip of a page in `scope` bring what it reads in `others`, too: open scopes of
-    /// other caches. Those that are not on the same store are left alone.
+    /// other caches. Those that have another URL are left alone.
     pub fn link(&self, scope: &Arc<Scope>, other: &Self, others: &Arc<Scope>) {
-        let is_linkable = self.0.policy.store == other.0.policy.store && !self.is_same(other);
+        let is_linkable = self.0.url == other.0.url && !self.is_same(other);
         if is_linkable && !self.is_local() {
             scope.accompany(other.linked(others));
             others.accompany(self.linked(scope));

@@ -40,9 +40,8 @@ mod socket;
 #[cfg(feature = "_remote")]
 mod stream;
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -149,40 +148,6 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         }
         _ => Err(url.unknown_scheme(&schemes())),
     }
-}
-
-/// Opens the store that `url` names, as [`open`] does, or returns the one that this process has open
-/// already: caches of one server share its connections, its breaker and the deletes that it is owed.
-///
-/// # Errors
-///
-/// Those of [`open`].
-pub(crate) fn open_shared(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
-    type Key = (String, Duration, Duration);
-    static OPEN: Mutex<Option<HashMap<Key, Weak<dyn Store>>>> = Mutex::new(None);
-    let scheme = StoreUrl::parse(url)?.scheme().to_owned();
-    let is_server = !matches!(&*scheme, "memory" | "disk");
-    // A thread that held it while the process forked is not there to give it back.
-    let Some(mut open_stores) = OPEN
-        .try_lock()
-        .ok()
-        .filter(|_| is_server && options.clock.is_system())
-    else {
-        return open(url, options);
-    };
-    let open_stores = open_stores.get_or_insert_default();
-    let key = (
-        url.to_owned(),
-        options.connect_timeout,
-        options.trip_timeout,
-    );
-    if let Some(store) = open_stores.get(&key).and_then(Weak::upgrade) {
-        return Ok(store);
-    }
-    let store = open(url, options)?;
-    open_stores.retain(|_, store| store.strong_count() > 0);
-    open_stores.insert(key, Arc::downgrade(&store));
-    Ok(store)
 }
 
 /// The schemes that [`open`] knows.

@@ -274,7 +274,9 @@ impl Server {
             return Ok(Line::new(Wire::Own(held), false));
         }
         let mut lease = self.shared.get(self.share()).await?;
-        if lease.reused && !self.is_current(lease.connection.term) {
+        // A post is never sent again, so it is not to find out that nobody is there.
+        let is_of_use = self.is_current(lease.connection.term) && !lease.connection.is_over();
+        if lease.reused && !is_of_use {
             self.shared.discard(&lease).await;
             lease = self.shared.get(self.share()).await?;
         }

@@ -85,6 +85,11 @@ impl Shared {
         Self::hear(self.put(commands, None)?, until).await
     }
 
+    /// Returns whether it broke: the server closed it, perhaps while it was idle.
+    pub(super) fn is_over(&self) -> bool {
+        self.questions.is_closed()
+    }
+
     /// Has commands sent, behind all that were put before. `ticket` lasts until they are answered.
     pub(super) fn put(
         &self,
