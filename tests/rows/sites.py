@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -275,7 +276,9 @@ class Site:
                 process.wait(3)
             except subprocess.TimeoutExpired:
                 for worker in workers:
-                    os.kill(worker, signal.SIGKILL)
+                    # One may have ended meanwhile.
+                    with suppress(ProcessLookupError):
+                        os.kill(worker, signal.SIGKILL)
                 process.kill()
                 process.wait()
         self._pool.shutdown()

@@ -56,7 +56,22 @@ class PageTests(SimpleTestCase):
 
         response: Any = PageMiddleware(view)(self.request)
         assert response.content == b"herehere"
-        assert self.trips() == 2
+        # Plain calls are exact: one write and two reads.
+        assert self.trips() == 3
+
+    def test_a_page_of_fragments(self) -> None:
+        template = engines["django"].from_string(
+            "{% load cache %}{% cache 60 name a %}{{ a }}{% endcache %}"
+        )
+
+        def view(request: HttpRequest) -> HttpResponse:
+            return HttpResponse(template.render({"a": 5}) + template.render({"a": 5}))
+
+        cache.set(fragment_key("name", 5), "5")
+        before = self.trips()
+        response: Any = PageMiddleware(view)(self.request)
+        assert response.content == b"55"
+        assert self.trips() == before + 1
 
     def test_a_streamed_page(self) -> None:
         def view(request: HttpRequest) -> StreamingHttpResponse:
@@ -65,7 +80,7 @@ class PageTests(SimpleTestCase):
         response: Any = PageMiddleware(view)(self.request)
         assert self.trips() == 0
         assert b"".join(response.streaming_content) == b"hereherehere"
-        assert self.trips() == 1
+        assert self.trips() == 3
 
     async def test_an_asynchronous_page(self) -> None:
         async def view(request: HttpRequest) -> HttpResponse:
@@ -76,7 +91,7 @@ class PageTests(SimpleTestCase):
             middleware: Any = PageMiddleware(view)
             response = await middleware(self.request)
             assert response.content == b"herehere"
-            assert seen.trips == 2
+            assert seen.trips == 3
 
     def test_a_fragment_is_preloaded_by_its_key(self) -> None:
         template = engines["django"].from_string(
