@@ -150,7 +150,11 @@ async fn get_or_insert_with_keeps_what_this_process_set_meanwhile(bed: Bed) -> O
             "older".to_owned()
         });
         assert_eq!(made.await?, "newer", "what the store holds");
-        assert_eq!(cache.get("a").await?, text("newer"), "and nothing is put back");
+        assert_eq!(
+            cache.get("a").await?,
+            text("newer"),
+            "and nothing is put back"
+        );
         let again = cache.get_or_insert_with("a", HOUR, || "older".to_owned());
         assert_eq!(again.await?, "newer");
         Ok(())

@@ -77,7 +77,10 @@ fn a_scope_that_began_after_the_flight_computes() {
     let mut first = owner.looked("a", Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
     let late = Hand::within(&cache, Work::SafeRequest);
-    assert_eq!(then(&mut late.looked("a", Caller::Greenlet)), Then::Computes);
+    assert_eq!(
+        then(&mut late.looked("a", Caller::Greenlet)),
+        Then::Computes
+    );
 }
 
 #[test]
