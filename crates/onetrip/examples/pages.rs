@@ -1,4 +1,5 @@
-//! A scope for each request of axum: a handler that reads twice and writes twice makes two trips.
+//! A scope for each request of axum: a handler that needs two pieces makes one trip, whether they
+//! are there or are computed and posted.
 //!
 //! `cargo run --example pages`, then open what it prints.
 
@@ -20,7 +21,8 @@ async fn page(State(cache): State<Cache>) -> Result<String, String> {
         let (english, german) = (greeting(&cache, "English"), greeting(&cache, "German"));
         english.await + &german.await
     };
-    // The scope around the request holds the answers, and sends what is missing at its end.
+    // The scope around the request holds the answers, and nobody waits until what was missing is
+    // stored.
     let made = cache.preload(keys, made).await;
     made.map_err(|error| error.to_string())
 }
@@ -50,15 +52,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_request_takes_one_trip_in_and_one_out() {
-        let cache = Cache::open("memory://").unwrap();
+    async fn a_request_takes_one_trip_and_posts_what_it_computed() {
+        let cache = Cache::open("memory://?latency=10us").unwrap();
         let app = app(cache.clone());
-        for trips in [2, 1] {
+        for posted in [2, 0] {
             let request = app.clone().oneshot(Request::new(Body::empty()));
             let (response, seen) = cache.watch(request).await;
             let text = response.unwrap().into_body().collect().await.unwrap();
             assert_eq!(text.to_bytes(), "Hello in English.\nHello in German.\n");
-            assert_eq!(seen.trips(), trips);
+            assert_eq!((seen.trips(), seen.posted()), (1, posted));
         }
     }
 }

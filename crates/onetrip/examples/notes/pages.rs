@@ -3,7 +3,8 @@
 //! With `?preload=learned` it does not say, and is known by its route: what earlier visits read comes
 //! in one trip, also on a page that nobody has visited.
 //!
-//! What a page computes leaves in one more, with the scope that `PageLayer` gives each request.
+//! What a page computes is posted, in the scope that `PageLayer` gives each request: nobody waits for
+//! it.
 
 use std::sync::Arc;
 
@@ -145,12 +146,13 @@ impl App {
                 }
             })
             .await;
-        let trips: Vec<Value> = seen.records().into_iter().map(templates::trip).collect();
+        let records: Vec<Value> = seen.records().into_iter().map(templates::trip).collect();
+        let seen = context! { trips => seen.trips(), posted => seen.posted(), records };
         let layout = async {
             let content = Value::from_safe_string(content?);
             self.render(
                 "layout.html",
-                context! { content, preloading, trips, ..values },
+                context! { content, preloading, seen, ..values },
             )
             .await
         };

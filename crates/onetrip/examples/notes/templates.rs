@@ -134,6 +134,7 @@ impl Object for Trip {
             "bytes_in" => Value::from(record.bytes_in),
             "bytes_out" => Value::from(record.bytes_out),
             "failed" => Value::from(record.failed),
+            "posted" => Value::from(record.posted),
             "ops" => Value::from(Serde(&record.ops)),
             _ => return None,
         })

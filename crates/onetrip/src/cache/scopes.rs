@@ -109,16 +109,19 @@ impl Cache {
     /// Those of [`preload`](Self::preload).
     ///
     /// ```
-    /// use onetrip::{Cache, Page};
+    /// use onetrip::{Cache, Page, Timeout};
     ///
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// let cache = Cache::open("memory://")?;
     /// for id in [1, 2, 3] {
-    ///     cache.set(format!("markup:{id}"), "<p>").await?;
-    ///     cache.set(format!("comments:{id}"), "").await?;
+    ///     let (markup, comments) = (format!("markup:{id}"), format!("comments:{id}"));
+    ///     cache.set_many([(&markup, "<p>"), (&comments, "")], Timeout::Default).await?;
     ///     let visit = cache.page(Page::new("note").arg("id", id), async {
-    ///         let _: Option<String> = cache.get(format!("markup:{id}")).await?;
-    ///         cache.get::<String>(format!("comments:{id}")).await
+    ///         for key in [&markup, &comments] {
+    ///             let make = async || String::new();
+    ///             cache.get_or_insert_with(key, Timeout::Default, make).await?;
+    ///         }
+    ///         Ok::<_, onetrip::Error>(())
     ///     });
     ///     let (_, seen) = cache.watch(visit).await;
     ///     assert_eq!(seen.trips(), if id == 1 { 2 } else { 1 });

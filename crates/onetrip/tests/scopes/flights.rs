@@ -149,8 +149,12 @@ async fn get_or_insert_with_keeps_what_this_process_set_meanwhile(bed: Bed) -> O
             beside(other, async |other| other.set("a", "newer").await);
             "older".to_owned()
         });
-        assert_eq!(made.await?, "older", "it computed that");
-        assert_eq!(cache.get("a").await?, text("newer"), "and did not store it");
+        assert_eq!(made.await?, "newer", "what the store holds");
+        assert_eq!(
+            cache.get("a").await?,
+            text("newer"),
+            "and nothing is put back"
+        );
         let again = cache.get_or_insert_with("a", HOUR, || "older".to_owned());
         assert_eq!(again.await?, "newer");
         Ok(())

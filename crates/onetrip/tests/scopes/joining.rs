@@ -32,10 +32,10 @@ fn then(fetch: &mut Fetch<'_, &'static str, Text>) -> Then {
 
 /// What a fetch of `key` is to do while `owner` computes it.
 fn beside(key: &'static str, owner: &Hand, caller: &Hand, between: impl FnOnce()) -> Then {
-    let mut first = owner.looked(key, Caller::Thread);
+    let mut first = owner.looked(key, Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
     between();
-    then(&mut caller.looked(key, Caller::Thread))
+    then(&mut caller.looked(key, Caller::Greenlet))
 }
 
 #[test]
@@ -53,8 +53,8 @@ fn who_misses_a_key_that_is_computed_waits_and_gets_what_was_stored() {
             Hand::within(&cache, Work::SafeRequest),
         ),
     ] {
-        let mut first = owner.looked("a", Caller::Thread);
-        let mut second = caller.looked("a", Caller::Thread);
+        let mut first = owner.looked("a", Caller::Greenlet);
+        let mut second = caller.looked("a", Caller::Greenlet);
         assert_eq!(then(&mut first), Then::Computes);
         let Stage::Wait(waiting) = second.advance() else {
             panic!("it does not wait");
@@ -74,10 +74,13 @@ fn a_scope_that_began_after_the_flight_computes() {
     let _turn = turn();
     let cache = open();
     let owner = Hand::alone(&cache);
-    let mut first = owner.looked("a", Caller::Thread);
+    let mut first = owner.looked("a", Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
     let late = Hand::within(&cache, Work::SafeRequest);
-    assert_eq!(then(&mut late.looked("a", Caller::Thread)), Then::Computes);
+    assert_eq!(
+        then(&mut late.looked("a", Caller::Greenlet)),
+        Then::Computes
+    );
 }
 
 #[test]
@@ -125,9 +128,9 @@ fn a_key_that_was_written_meanwhile_is_computed_anew_and_not_put_back() {
             let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
             let writer = Hand::alone(writer);
             writer.finish(writer.delete(&["a"]));
-            let mut first = owner.looked("a", Caller::Thread);
-            let mut waits = caller.looked("a", Caller::Thread);
-            let mut late = caller.looked("a", Caller::Thread);
+            let mut first = owner.looked("a", Caller::Greenlet);
+            let mut waits = caller.looked("a", Caller::Greenlet);
+            let mut late = caller.looked("a", Caller::Greenlet);
             assert_eq!(then(&mut first), Then::Computes);
             let Stage::Wait(waiting) = waits.advance() else {
                 panic!("it does not wait");
@@ -159,8 +162,8 @@ fn what_was_written_after_the_flight_is_not_taken() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::within(&cache, Work::Other));
-    let mut first = owner.looked("a", Caller::Thread);
-    let mut second = caller.looked("a", Caller::Thread);
+    let mut first = owner.looked("a", Caller::Greenlet);
+    let mut second = caller.looked("a", Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
     let Stage::Wait(waiting) = second.advance() else {
         panic!("it does not wait");
@@ -177,15 +180,37 @@ fn a_thread_never_waits_for_a_task() {
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
     for (owns, calls, does) in [
-        (Caller::Task, Caller::Thread, Then::Computes),
         (Caller::Task, Caller::Task, Then::Waits),
+        (Caller::Task, Caller::Greenlet, Then::Computes),
+        (Caller::Task, Caller::Thread, Then::Computes),
+        (Caller::Greenlet, Caller::Task, Then::Waits),
+        (Caller::Greenlet, Caller::Greenlet, Then::Waits),
+        (Caller::Greenlet, Caller::Thread, Then::Waits),
         (Caller::Thread, Caller::Task, Then::Waits),
+        (Caller::Thread, Caller::Greenlet, Then::Waits),
         (Caller::Thread, Caller::Thread, Then::Waits),
     ] {
         let mut first = owner.looked("a", owns);
         assert_eq!(then(&mut first), Then::Computes);
-        let mut second = caller.looked("a", calls);
-        assert_eq!(then(&mut second), does, "{calls:?} for {owns:?}");
+        let second = std::thread::scope(|threads| {
+            let call = || then(&mut caller.looked("a", calls));
+            threads.spawn(call).join().unwrap()
+        });
+        assert_eq!(second, does, "{calls:?} for {owns:?}");
+    }
+}
+
+/// Whoever computes on it is code that it has left for a while, and goes on when it does.
+#[test]
+fn a_thread_never_waits_for_what_is_computed_on_itself() {
+    let _turn = turn();
+    let cache = open();
+    let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
+    for owns in [Caller::Thread, Caller::Greenlet, Caller::Task] {
+        let mut first = owner.looked("a", owns);
+        assert_eq!(then(&mut first), Then::Computes);
+        let mut second = caller.looked("a", Caller::Thread);
+        assert_eq!(then(&mut second), Then::Computes, "{owns:?}");
     }
 }
 
@@ -194,19 +219,19 @@ fn who_computes_a_key_and_asks_for_it_computes_it() {
     let _turn = turn();
     let cache = open();
     let owner = Hand::alone(&cache);
-    let mut outer = owner.looked("a", Caller::Thread);
+    let mut outer = owner.looked("a", Caller::Greenlet);
     assert_eq!(then(&mut outer), Then::Computes);
     let within = Hand::computing(&owner, &outer);
     assert_eq!(
-        then(&mut within.looked("a", Caller::Thread)),
+        then(&mut within.looked("a", Caller::Greenlet)),
         Then::Computes
     );
     // And from a piece within the piece.
-    let mut inner = within.looked("b", Caller::Thread);
+    let mut inner = within.looked("b", Caller::Greenlet);
     assert_eq!(then(&mut inner), Then::Computes);
     let innermost = Hand::computing(&within, &inner);
     for key in ["a", "b"] {
-        let mut again = innermost.looked(key, Caller::Thread);
+        let mut again = innermost.looked(key, Caller::Greenlet);
         assert_eq!(then(&mut again), Then::Computes, "{key}");
     }
 }
@@ -220,7 +245,7 @@ fn who_would_close_a_circle_computes() {
     let mut outer: Vec<_> = hands
         .iter()
         .zip(keys)
-        .map(|(hand, key)| hand.looked(key, Caller::Thread))
+        .map(|(hand, key)| hand.looked(key, Caller::Greenlet))
         .collect();
     for fetch in &mut outer {
         assert_eq!(then(fetch), Then::Computes);
@@ -233,7 +258,7 @@ fn who_would_close_a_circle_computes() {
     let mut next: Vec<_> = within
         .iter()
         .zip(["b", "c", "a"])
-        .map(|(hand, key)| hand.looked(key, Caller::Thread))
+        .map(|(hand, key)| hand.looked(key, Caller::Greenlet))
         .collect();
     let (Stage::Wait(a_for_b), Stage::Wait(b_for_c)) = (next[0].advance(), next[1].advance())
     else {
@@ -242,7 +267,7 @@ fn who_would_close_a_circle_computes() {
     assert_eq!(then(&mut next[2]), Then::Computes, "c for a for b for c");
     // When one of them has given up, there is no circle.
     next[0].waited(a_for_b);
-    let mut again = within[2].looked("a", Caller::Thread);
+    let mut again = within[2].looked("a", Caller::Greenlet);
     let Stage::Wait(_) = again.advance() else {
         panic!("it does not wait");
     };
@@ -255,9 +280,9 @@ fn who_is_kept_apart_neither_joins_nor_is_joined() {
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
     for alone in [[true, false], [false, true]] {
-        let mut first = owner.looked("a", Caller::Thread).alone(alone[0]);
+        let mut first = owner.looked("a", Caller::Greenlet).alone(alone[0]);
         assert_eq!(then(&mut first), Then::Computes);
-        let mut second = caller.looked("a", Caller::Thread).alone(alone[1]);
+        let mut second = caller.looked("a", Caller::Greenlet).alone(alone[1]);
         assert_eq!(then(&mut second), Then::Computes);
     }
 }
@@ -267,12 +292,12 @@ fn a_refresh_joins_nobody_and_may_be_joined() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
-    let mut first = owner.looked("a", Caller::Thread);
+    let mut first = owner.looked("a", Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
-    let mut refresh = caller.fetch("a", Caller::Thread).refreshing();
+    let mut refresh = caller.fetch("a", Caller::Greenlet).refreshing();
     assert_eq!(then(&mut refresh), Then::Computes);
     drop(first);
-    let mut third = owner.looked("a", Caller::Thread);
+    let mut third = owner.looked("a", Caller::Greenlet);
     assert_eq!(then(&mut third), Then::Waits);
 }
 
@@ -283,8 +308,8 @@ fn when_the_owner_fails_those_who_wait_compute() {
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
     // It fails, it is dropped, and it is not stored.
     for ending in 0..3 {
-        let mut first = owner.looked("a", Caller::Thread);
-        let mut second = caller.looked("a", Caller::Thread);
+        let mut first = owner.looked("a", Caller::Greenlet);
+        let mut second = caller.looked("a", Caller::Greenlet);
         assert_eq!(then(&mut first), Then::Computes);
         let Stage::Wait(waiting) = second.advance() else {
             panic!("it does not wait");
@@ -313,7 +338,7 @@ fn a_waiter_waits_for_one_flight() {
     let cache = open();
     let hands = [(); 3].map(|()| Hand::alone(&cache));
     let [mut first, mut second, mut third] =
-        [0, 1, 2].map(|hand: usize| hands[hand].looked("a", Caller::Thread));
+        [0, 1, 2].map(|hand: usize| hands[hand].looked("a", Caller::Greenlet));
     assert_eq!(then(&mut first), Then::Computes);
     let (Stage::Wait(one), Stage::Wait(other)) = (second.advance(), third.advance()) else {
         panic!("they do not wait");
@@ -339,8 +364,8 @@ fn a_waiter_waits_twice_the_known_cost_or_a_second() {
         .unwrap();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
     let patience = || {
-        let mut first = owner.looked("unknown-cost", Caller::Thread);
-        let mut second = caller.looked("unknown-cost", Caller::Thread);
+        let mut first = owner.looked("unknown-cost", Caller::Greenlet);
+        let mut second = caller.looked("unknown-cost", Caller::Greenlet);
         assert_eq!(then(&mut first), Then::Computes);
         let Stage::Wait(waiting) = second.advance() else {
             panic!("it does not wait");
@@ -373,8 +398,8 @@ fn the_cost_of_a_name_is_not_taken_for_that_of_another() {
             .unwrap();
     }
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
-    let mut first = owner.looked("slow", Caller::Thread);
-    let mut second = caller.looked("slow", Caller::Thread);
+    let mut first = owner.looked("slow", Caller::Greenlet);
+    let mut second = caller.looked("slow", Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
     let Stage::Wait(waiting) = second.advance() else {
         panic!("it does not wait");
@@ -388,8 +413,8 @@ fn what_a_waiter_holds_ends_with_a_write() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::within(&cache, Work::Other));
-    let mut first = owner.looked("a", Caller::Thread);
-    let mut second = caller.looked("a", Caller::Thread);
+    let mut first = owner.looked("a", Caller::Greenlet);
+    let mut second = caller.looked("a", Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
     let Stage::Wait(waiting) = second.advance() else {
         panic!("it does not wait");
@@ -397,10 +422,10 @@ fn what_a_waiter_holds_ends_with_a_write() {
     owner.make(first, "a", "made");
     second.waited(waiting);
     assert_eq!(Hand::found(second).as_deref(), Some("made"));
-    let mut held = caller.fetch("a", Caller::Thread);
+    let mut held = caller.fetch("a", Caller::Greenlet);
     assert!(matches!(held.advance(), Stage::Done), "the scope holds it");
     owner.finish(owner.set("a", "new"));
-    let mut again = caller.fetch("a", Caller::Thread);
+    let mut again = caller.fetch("a", Caller::Greenlet);
     assert!(matches!(again.advance(), Stage::Ask(_)));
 }
 
@@ -410,16 +435,16 @@ fn a_forked_child_waits_for_nobody_in_its_parent() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
-    let mut first = owner.looked("a", Caller::Thread);
+    let mut first = owner.looked("a", Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
     let child = fork();
     if child == 0 {
         alarm(20);
-        let computes = then(&mut caller.looked("a", Caller::Thread)) == Then::Computes;
+        let computes = then(&mut caller.looked("a", Caller::Greenlet)) == Then::Computes;
         leave(if computes { 7 } else { 1 });
     }
     assert_eq!(exit_code(child), Some(7));
-    assert_eq!(then(&mut caller.looked("a", Caller::Thread)), Then::Waits);
+    assert_eq!(then(&mut caller.looked("a", Caller::Greenlet)), Then::Waits);
 }
 
 #[cfg(unix)]

@@ -189,7 +189,7 @@ impl<'a> Actor<'a> {
         key: Key,
         how: impl FnOnce(Fetch<'a, Key, Text>) -> Fetch<'a, Key, Text>,
     ) {
-        let fetch = how(self.hand.fetch(key, Caller::Thread));
+        let fetch = how(self.hand.fetch(key, Caller::Greenlet));
         self.proceed(history, key, fetch, None);
     }
 
@@ -204,7 +204,9 @@ impl<'a> Actor<'a> {
         let mut flight = None;
         let stage = match fetch.advance() {
             Stage::Ask(trip) | Stage::Post(trip) => {
-                if let Some((value, flight)) = &made {
+                if let Some((value, flight)) = &made
+                    && trip.ops().iter().any(|op| !matches!(op, Op::Get { .. }))
+                {
                     let claimed = history.claimed(*flight);
                     assert!(
                         !history.is_written_since(key, claimed),
