@@ -21,11 +21,7 @@ fn a_user_who_may_only_read_is_told_so() {
     let _: () = server.ask(&rules);
     open(server.url(), OnError::Raise).set("a", &1).unwrap();
     let url = format!("redis://reader:secret@127.0.0.1:{}", server.port());
-    let lenient = open(url.clone(), OnError::Miss);
-    lenient.set("a", &2).unwrap();
-    assert_eq!(lenient.get("a").unwrap(), Some(1));
-    assert_eq!(lenient.asynchronous().stats().errors, 1);
-    let cache = open(url, OnError::Raise);
+    let cache = open(url.clone(), OnError::Raise);
     assert_eq!(cache.get("a").unwrap(), Some(1));
     for refused in [cache.set("a", &2), cache.delete("a").map(drop)] {
         let error = refused.unwrap_err();
@@ -33,6 +29,10 @@ fn a_user_who_may_only_read_is_told_so() {
         assert!(error.to_string().contains("permit"), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
+    let lenient = open(url, OnError::Miss);
+    lenient.set("a", &2).unwrap();
+    assert_eq!(lenient.get("a").unwrap(), Some(1));
+    assert_eq!(lenient.asynchronous().stats().errors, 1);
 }
 
 #[test]
@@ -43,10 +43,6 @@ fn a_replica_reads_and_refuses_writes() {
     let replica = Server::start_with(&["--save", "", "--replicaof", "127.0.0.1", &port]);
     let cache = open(replica.url(), OnError::Raise);
     eventually("replication", || cache.get("a").ok() == Some(Some(1)));
-    let lenient = open(replica.url(), OnError::Miss);
-    lenient.scope(|| lenient.set("a", &2)).unwrap().unwrap();
-    assert_eq!(lenient.get("a").unwrap(), Some(1));
-    assert_eq!(lenient.asynchronous().stats().errors, 1);
     for refused in [
         cache.set("a", &2),
         cache.delete("a").map(drop),
@@ -56,8 +52,10 @@ fn a_replica_reads_and_refuses_writes() {
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(error.to_string().contains("replica"), "{error}");
     }
-    // The delete is owed, by all caches of this process on that server.
-    assert_eq!(lenient.get::<i64>("a").unwrap(), None);
+    let lenient = open(replica.url(), OnError::Miss);
+    lenient.scope(|| lenient.set("a", &2)).unwrap().unwrap();
+    assert_eq!(lenient.get("a").unwrap(), Some(1));
+    assert_eq!(lenient.asynchronous().stats().errors, 1);
 }
 
 /// A server that holds `a` and has no room for more.

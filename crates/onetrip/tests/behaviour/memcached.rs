@@ -234,9 +234,7 @@ fn without_a_prefix_all_that_the_servers_hold_is_cleared() {
     drop(second);
     assert_eq!(bare.clear().unwrap_err().kind(), ErrorKind::Unavailable);
     let _back = Memcached::start_on(port);
-    // By another way: caches of one URL owe together.
-    let alone = format!("memcached://127.0.0.1:{port}");
-    open(raising(alone)).set(there, &2).unwrap();
+    open(raising(&url)).set(there, &2).unwrap();
     let read = loop {
         // Until the breaker lets one try.
         if let Ok(read) = bare.get::<i64>(there) {
