@@ -91,7 +91,11 @@ impl Carrier {
             if self.may_owe() {
                 self.may_owe.store(false, Ordering::Release);
             }
-        } else if trip.ops().iter().any(|op| matches!(op, Op::Delete { .. } | Op::Clear { .. })) {
+        } else if trip
+            .ops()
+            .iter()
+            .any(|op| matches!(op, Op::Delete { .. } | Op::Clear { .. }))
+        {
             self.may_owe.store(true, Ordering::Release);
         }
     }
@@ -146,7 +150,9 @@ impl Carrier {
                 return Ok(replies);
             }
             counters.trip(trip, &replies);
-            let failed = replies.iter().any(|reply| matches!(reply, Reply::Failed(_)));
+            let failed = replies
+                .iter()
+                .any(|reply| matches!(reply, Reply::Failed(_)));
             self.note(trip, failed);
             if let Some(began) = began {
                 watch::show(at.watches(), &self.label, trip, &replies, began.elapsed());
