@@ -37,13 +37,13 @@ def test_a_result_is_read_when_its_task_is_done(
     Where they found it, nothing tells it from a menu. The page then says that there was news.
     """
     path, key = site.page("task"), f"result-{before is None}-{visits}"
-    fresh = {"fresh": 1} if visits == "quiet" else {}
+    fresh = "1" if visits == "quiet" else ""
 
     def visit(delay: float, worker: int = 0) -> str:
         site.do("delete", key)
         if before:
             site.do("set", key, before)
-        page = site.begin(path, worker=worker, key=key, **fresh)
+        page = site.begin(path, worker=worker, key=key, fresh=fresh)
         site.do("set", key, "new", worker=1 - worker)
         time.sleep(delay)
         page.go()
@@ -66,11 +66,11 @@ def test_a_listener_reads_what_each_message_tells(site: Site, visits: str) -> No
     Where they heard the same, nothing tells it from a menu. The page then says that there was news.
     """
     key = f"news-{visits}"
-    fresh = {"fresh": 1} if visits == "quiet" else {}
+    fresh = "1" if visits == "quiet" else ""
 
     def visit(delay: float) -> str:
         site.do("set", key, 0)
-        page = site.begin("listen/", key=key, **fresh)
+        page = site.begin("listen/", key=key, fresh=fresh)
         for number in (1, 2):
             site.do("set", key, number)
             time.sleep(delay)
