@@ -4,6 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use tokio::sync::Mutex;
 use tower::ServiceExt;
 
 use crate::comments::minute;
@@ -11,6 +12,10 @@ use crate::model::Notes;
 use crate::settings::Settings;
 
 const README: &str = "/notes/README.md";
+
+/// Lets one test use the pages at a time. A delete ends what every scope of the process holds under
+/// that key, so a test that deletes would cost a test that counts a trip.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 fn open() -> (Notes, Router) {
     let notes = Notes::open(&Settings::for_tests()).unwrap();
@@ -39,6 +44,7 @@ async fn answered(app: &Router, request: Request<Body>) -> (StatusCode, String) 
 
 #[tokio::test]
 async fn a_page_takes_one_trip_and_posts_what_it_computed() {
+    let _turn = TURN.lock().await;
     let (notes, app) = open();
     for path in ["/", README] {
         notes.cache.clear().await.unwrap();
@@ -59,6 +65,7 @@ async fn a_page_takes_one_trip_and_posts_what_it_computed() {
 
 #[tokio::test]
 async fn a_comment_shows_at_once_and_escaped() {
+    let _turn = TURN.lock().await;
     let (notes, app) = open();
     assert!(read(&app, README).await.1.contains("No comments yet."));
     let (posted, seen) = notes
@@ -79,6 +86,7 @@ async fn a_comment_shows_at_once_and_escaped() {
 
 #[tokio::test]
 async fn what_is_not_there_is_said() {
+    let _turn = TURN.lock().await;
     let (_, app) = open();
     let (status, page) = read(&app, "/notes/no.md").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
