@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
@@ -50,6 +51,7 @@ def _fresh() -> None:
 
 
 def _noticing(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
     def noticing(*args: Any) -> Any:
         _fresh()
         try:
@@ -58,6 +60,9 @@ def _noticing(method: Callable[..., Any]) -> Callable[..., Any]:
             _fresh()
 
     setattr(noticing, _NOTICED, True)
+    # Others wrap these methods too, and take their wrapper off by `__wrapped__`, as django-cachalot
+    # does. They must find what theirs covers, not theirs: it would be there twice after that.
+    noticing.__wrapped__ = getattr(method, "__wrapped__", method)
     return noticing
 
 
