@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -178,3 +179,18 @@ class TestSharing:
     ) -> None:
         serve = in_request("get", atomic=True)
         assert not joins(site, Owner(site, lambda work: serve(lambda: in_transaction(work))))
+
+
+def test_who_wraps_a_transaction_too_can_take_their_wrapper_off() -> None:
+    def original() -> str:
+        return "django"
+
+    @functools.wraps(original)
+    def theirs() -> str:
+        return "theirs"
+
+    ours: Any = transactions._noticing(theirs)
+    assert ours() == "theirs"
+    assert ours.__wrapped__() == "django"
+    alone: Any = transactions._noticing(original)
+    assert alone.__wrapped__() == "django"
