@@ -47,6 +47,7 @@ async fn a_scope_answers_a_fetch_for_ten_seconds(bed: Bed) -> Outcome {
         cache.delete("a").await?;
         let page = async {
             assert_eq!(fetch(cache, "a", "ours").await?, "ours");
+            others.sees("a", "ours").await?;
             others.set("a", "theirs").await?;
             bed.clock().advance(TEN - INSTANT);
             assert_eq!(fetch(cache, "a", "again").await?, "ours");
@@ -108,6 +109,7 @@ async fn a_piece_is_never_held_past_its_own_timeout(bed: Bed) -> Outcome {
     let fetch = async |made: &str| cache.cached("a", life, || made.to_owned()).await;
     let page = async {
         assert_eq!(fetch("first").await?, "first");
+        others.sees("a", "first").await?;
         others.set("a", "theirs").await?;
         bed.clock().advance(life - INSTANT);
         assert_eq!(fetch("second").await?, "first");
@@ -122,6 +124,7 @@ async fn a_fetch_with_a_shorter_timeout_takes_no_older_piece(bed: Bed) -> Outcom
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(fetch(cache, "a", "old").await?, "old");
+        others.sees("a", "old").await?;
         others.set("a", "new").await?;
         bed.clock().advance(Duration::from_secs(3));
         let made = || "made".to_owned();
@@ -137,6 +140,7 @@ async fn what_a_fetch_holds_answers_no_plain_read(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(fetch(cache, "a", "ours").await?, "ours");
+        others.sees("a", "ours").await?;
         for theirs in ["1", "2"] {
             others.set("a", theirs).await?;
             assert_eq!(cache.get("a").await?, text(theirs));
@@ -230,6 +234,7 @@ async fn nested_scopes_share_pieces(bed: Bed) -> Outcome {
     others.set("b", "old").await?;
     let page = async {
         assert_eq!(fetch(cache, "a", "outer").await?, "outer");
+        others.sees("a", "outer").await?;
         others.set("a", "theirs").await?;
         let inner = async {
             others.set("b", "new").await?;
@@ -238,6 +243,7 @@ async fn nested_scopes_share_pieces(bed: Bed) -> Outcome {
             Ok(())
         };
         cache.preload(["b"], inner).await?;
+        others.sees("c", "inner").await?;
         others.set("c", "theirs").await?;
         assert_eq!(fetch(cache, "c", "outer").await?, "inner");
         assert_eq!(cache.get("b").await?, text("old"), "named by the inner one");
@@ -250,6 +256,7 @@ async fn a_preload_within_a_scope_names_its_keys_from_there_on(bed: Bed) -> Outc
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(fetch(cache, "a", "made").await?, "made");
+        others.sees("a", "made").await?;
         others.set("a", "theirs").await?;
         assert_eq!(cache.get("a").await?, text("theirs"));
         let named = async {

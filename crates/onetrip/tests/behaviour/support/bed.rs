@@ -1,7 +1,7 @@
 //! A store for one test, with a prefix and a clock of its own.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use onetrip::entry::Kind;
@@ -220,6 +220,17 @@ impl Elsewhere {
     pub(crate) async fn delete(&self, key: &str) -> Outcome {
         let name = self.name(key);
         self.0.send(&Op::Delete { name }.into()).await?;
+        Ok(())
+    }
+
+    /// Waits until the store holds `text`, which was posted. Nothing orders that and what another
+    /// process does.
+    pub(crate) async fn sees(&self, key: &str, text: &str) -> Outcome {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.get(key).await?.as_deref() != Some(text) {
+            assert!(Instant::now() < until, "{text} does not arrive under {key}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(())
     }
 
