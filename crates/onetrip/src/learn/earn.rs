@@ -16,14 +16,15 @@
 //! 4. it is no secret: no session, and no token.
 //!
 //! A visit *tests* a key if it reads and writes it, or sees it at two moments. A test *changes* it if
-//! the visit wrote or deleted what it had found, or saw something else the second time. Setting what
-//! was absent is a test without a change: that is a fill; nor is writing back the same bytes. Two ledgers are kept, one of tests that
-//! wrote and one of tests that only saw twice, and a key has to pass both: a page that reads a
-//! throttle twice does not make up for one that counts in it.
+//! the visit wrote or deleted what it had found, or saw something else the second time. Two tests
+//! change nothing: setting what was absent, which is a fill, and writing back the same bytes.
+//!
+//! Two ledgers are kept, one of tests that wrote and one of tests that only saw twice, and a key has
+//! to pass both: a page that reads a throttle twice does not make up for one that counts in it.
 //!
 //! A second read that the same snapshot answers is no test. Once a key has earned its place, its
-//! changes would never show in short visits. So one visit in sixteen to a page reads anew what it
-//! reads again, by one trip more.
+//! changes would never show in short visits. So in one visit in sixteen to a page, what is read a
+//! second time is read from the store. That costs one trip more.
 //!
 //! Visits that only read a key, or only write it, count for neither side. A throttle reads without
 //! writing exactly while its limit is reached, so it must not earn by such visits; and an unread
