@@ -59,6 +59,11 @@ impl Held {
         self.since
             .after(self.ttl.map_or(limit, |ttl| ttl.min(limit)))
     }
+
+    /// Returns whether it is good at `now` for who takes nothing older than `limit`.
+    fn is_good(&self, limit: Duration, slot: Slot, now: Moment) -> bool {
+        now < self.end(limit) && slot.is_unwritten_since(self.stamp)
+    }
 }
 
 impl Pieces {
@@ -156,7 +161,7 @@ impl Scope {
             let held = pieces
                 .held
                 .get_mut(key)
-                .filter(|held| now < held.end(limit) && slot(key).is_unwritten_since(held.stamp));
+                .filter(|held| held.is_good(limit, slot(key), now));
             match held {
                 Some(held) => (held.named, held.once) = (true, false),
                 None if seen.insert(key) => wanted.push(key),
@@ -176,7 +181,7 @@ impl Scope {
             .pieces
             .held
             .get(key)
-            .is_some_and(|held| now < held.end(limit) && slot.is_unwritten_since(held.stamp))
+            .is_some_and(|held| held.is_good(limit, slot, now))
     }
 
     /// Returns whether plain reads of `key` are reads of a piece.
