@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
+use crate::trip::{Replies, Reply};
 
 /// Failures in a row that open the breaker. One timeout is enough: it has cost a page too much.
 const FEW: u32 = 3;
@@ -65,7 +66,7 @@ impl Breaker {
     }
 
     /// Lets a trip through, or gives the error to answer it with.
-    pub(crate) fn admit(&self) -> Result<Pass<'_>, Error> {
+    pub(crate) fn admit(&self) -> Result<Pass<'_>> {
         let now = self.clock.now();
         let awaited = self.state(|state| match state {
             State::Open { until, error } if now < *until => Err(error.clone()),
@@ -84,7 +85,7 @@ impl Breaker {
 
     /// Lets a trip through that would tell nothing of whether the store answers again, or gives
     /// the error to answer it with.
-    pub(crate) fn admit_if_closed(&self) -> Result<Pass<'_>, Error> {
+    pub(crate) fn admit_if_closed(&self) -> Result<Pass<'_>> {
         self.state(|state| match state {
             State::Open { error, .. } => Err(error.clone()),
             State::Closed { .. } => Ok(()),
@@ -94,6 +95,25 @@ impl Breaker {
             began: self.clock.now(),
             awaited: false,
         })
+    }
+
+    /// Has `read` read the replies to what was posted, within its argument; `None` is as long as a
+    /// trip may take. That is no trip; but if they do not come in time, the breaker hears of it.
+    /// While it is open, they are not waited for.
+    pub(crate) async fn settle<F>(&self, read: impl FnOnce(Option<Duration>) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        let pass = self.admit_if_closed().ok();
+        let patience = match pass {
+            Some(_) => None,
+            None => Some(Duration::ZERO),
+        };
+        match (read(patience).await, pass) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), Some(pass)) => Err(pass.failed(error)),
+            (Err(error), None) => Err(error.logged()),
+        }
     }
 
     /// Whether the store failed the last time that it was asked.
@@ -157,6 +177,20 @@ impl Breaker {
 }
 
 impl Pass<'_> {
+    /// Notes how a post went, and gives that back.
+    pub(crate) fn posted(self, outcome: Result<Replies>) -> Result<Replies> {
+        match outcome {
+            Ok(replies) => {
+                // What was handed to the system says nothing of the server.
+                if !replies.iter().any(|reply| matches!(reply, Reply::Posted)) {
+                    self.succeeded();
+                }
+                Ok(replies)
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
     /// Notes that the store answered, whatever it answered.
     pub(crate) fn succeeded(mut self) {
         self.awaited = false;

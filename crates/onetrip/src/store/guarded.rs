@@ -1,14 +1,13 @@
 //! A server that may fail: a breaker in front of it, and a note of the deletes it has missed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::owed::Owed;
 use super::{Exchange, Remote, Store};
 use crate::breaker::{Breaker, Pass};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::trip::{Purpose, Replies, Reply, ScopeId, Trip};
+use crate::trip::{Purpose, Replies, ScopeId, Trip};
 
 /// A server, and what it takes to live with its failures.
 ///
@@ -77,36 +76,19 @@ impl Guarded {
         }
         let posting = self.server.post(trip);
         Exchange::Pending(Box::pin(async move {
-            match posting.await.and_then(spoken) {
-                Ok(replies) => {
-                    // What was handed to the system says nothing of the server.
-                    if !replies.iter().any(|reply| matches!(reply, Reply::Posted)) {
-                        pass.succeeded();
-                    }
-                    Ok(replies)
-                }
-                Err(error) => Err(pass.failed(error)),
-            }
+            pass.posted(posting.await.and_then(spoken))
         }))
     }
 
-    /// Reads the replies to what was posted. That is no trip; but if they do not come in time, the
-    /// breaker hears of it, and what else is unread is not waited for.
+    /// Reads the replies to what was posted, as [`Breaker::settle`].
     pub(super) fn settle(&self, scope: Option<ScopeId>) -> Exchange<'_> {
         if !self.server.has_posted(scope) {
             return Exchange::Ready(Replies::new());
         }
-        let pass = self.breaker.admit_if_closed().ok();
-        let patience = match pass {
-            Some(_) => None,
-            None => Some(Duration::ZERO),
-        };
         Exchange::Pending(Box::pin(async move {
-            match (self.server.settle(scope, patience).await, pass) {
-                (Ok(()), _) => Ok(Replies::new()),
-                (Err(error), Some(pass)) => Err(pass.failed(error)),
-                (Err(error), None) => Err(error.logged()),
-            }
+            let read = |patience| self.server.settle(scope, patience);
+            self.breaker.settle(read).await?;
+            Ok(Replies::new())
         }))
     }
 }

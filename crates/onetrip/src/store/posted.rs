@@ -42,6 +42,7 @@ use tokio::sync::Notify;
 use self::held::given_up;
 pub(super) use self::held::{Held, Park, Ticket};
 use super::pool::Pool;
+use crate::lanes::{self, Seat};
 use crate::process::PerProcess;
 use crate::trip::{Late, Op, Purpose, ScopeId, Trip};
 
@@ -101,6 +102,28 @@ pub(super) struct Call<'a> {
     pub(super) road: Option<u64>,
     /// Whether it may use a connection that its scope has parked.
     pub(super) rides: bool,
+}
+
+impl<'a> Call<'a> {
+    /// A trip that is waited for. On the lane of its scope it may use what the scope has parked.
+    pub(super) fn trip(trip: &'a Trip) -> Self {
+        Self {
+            ops: trip.ops(),
+            scope: trip.scope(),
+            ticket: None,
+            road: None,
+            rides: lanes::seat() != Seat::Elsewhere,
+        }
+    }
+
+    /// A post with its registration.
+    pub(super) fn post(trip: &'a Trip, ticket: u64, rides: bool) -> Self {
+        Self {
+            ticket: Some(ticket),
+            rides,
+            ..Self::trip(trip)
+        }
+    }
 }
 
 /// What a trip has to do next.

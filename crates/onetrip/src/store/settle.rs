@@ -165,13 +165,7 @@ pub(super) async fn post<P: Poster>(
         return poster.wait(&trip, ticket).await;
     }
     let takes = P::takes(trip.ops());
-    let call = Call {
-        ops: trip.ops(),
-        scope: trip.scope(),
-        ticket: Some(ticket.id()),
-        road: None,
-        rides: takes,
-    };
+    let call = Call::post(&trip, ticket.id(), takes);
     let held = board(poster, call).await?;
     let Some(mut held) = held.or_else(|| if takes { poster.idle() } else { None }) else {
         // To connect is to wait in any case.
@@ -194,8 +188,8 @@ pub(super) async fn post<P: Poster>(
     }
 }
 
-/// Reads the replies to what `scope` posted, or to all there is. Waits no longer than `patience`;
-/// then reads what is there, and drops the rest.
+/// Reads the replies to what `scope` posted, or to all there is. Waits no longer than `patience`,
+/// which is `trip_timeout` if it is left out; then reads what is there, and drops the rest.
 ///
 /// # Errors
 ///
@@ -203,9 +197,9 @@ pub(super) async fn post<P: Poster>(
 pub(super) async fn settle<P: Poster>(
     poster: &P,
     scope: Option<ScopeId>,
-    patience: Duration,
+    patience: Option<Duration>,
 ) -> Result<()> {
-    let until = until(patience);
+    let until = until(patience.unwrap_or(poster.trip_timeout()));
     let mut outcome = Ok(());
     loop {
         let changed = poster.posted().changed();

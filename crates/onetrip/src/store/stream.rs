@@ -292,8 +292,7 @@ mod tests {
 
     #[test]
     fn nor_a_task() {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build().unwrap().block_on(async {
+        run(async {
             let mut stream = echo();
             let mut came = Vec::with_capacity(MUCH);
             stream.put(much());

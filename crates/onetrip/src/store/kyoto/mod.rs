@@ -13,7 +13,7 @@ use bytes::Bytes;
 use self::connection::{Broken, Connection};
 use self::plan::{Batch, Segment};
 use super::pool::Pool;
-use super::posted::{Held, Posted};
+use super::posted::{Call, Held, Posted};
 use super::runtimes::ByRuntime;
 use super::stream::until;
 use super::{Remote, StoreOptions, settle};
@@ -84,7 +84,7 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Rem
 impl Kyoto {
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
         if !self.posted.is_empty() {
-            let call = self.call(trip, None);
+            let call = Call::trip(trip);
             // Apart, so that trips which nothing was posted before take no room for it.
             if let Some(held) = Box::pin(settle::board(self, call)).await? {
                 let again = trip.is_repeatable();
@@ -212,14 +212,14 @@ impl Kyoto {
         for _ in 0..ATTEMPTS {
             let (batch, asked) = segment.ask();
             let (answers, buffer) = self.converse(held, batch, until).await?;
-            let in_step = connected(held)?.in_step;
+            let in_step = held.connected()?.in_step;
             let changes = segment.answered(&self.door.label, &asked, answers, &buffer)?;
             if in_step && !changes.is_empty() {
                 let batch = segment.change(&changes);
                 let (answers, buffer) = self.converse(held, batch, until).await?;
                 segment.changed(&self.door.label, changes, answers, &buffer)?;
             }
-            if segment.is_answered() || !connected(held)?.in_step {
+            if segment.is_answered() || !held.connected()?.in_step {
                 return Ok(());
             }
         }
@@ -322,11 +322,6 @@ impl Door {
             ),
         }
     }
-}
-
-fn connected(held: &mut Held<Connection>) -> Result<&mut Connection, Broken> {
-    let gone = || Broken::Io(io::ErrorKind::NotConnected.into());
-    held.connection().ok_or_else(gone)
 }
 
 fn was_closed(held: &mut Held<Connection>, broken: &Broken) -> bool {

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::Kyoto;
 use super::connection::{Broken, Connection};
 use super::plan::{self, Batch, Segment};
-use super::{Kyoto, connected};
 use crate::error::{Error, Result};
-use crate::lanes::{self, Seat};
 use crate::store::Remote;
 use crate::store::pool::Pool;
 use crate::store::posted::{Call, Held, Posted, Ticket};
@@ -19,16 +18,6 @@ use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
 use crate::wire::kyoto::{Answer, MAX_DATA, Question};
 
 impl Kyoto {
-    pub(super) fn call<'a>(&self, trip: &'a Trip, ticket: Option<u64>) -> Call<'a> {
-        Call {
-            ops: trip.ops(),
-            scope: trip.scope(),
-            ticket,
-            road: None,
-            rides: lanes::seat() != Seat::Elsewhere,
-        }
-    }
-
     /// Sends a batch and reads its answers, behind those to what was posted before it. Calls by
     /// HTTP wait for the latter: the two protocols take turns on a connection.
     pub(super) async fn converse(
@@ -37,9 +26,9 @@ impl Kyoto {
         batch: Batch,
         until: Instant,
     ) -> Result<(Vec<Answer>, Bytes), Broken> {
-        let posted = connected(held)?.unread().to_vec();
+        let posted = held.connected()?.unread().to_vec();
         if posted.is_empty() {
-            return connected(held)?.exchange(batch, until).await;
+            return held.connected()?.exchange(batch, until).await;
         }
         let calls = batch.questions.contains(&Question::Call);
         let sent = if calls {
@@ -47,17 +36,17 @@ impl Kyoto {
         } else {
             batch.clone()
         };
-        let (mut answers, buffer) = connected(held)?.exchange(sent, until).await?;
+        let (mut answers, buffer) = held.connected()?.exchange(sent, until).await?;
         let own = answers.split_off(posted.len().min(answers.len()));
         held.told(&self.posted_replies(&posted, answers));
         if !calls {
             return Ok((own, buffer));
         }
-        if !connected(held)?.in_step {
+        if !held.connected()?.in_step {
             // It hung up on what was posted.
             return Err(Broken::Io(io::ErrorKind::NotConnected.into()));
         }
-        connected(held)?.exchange(batch, until).await
+        held.connected()?.exchange(batch, until).await
     }
 
     /// The replies to posted writes that were answered like this.
@@ -116,11 +105,7 @@ impl Poster for Kyoto {
     }
 
     async fn wait(&self, trip: &Trip, ticket: Ticket<Connection>) -> Result<Replies> {
-        let call = Call {
-            rides: false,
-            ..self.call(trip, Some(ticket.id()))
-        };
-        settle::board(self, call).await?;
+        settle::board(self, Call::post(trip, ticket.id(), false)).await?;
         self.ask_anybody(trip, false).await
     }
 
@@ -144,7 +129,6 @@ impl Remote for Kyoto {
     }
 
     fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_> {
-        let patience = patience.unwrap_or(self.door.trip_timeout);
         Box::pin(settle::settle(self, scope, patience))
     }
 

@@ -13,7 +13,6 @@ use super::connection::{Broken, Connection};
 use super::name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
-use crate::lanes::{self, Seat};
 use crate::store::pool::{Pool, Turn};
 use crate::store::posted::{Call, Held, Posted, Ticket};
 use crate::store::runtimes::ByRuntime;
@@ -52,7 +51,7 @@ impl Node {
 
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
         if !self.posted.is_empty() {
-            let call = self.call(trip, None);
+            let call = Call::trip(trip);
             // Apart, so that trips which nothing was posted before take no room for it.
             if let Some(held) = Box::pin(settle::board(self, call)).await? {
                 match self.make(held, trip, self.trip_timeout).await {
@@ -64,16 +63,6 @@ impl Node {
             }
         }
         self.ask_anybody(trip, trip.is_repeatable()).await
-    }
-
-    fn call<'a>(&self, trip: &'a Trip, ticket: Option<u64>) -> Call<'a> {
-        Call {
-            ops: trip.ops(),
-            scope: trip.scope(),
-            ticket,
-            road: None,
-            rides: lanes::seat() != Seat::Elsewhere,
-        }
     }
 
     /// Makes the trip by a connection that is idle, or a new one; twice if it may be sent `again`.
@@ -149,13 +138,13 @@ impl Node {
             let (ops, after) = rest.split_at(increment.map_or(rest.len(), |at| at + 1));
             let asked: Vec<_> = ops.iter().map(|op| Asked::new(op, now)).collect();
             let commands = asked.iter().filter_map(Asked::command);
-            let connection = connected(held)?;
+            let connection = held.connected()?;
             let unread = connection.unread();
             let mut answers = connection.exchange(commands, until).await?;
             if unread > 0 {
                 held.told(&self.posted_replies(answers.by_ref().take(unread)));
             }
-            let connection = connected(held)?;
+            let connection = held.connected()?;
             let mut stale = Vec::new();
             for asked in &asked {
                 let answer = asked.command().and_then(|_| answers.next());
@@ -259,11 +248,6 @@ fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-fn connected(held: &mut Held<Connection>) -> Result<&mut Connection, Broken> {
-    let gone = || Broken::Io(io::ErrorKind::NotConnected.into());
-    held.connection().ok_or_else(gone)
-}
-
 impl Poster for Node {
     type Connection = Connection;
 
@@ -300,11 +284,7 @@ impl Poster for Node {
     }
 
     async fn wait(&self, trip: &Trip, ticket: Ticket<Connection>) -> Result<Replies> {
-        let call = Call {
-            rides: false,
-            ..self.call(trip, Some(ticket.id()))
-        };
-        settle::board(self, call).await?;
+        settle::board(self, Call::post(trip, ticket.id(), false)).await?;
         self.ask_anybody(trip, false).await
     }
 
@@ -327,7 +307,6 @@ impl Remote for Node {
     }
 
     fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_> {
-        let patience = patience.unwrap_or(self.trip_timeout);
         Box::pin(settle::settle(self, scope, patience))
     }
 

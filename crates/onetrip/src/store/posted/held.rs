@@ -1,6 +1,7 @@
 //! Connections in use on which something was posted, and the posts that are to be read from them.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -81,6 +82,16 @@ impl<C: Park> Held<C> {
     /// The connection. It is there until this is kept or lost.
     pub(in crate::store) fn connection(&mut self) -> Option<&mut C> {
         self.connection.as_mut()
+    }
+
+    /// The connection, for an exchange that fails without it.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotConnected`] once it is kept or lost.
+    pub(in crate::store) fn connected(&mut self) -> io::Result<&mut C> {
+        let gone = || io::ErrorKind::NotConnected.into();
+        self.connection().ok_or_else(gone)
     }
 
     /// Notes that `ticket` was posted on it.

@@ -1,7 +1,6 @@
 //! One node of a cluster: a server with a breaker of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -14,7 +13,7 @@ use crate::breaker::{Breaker, Pass};
 use crate::error::{Error, Result};
 use crate::store::StoreOptions;
 use crate::store::settle::{self, Posting};
-use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
+use crate::trip::{Op, Replies, ScopeId, Trip};
 use crate::wire::redis::Value;
 
 /// A node of a cluster. One that hangs costs its own part of a page one timeout.
@@ -83,16 +82,7 @@ impl Node {
             let Some(ticket) = ticket else {
                 return Ok(Replies::new());
             };
-            match settle::post(&node.server, trip, ticket).await {
-                Ok(replies) => {
-                    // What was handed to the system says nothing of the node.
-                    if !replies.iter().any(|reply| matches!(reply, Reply::Posted)) {
-                        pass.succeeded();
-                    }
-                    Ok(replies)
-                }
-                Err(error) => Err(pass.failed(error)),
-            }
+            pass.posted(settle::post(&node.server, trip, ticket).await)
         })
     }
 
@@ -100,19 +90,10 @@ impl Node {
         self.server.posted.has(scope)
     }
 
-    /// Reads the replies to what was posted, as a guarded server does.
+    /// Reads the replies to what was posted, as [`Breaker::settle`].
     pub(super) async fn settle(&self, scope: Option<ScopeId>) -> Result<()> {
-        let pass = self.breaker.admit_if_closed().ok();
-        let patience = match pass {
-            Some(_) => None,
-            None => Some(Duration::ZERO),
-        };
-        let patience = patience.unwrap_or(self.server.trip_timeout);
-        match (settle::settle(&self.server, scope, patience).await, pass) {
-            (Ok(()), _) => Ok(()),
-            (Err(error), Some(pass)) => Err(pass.failed(error)),
-            (Err(error), None) => Err(error.logged()),
-        }
+        let read = |patience| settle::settle(&self.server, scope, patience);
+        self.breaker.settle(read).await
     }
 
     /// Where posted writes were to be sent, which were dropped here.

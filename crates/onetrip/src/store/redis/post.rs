@@ -74,13 +74,7 @@ impl Server {
 
     /// Makes `trip` on the connection that tasks share. What they send later follows it there.
     async fn post_shared(&self, trip: &Trip, ticket: Ticket<Box<Connection>>) -> Result<Replies> {
-        let call = Call {
-            ops: trip.ops(),
-            scope: trip.scope(),
-            ticket: Some(ticket.id()),
-            road: None,
-            rides: false,
-        };
+        let call = Call::post(trip, ticket.id(), false);
         let line = self.free_line(Some(call)).await?;
         let Wire::Shared(lease) = &line.wire else {
             return Err(self.broke(Broken::Stale));
@@ -197,7 +191,6 @@ impl Remote for Server {
     }
 
     fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_> {
-        let patience = patience.unwrap_or(self.trip_timeout);
         Box::pin(settle::settle(self, scope, patience))
     }
 
