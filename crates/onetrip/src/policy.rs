@@ -278,13 +278,20 @@ impl Behind<'_> {
 struct Writing<'a> {
     scope: Option<&'a Arc<Scope>>,
     names: SmallVec<[Bytes; 1]>,
+    /// Whether it may change what is stored. If not, only the answers for its names end.
+    changes: bool,
 }
 
 impl<'a> Writing<'a> {
     fn begin(at: &'a Context, names: impl IntoIterator<Item = Bytes>) -> Self {
+        Self::of(at, names, true)
+    }
+
+    fn of(at: &'a Context, names: impl IntoIterator<Item = Bytes>, changes: bool) -> Self {
         let writing = Self {
             scope: at.scope(),
             names: names.into_iter().collect(),
+            changes,
         };
         writing.note();
         writing
@@ -296,7 +303,7 @@ impl<'a> Writing<'a> {
             flight::outdate(name);
         }
         if let Some(scope) = self.scope {
-            scope.write();
+            scope.write(self.changes);
         }
     }
 }

@@ -20,11 +20,15 @@ impl Policy {
     ) -> Step<(), impl FnOnce(Replies) + 'a> {
         let life = self.life(timeout);
         let mut trip = Trip::new();
+        let mut changes = matches!(life, Life::Over);
         for (key, entry) in entries {
             if self.disabled {
                 continue;
             }
             let key = key.as_ref();
+            changes |= !at
+                .scope()
+                .is_some_and(|scope| scope.writes_back(key, self.slot(key), &entry));
             self.note_write(at, key, Change::Set, Some(&entry));
             let name = self.keyspace.name(key);
             let op = match life {
@@ -43,7 +47,7 @@ impl Policy {
         if trip.is_empty() {
             return Step::Done(());
         }
-        self.write(at, trip, |_| ())
+        self.write_as(at, trip, changes, |_| ())
     }
 
     /// Makes a step of a state write.
@@ -53,8 +57,19 @@ impl Policy {
         trip: Trip,
         finish: impl FnOnce(Replies) -> T + 'a,
     ) -> Step<T, impl FnOnce(Replies) -> T + 'a> {
+        self.write_as(at, trip, true, finish)
+    }
+
+    /// Makes a step of a state write, which may be known to change nothing.
+    fn write_as<'a, T>(
+        &'a self,
+        at: &'a Context,
+        trip: Trip,
+        changes: bool,
+        finish: impl FnOnce(Replies) -> T + 'a,
+    ) -> Step<T, impl FnOnce(Replies) -> T + 'a> {
         let names: SmallVec<[Bytes; 1]> = trip.ops().iter().map(|op| op.name().clone()).collect();
-        let writing = Writing::begin(at, names);
+        let writing = Writing::of(at, names, changes);
         self.travel(at, trip, move |replies| {
             drop(writing);
             finish(replies)

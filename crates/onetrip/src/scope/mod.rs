@@ -6,7 +6,7 @@
 //! - *Pieces* are read by a fetch, or preloaded by name. They are good for `scope_max_age`, never
 //!   past their own timeout, and for `read_max_age` once the response is being sent (`pieces`).
 //! - The *snapshot* has the plain answers that one trip of a learned page brought. It is good for
-//!   `read_max_age`, and every state write ends it (`snapshot`).
+//!   `read_max_age`, and every state write that changes something ends it (`snapshot`).
 //!
 //! State that is written anywhere in this process ends what a scope holds of that key
 //! ([`writes`](crate::writes)).
@@ -193,10 +193,13 @@ impl Scope {
         state.pieces.end_plain();
     }
 
-    /// Begins or ends a state write: no plain answer from before holds after it.
-    pub(crate) fn write(&self) {
+    /// Begins or ends a state write: no plain answer from before holds after it, unless the write
+    /// `changes` nothing.
+    pub(crate) fn write(&self, changes: bool) {
         self.wrote.store(true, Ordering::Release);
-        self.state().snapshot.end();
+        if changes {
+            self.state().snapshot.end();
+        }
     }
 
     /// Ends the scope.

@@ -2,6 +2,10 @@
 //!
 //! They are of one moment. A plain read that travels replaces them all, so that no plain answer of
 //! a page is older than another that it had before.
+//!
+//! A write ends it, since a program that writes may wait for what others answer to that. Setting a
+//! key to the very bytes that the snapshot has of it tells others nothing: that ends the answer for
+//! the key alone. Some programs do so with every object that they read from the cache.
 
 use std::time::Duration;
 
@@ -27,6 +31,8 @@ pub(super) struct Snapshot {
 #[derive(Debug)]
 struct Shot {
     answer: Answer,
+    /// The entry as it came, to tell whether the same is written back.
+    entry: Option<Bytes>,
     /// Whether its absence is good for more than one read.
     lasting: bool,
 }
@@ -67,6 +73,22 @@ impl Snapshot {
         is_good.then_some(&mut shot.answer)
     }
 
+    /// Returns whether it answers `key` by exactly these bytes.
+    pub(super) fn has(
+        &mut self,
+        key: &[u8],
+        slot: Slot,
+        entry: &Bytes,
+        max_age: Duration,
+        clock: &Clock,
+    ) -> bool {
+        self.look(key, slot, max_age, clock).is_some()
+            && self
+                .answers
+                .get(key)
+                .is_some_and(|shot| shot.entry.as_ref() == Some(entry))
+    }
+
     pub(super) fn answer(&mut self, key: &[u8]) -> Option<&mut Answer> {
         Some(&mut self.answers.get_mut(key)?.answer)
     }
@@ -88,6 +110,12 @@ impl Snapshot {
 }
 
 impl Scope {
+    /// Returns whether setting `key` to `entry` writes back what the snapshot has of it.
+    pub(crate) fn writes_back(&self, key: &[u8], slot: Slot, entry: &Bytes) -> bool {
+        let snapshot = &mut self.state().snapshot;
+        snapshot.has(key, slot, entry, self.read_max_age, &self.clock)
+    }
+
     /// Replaces the snapshot by what a trip brought, unless it ended while that was under way, or
     /// a trip that departed later came first.
     pub(crate) fn keep_snapshot(&self, ticket: Ticket, brought: impl Iterator<Item = Brought>) {
@@ -103,6 +131,7 @@ impl Scope {
         snapshot.answers.clear();
         let shots = brought.map(|brought| {
             let shot = Shot {
+                entry: brought.entry.clone(),
                 answer: brought.entry.map_or(Answer::Absent, Answer::Sealed),
                 lasting: brought.lasting,
             };

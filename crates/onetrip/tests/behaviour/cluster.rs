@@ -33,44 +33,6 @@ fn keys(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("note:{number}")).collect()
 }
 
-/// Reads from sockets that a server has made. Asking costs some.
-fn reads(server: &Server) -> u64 {
-    server.info("total_reads_processed")
-}
-
-#[test]
-fn a_preload_is_one_trip_to_each_node() {
-    let cluster = Cluster::lend();
-    let (cache, keys) = (strict(&cluster), keys(60));
-    cache
-        .set_many(keys.iter().map(|key| (key, 1)), Duration::from_secs(3600))
-        .unwrap();
-    for server in &cluster.servers {
-        server.reset();
-    }
-    let before = cluster
-        .servers
-        .iter()
-        .map(|server| (reads(server), reads(server)));
-    let before: Vec<(u64, u64)> = before.collect();
-    let page = || {
-        let all: Vec<Option<i64>> = cache.get_many(&keys)?;
-        assert_eq!(all, vec![Some(1); 60]);
-        Ok::<_, onetrip::Error>(())
-    };
-    let (done, seen) = cache.watch(|| cache.preload(&keys, page));
-    done.unwrap().unwrap();
-    assert_eq!(seen.trips(), 1);
-    let mut asked = 0;
-    for (server, (first, second)) in cluster.servers.iter().zip(before) {
-        assert_eq!(reads(server) - second, second - first + 1, "one exchange");
-        let counts = server.asked();
-        assert!(counts["get"] > 0, "{counts:?}");
-        asked += counts["get"];
-    }
-    assert_eq!(asked, 60);
-}
-
 #[test]
 fn names_go_to_their_node_at_once() {
     let cluster = Cluster::lend();

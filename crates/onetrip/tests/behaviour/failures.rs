@@ -78,29 +78,6 @@ fn a_port_that_refuses_is_an_error_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_page_goes_on_with_what_it_computes() {
-    let cache = refusing().build().unwrap();
-    let made = std::cell::Cell::new(0);
-    let fetch = || {
-        let make = || {
-            made.set(made.get() + 1);
-            Ok(made.get())
-        };
-        let hour = Timeout::After(Duration::from_secs(60 * 60));
-        onetrip::__private::fetch_blocking(&cache, "a", hour, false, make, Err)
-    };
-    let page = || {
-        cache.blocking().set("b", &1)?;
-        assert_eq!(cache.blocking().get::<i64>("b")?, None, "it is not written");
-        // What it computed it holds, whether or not it is stored.
-        assert_eq!((fetch()?, fetch()?), (1, 1));
-        Ok::<_, onetrip::Error>(())
-    };
-    cache.blocking().preload(["a", "b"], page).unwrap().unwrap();
-    assert_eq!(made.get(), 1);
-}
-
-#[test]
 fn what_a_preload_could_not_learn_is_not_absent() {
     let server = Server::start();
     let cache = onetrip::Cache::open(server.url()).unwrap().blocking();

@@ -33,7 +33,6 @@ mod cluster;
 mod configuration;
 mod disk;
 mod failures;
-mod isolation;
 mod keys;
 mod limits;
 mod memcached;

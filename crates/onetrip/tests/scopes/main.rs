@@ -38,6 +38,7 @@ mod support;
 mod batches;
 mod flights;
 mod holding;
+mod isolation;
 mod joining;
 mod model;
 mod pieces;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use onetrip::{OnError, Timeout};
 
-use crate::support::{Bed, Face, Outcome};
+use crate::support::{Bed, Face, Outcome, turn};
 
 on_every_store![
     a_scope_answers_a_fetch_for_ten_seconds,
@@ -378,4 +378,29 @@ async fn a_scope_hit_is_a_hit(bed: Bed) -> Outcome {
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.scope_hits, stats.misses), (3, 3, 2));
     Ok(())
+}
+
+/// Where the server is out of reach, too.
+#[test]
+fn a_page_holds_what_it_computed_and_could_not_store() {
+    let _turn = turn();
+    // The port of tcpmux, which needs a privilege to listen on and which nobody uses.
+    let cache = onetrip::Cache::open("redis://127.0.0.1:1/0").unwrap();
+    let made = Cell::new(0);
+    let fetch = || {
+        let make = || {
+            made.set(made.get() + 1);
+            Ok(made.get())
+        };
+        let hour = Timeout::After(HOUR);
+        onetrip::__private::fetch_blocking(&cache, "a", hour, false, make, Err)
+    };
+    let page = || {
+        cache.blocking().set("b", &1)?;
+        assert_eq!(cache.blocking().get::<i64>("b")?, None, "it is not written");
+        assert_eq!((fetch()?, fetch()?), (1, 1));
+        Ok::<_, onetrip::Error>(())
+    };
+    cache.blocking().preload(["a", "b"], page).unwrap().unwrap();
+    assert_eq!(made.get(), 1);
 }

@@ -179,6 +179,78 @@ fn every_state_write_ends_the_snapshot_before_it_leaves_and_when_it_returns() {
     }
 }
 
+/// Some programs write each object back that they read, as Wagtail does with its images.
+#[test]
+fn writing_back_what_the_snapshot_has_ends_that_key_alone() {
+    let _turn = turn();
+    let (cache, clock) = learned();
+    let hand = visit(&cache);
+    assert_eq!(hand.finish(hand.get("a")), old());
+    let Called::Away(trip, arrive) = hand.set("b", "old") else {
+        panic!("a state write travels");
+    };
+    assert_eq!(trip.len(), 1, "nothing rides along");
+    let replies = hand.exchange(&trip);
+    arrive(replies);
+    for key in ["a", "b", "c"] {
+        elsewhere(&cache, key, Some("new"));
+    }
+    for key in ["a", "c"] {
+        assert_eq!(hand.get(key).held(), old());
+    }
+    assert_ended(&hand, "b");
+    hand.close();
+    // A snapshot that is too old to answer knows nothing of what is there.
+    for key in ["a", "b", "c"] {
+        elsewhere(&cache, key, Some("old"));
+    }
+    let hand = with_snapshot(&cache);
+    clock.advance(READ_MAX_AGE);
+    hand.finish(hand.set("b", "old"));
+    assert_ended(&hand, "a");
+}
+
+#[test]
+fn writing_back_ends_what_other_scopes_hold_of_the_key() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let (hand, other) = (visit(&cache), visit(&cache));
+    for hand in [&hand, &other] {
+        assert_eq!(hand.finish(hand.get("a")), old());
+    }
+    hand.finish(hand.set("b", "old"));
+    for key in ["b", "c"] {
+        elsewhere(&cache, key, Some("new"));
+    }
+    assert_eq!(other.get("c").held(), old());
+    assert_ended(&other, "b");
+}
+
+/// A value that differs, even in what it is, is news. So are several of which one differs, and
+/// whatever was not read.
+#[test]
+fn a_set_of_anything_else_ends_the_snapshot() {
+    let _turn = turn();
+    type Write = for<'a> fn(&'a Hand) -> Called<'a>;
+    let writes: [(&str, Write); 5] = [
+        ("another value", |hand| hand.set("b", "older")),
+        ("one of two", |hand| {
+            hand.set_many(&[("b", "old"), ("c", "older")])
+        }),
+        ("what is not held", |hand| hand.set("x", "old")),
+        ("an add", |hand| hand.add("b", "old")),
+        ("a delete", |hand| hand.delete(&["b"])),
+    ];
+    for (word, write) in writes {
+        let (cache, _) = learned();
+        let hand = with_snapshot(&cache);
+        hand.finish(write(&hand));
+        let called = hand.get("a");
+        assert!(matches!(called, Called::Away(..)), "{word} is news");
+        assert_eq!(hand.finish(called), new(), "{word}");
+    }
+}
+
 #[test]
 fn answers_under_way_during_a_write_are_not_kept() {
     let _turn = turn();

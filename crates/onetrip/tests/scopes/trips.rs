@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use onetrip::Timeout;
 
-use crate::support::{Bed, Outcome};
+use crate::support::{Bed, Cluster, Outcome, Server, turn};
 
 on_every_server![
     a_preload_is_one_trip,
@@ -260,4 +260,41 @@ async fn set_many_and_delete_many_are_one_trip(bed: Bed) -> Outcome {
     assert_eq!(trips.await?, 1);
     assert_eq!(commands(&bed), counts([("pexpire", 100), ("unlink", 100)]));
     Ok(())
+}
+
+#[test]
+fn a_preload_is_one_trip_to_each_node() {
+    let _turn = turn();
+    let cluster = Cluster::lend();
+    // Reads from sockets that a server has made. Asking costs some.
+    let reads = |server: &Server| server.info("total_reads_processed");
+    let cache = onetrip::Cache::open(cluster.url()).unwrap().blocking();
+    let keys = keys(60);
+    cache
+        .set_many(keys.iter().map(|key| (key, 1)), Duration::from_secs(3600))
+        .unwrap();
+    for server in &cluster.servers {
+        server.reset();
+    }
+    let before = cluster
+        .servers
+        .iter()
+        .map(|server| (reads(server), reads(server)));
+    let before: Vec<(u64, u64)> = before.collect();
+    let page = || {
+        let all: Vec<Option<i64>> = cache.get_many(&keys)?;
+        assert_eq!(all, vec![Some(1); 60]);
+        Ok::<_, onetrip::Error>(())
+    };
+    let (done, seen) = cache.watch(|| cache.preload(&keys, page));
+    done.unwrap().unwrap();
+    assert_eq!(seen.trips(), 1);
+    let mut asked = 0;
+    for (server, (first, second)) in cluster.servers.iter().zip(before) {
+        assert_eq!(reads(server) - second, second - first + 1, "one exchange");
+        let counts = server.asked();
+        assert!(counts["get"] > 0, "{counts:?}");
+        asked += counts["get"];
+    }
+    assert_eq!(asked, 60);
 }

@@ -127,7 +127,12 @@ impl Hand {
     }
 
     pub(crate) fn set(&self, key: &'static str, text: &str) -> Called<'_> {
-        let entries = [(key, self.seal(key, text))];
+        self.set_many(&[(key, text)])
+    }
+
+    pub(crate) fn set_many(&self, texts: &[(&'static str, &str)]) -> Called<'_> {
+        let entries = texts.iter().map(|(key, text)| (*key, self.seal(key, text)));
+        let entries: Vec<_> = entries.collect();
         let policy = self.cache.policy();
         written(policy.set_many(&self.at, entries, Timeout::Default))
     }
