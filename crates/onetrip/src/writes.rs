@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The number of slots. Ten thousand writes during a page end a sixth of what it holds in vain.
 const SLOTS: usize = 1 << 15;
 
-/// The bytes of a name that choose its slot: the last ones, which tell names apart best.
-const TAIL: usize = 16;
+/// The bytes of a name that are hashed at a time.
+const CHUNK: usize = 16;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static CLEARED: AtomicU64 = AtomicU64::new(0);
@@ -30,29 +30,25 @@ pub(crate) struct Slot(usize);
 impl Slot {
     /// Returns the slot of the name `prefix` + `key`, wherever the one ends and the other begins.
     pub(crate) fn of(prefix: &[u8], key: &[u8]) -> Self {
-        let tail: [u8; TAIL] = match key.last_chunk() {
-            Some(tail) => *tail,
-            None => {
-                let mut tail = [0; TAIL];
-                let (front, back) = tail.split_at_mut(TAIL - key.len());
-                back.copy_from_slice(key);
-                let length = front.len().min(prefix.len());
-                let (_, end) = prefix.split_at(prefix.len() - length);
-                let (_, place) = front.split_at_mut(TAIL - key.len() - length);
-                place.copy_from_slice(end);
-                tail
-            }
-        };
-        let [low, high] = [0, 8].map(|at| {
-            let half = tail.get(at..).and_then(|half| half.first_chunk());
-            u64::from_le_bytes(half.copied().unwrap_or_default())
-        });
-        // As wyhash mixes: each bit of either half reaches all of the result. Its constants are odd,
-        // with half of their bits set.
-        let low = u128::from(low ^ 0xA076_1D64_78BD_642F);
-        let product = low * u128::from(high ^ 0xE703_7ED1_A0B4_28DB);
-        let mixed = product as u64 ^ (product >> 64) as u64;
-        Self((mixed ^ mixed >> 32) as usize % SLOTS)
+        // From the end, so that whatever the prefix is, the key is cut in the same places.
+        let mut chunks = key.rchunks_exact(CHUNK);
+        let mut hash = 0;
+        for chunk in &mut chunks {
+            hash = mix(hash, chunk.try_into().unwrap_or_default());
+        }
+        let mut prefix = prefix;
+        let mut head = chunks.remainder();
+        while !(prefix.is_empty() && head.is_empty()) {
+            let mut chunk = [0; CHUNK];
+            let (front, back) = chunk.split_at_mut(CHUNK - head.len());
+            back.copy_from_slice(head);
+            let (rest, end) = prefix.split_at(prefix.len().saturating_sub(front.len()));
+            let (_, place) = front.split_at_mut(front.len() - end.len());
+            place.copy_from_slice(end);
+            hash = mix(hash, chunk);
+            (prefix, head) = (rest, &[]);
+        }
+        Self((hash ^ hash >> 32) as usize % SLOTS)
     }
 
     /// Returns its number.
@@ -77,6 +73,18 @@ impl Slot {
         self.written().load(Ordering::Acquire) <= stamp.0
             && CLEARED.load(Ordering::Acquire) <= stamp.0
     }
+}
+
+/// Hashes one more chunk, as wyhash mixes: each bit of either half reaches all of the result. Its
+/// constants are odd, with half of their bits set.
+fn mix(hash: u64, chunk: [u8; CHUNK]) -> u64 {
+    let [low, high] = [0, 8].map(|at| {
+        let half = chunk.get(at..).and_then(|half| half.first_chunk());
+        u64::from_le_bytes(half.copied().unwrap_or_default())
+    });
+    let low = u128::from(low ^ hash ^ 0xA076_1D64_78BD_642F);
+    let product = low * u128::from(high ^ 0xE703_7ED1_A0B4_28DB);
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// Returns the count of now.
@@ -107,8 +115,13 @@ mod tests {
 
     #[test]
     fn names_spread_over_the_slots() {
-        for head in ["note:", "a-view-with-a-long-name:comments:"] {
-            let names = (0..1000).map(|number| format!("{head}{number}"));
+        let shapes = [
+            ("note:", ""),
+            ("a-view-with-a-long-name:comments:", ""),
+            ("image-", "--2e16d0ba-format-avif|fill-300x200-c75"),
+        ];
+        for (head, tail) in shapes {
+            let names = (0..1000).map(|number| format!("{head}{number}{tail}"));
             let slots = names.map(|name| Slot::of(b"", name.as_bytes()).index());
             let slots: std::collections::HashSet<usize> = slots.collect();
             // By chance 15 of them share one.
