@@ -4,12 +4,12 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Result};
 
-const EXPECTED: &str = "a timeout is a span such as \"500ms\", \"60s\", \"5m\", \"2h\" or \"7d\", seconds as a number, or an expression that becomes an onetrip::Timeout";
+const EXPECTED: &str = "a timeout is a span such as \"500ms\", \"60s\", \"5m\", \"2h\" or \"7d\", seconds as a number, or an expression that becomes an onetrip::Ttl";
 
-/// The expression that makes the `Timeout`.
+/// The expression that makes the `Ttl`.
 pub(crate) fn expression(timeout: Option<&Expr>) -> Result<TokenStream> {
     let Some(timeout) = timeout else {
-        return Ok(quote!(::onetrip::Timeout::Default));
+        return Ok(quote!(::onetrip::Ttl::Default));
     };
     let refuse = || Err(Error::new_spanned(timeout, EXPECTED));
     let nanoseconds = match timeout {
@@ -20,11 +20,11 @@ pub(crate) fn expression(timeout: Option<&Expr>) -> Result<TokenStream> {
             _ => return refuse(),
         },
         Expr::Unary(_) => return refuse(),
-        other => return Ok(quote!(::core::convert::Into::<::onetrip::Timeout>::into(#other))),
+        other => return Ok(quote!(::core::convert::Into::<::onetrip::Ttl>::into(#other))),
     };
     match nanoseconds {
         Some(nanoseconds) => Ok(quote! {
-            ::onetrip::Timeout::After(::core::time::Duration::from_nanos(#nanoseconds))
+            ::onetrip::Ttl::After(::core::time::Duration::from_nanos(#nanoseconds))
         }),
         None => refuse(),
     }

@@ -11,11 +11,11 @@ use crate::cache::{Cache, found, items, listed};
 use crate::coroutine::{Coroutine, awaited};
 use crate::decode::Detached;
 use crate::error::Result;
+use crate::event_loop;
 use crate::fetch::How;
 use crate::key::{Key, owned};
-use crate::loops;
 use crate::route::Route;
-use crate::timeout::Lifetime;
+use crate::timeout::Timeout;
 
 /// What a coroutine answers that has nothing to say: Rust's `()` would be Python's empty tuple.
 pub(crate) const NOTHING: Option<()> = None;
@@ -60,7 +60,7 @@ impl Face {
         if core.is_local() {
             Ok(core.send_blocking(at, &trip)?)
         } else {
-            loops::send(core, at, trip).await
+            event_loop::send(core, at, trip).await
         }
     }
 
@@ -81,7 +81,7 @@ impl Face {
     }
 
     /// Stores entries, each under its key.
-    pub(crate) async fn write(&self, entries: Vec<(Key, Bytes)>, timeout: Lifetime) -> Result<()> {
+    pub(crate) async fn write(&self, entries: Vec<(Key, Bytes)>, timeout: Timeout) -> Result<()> {
         let at = self.here()?;
         let step = self.cache().core.policy().set_many(&at, entries, timeout.0);
         self.travel(&at, step).await
@@ -94,7 +94,7 @@ impl Face {
         self.travel(&at, step).await
     }
 
-    async fn touch(&self, keys: &[Key], timeout: Lifetime) -> Result<usize> {
+    async fn touch(&self, keys: &[Key], timeout: Timeout) -> Result<usize> {
         let at = self.here()?;
         let step = self.cache().core.policy().touch_many(&at, keys, timeout.0);
         self.travel(&at, step).await
@@ -152,12 +152,12 @@ impl Cache {
     }
 
     /// As `set`, to be awaited.
-    #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
+    #[pyo3(signature = (key, value, timeout=Timeout::default()), text_signature = "($self, key, value, timeout=...)")]
     fn aset(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Coroutine> {
         let (face, key) = (Face::of(slf), owned(key)?);
         // Sealed at once: the value may change before the coroutine runs.
@@ -169,11 +169,11 @@ impl Cache {
     }
 
     /// As `set_many`, to be awaited.
-    #[pyo3(signature = (mapping, timeout=Lifetime::default()), text_signature = "($self, mapping, timeout=...)")]
+    #[pyo3(signature = (mapping, timeout=Timeout::default()), text_signature = "($self, mapping, timeout=...)")]
     fn aset_many(
         slf: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Coroutine> {
         let (keys, values) = items(mapping)?;
         let entries = slf
@@ -187,12 +187,12 @@ impl Cache {
     }
 
     /// As `add`, to be awaited.
-    #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
+    #[pyo3(signature = (key, value, timeout=Timeout::default()), text_signature = "($self, key, value, timeout=...)")]
     fn aadd(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Coroutine> {
         let (face, key) = (Face::of(slf), owned(key)?);
         let entry = slf.get().entry(&key, value)?;
@@ -204,12 +204,12 @@ impl Cache {
     }
 
     /// As `get_or_set`, to be awaited. What a callable default returns is awaited if it can be.
-    #[pyo3(signature = (key, default, timeout=Lifetime::default()), text_signature = "($self, key, default, timeout=...)")]
+    #[pyo3(signature = (key, default, timeout=Timeout::default()), text_signature = "($self, key, default, timeout=...)")]
     fn aget_or_set(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         default: Py<PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Coroutine> {
         let (face, key) = (Face::of(slf), owned(key)?);
         Ok(Coroutine::new("aget_or_set", async move {
@@ -222,7 +222,7 @@ impl Cache {
     fn _afragment(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
         render: Py<PyAny>,
     ) -> Result<Coroutine> {
         let (face, key) = (Face::of(slf), owned(key)?);
@@ -249,12 +249,12 @@ impl Cache {
     }
 
     /// As `_piece_set`, to be awaited.
-    #[pyo3(signature = (key, value, timeout=Lifetime::default()))]
+    #[pyo3(signature = (key, value, timeout=Timeout::default()))]
     fn _apiece_set(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         value: Py<PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Coroutine> {
         let (face, key) = (Face::of(slf), owned(key)?);
         Ok(Coroutine::new("_apiece_set", async move {
@@ -283,7 +283,7 @@ impl Cache {
     fn atouch(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Coroutine> {
         let (face, keys) = (Face::of(slf), [owned(key)?]);
         Ok(Coroutine::new("atouch", async move {
@@ -295,7 +295,7 @@ impl Cache {
     fn atouch_many(
         slf: &Bound<'_, Self>,
         keys: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Coroutine> {
         let (face, keys) = (Face::of(slf), all_owned(&listed(keys)?)?);
         Ok(Coroutine::new("atouch_many", async move {

@@ -24,7 +24,7 @@ use crate::options;
 use crate::route::Route;
 use crate::scope::{self, Batch, Scope};
 use crate::stats::Stats;
-use crate::timeout::{Lifetime, span};
+use crate::timeout::{Timeout, span};
 use crate::watch::Watch;
 
 /// A cache: a store, the keys in it under one prefix, and how its entries are written.
@@ -115,7 +115,7 @@ impl Cache {
         &self,
         key: &[u8],
         value: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Bytes> {
         let serializer = self.core.serializer();
         let encode = |out: &mut Vec<u8>| encode(serializer, value, out);
@@ -141,7 +141,7 @@ impl Cache {
         &self,
         py: Python<'py>,
         values: impl IntoIterator<Item = (K, &'a Bound<'py, PyAny>)>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<()> {
         let entries = self.entries(values)?;
         let here = self.variable.here(py)?;
@@ -269,7 +269,7 @@ impl Cache {
     }
 
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> Result<()> {
-        self.set(key, value, Lifetime::default())
+        self.set(key, value, Timeout::default())
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> Result<()> {
@@ -300,19 +300,19 @@ impl Cache {
     /// `timeout` is in seconds (int, float) or a `timedelta`; left out, it is the cache's default; `None` never expires; zero or less stores nothing and removes what was there.
     ///
     /// Raises SerializationError if the serializer cannot hold the value.
-    #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
+    #[pyo3(signature = (key, value, timeout=Timeout::default()), text_signature = "($self, key, value, timeout=...)")]
     fn set(
         &self,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<()> {
         self.write(key.py(), [(&*key::bytes(key)?, value)], timeout)
     }
 
     /// Store many values, in one trip; `timeout` as in `set`. Raises SerializationError, and then stores nothing, if one of them cannot be held.
-    #[pyo3(signature = (mapping, timeout=Lifetime::default()), text_signature = "($self, mapping, timeout=...)")]
-    fn set_many(&self, mapping: &Bound<'_, PyAny>, timeout: Lifetime) -> Result<()> {
+    #[pyo3(signature = (mapping, timeout=Timeout::default()), text_signature = "($self, mapping, timeout=...)")]
+    fn set_many(&self, mapping: &Bound<'_, PyAny>, timeout: Timeout) -> Result<()> {
         let (keys, values) = items(mapping)?;
         self.write(
             mapping.py(),
@@ -322,12 +322,12 @@ impl Cache {
     }
 
     /// Store `value` under `key` if there is nothing; True if it did. `timeout` as in `set`.
-    #[pyo3(signature = (key, value, timeout=Lifetime::default()), text_signature = "($self, key, value, timeout=...)")]
+    #[pyo3(signature = (key, value, timeout=Timeout::default()), text_signature = "($self, key, value, timeout=...)")]
     fn add(
         &self,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<bool> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
         let entry = self.entry(&bytes, value)?;
@@ -342,12 +342,12 @@ impl Cache {
     /// Return the value of `key`. On a miss, store `default` and return it.
     ///
     /// A callable default is called on a miss, with no arguments; callers of this process who miss the key together call it once. If others stored a value meanwhile, that one is kept and returned. `timeout` as in `set`.
-    #[pyo3(signature = (key, default, timeout=Lifetime::default()), text_signature = "($self, key, default, timeout=...)")]
+    #[pyo3(signature = (key, default, timeout=Timeout::default()), text_signature = "($self, key, default, timeout=...)")]
     fn get_or_set<'py>(
         &self,
         key: &Bound<'py, PyAny>,
         default: Bound<'py, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<Bound<'py, PyAny>> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
         self.fetch(py, &bytes, How::new(timeout).adding(), || {
@@ -363,7 +363,7 @@ impl Cache {
     fn _fragment<'py>(
         &self,
         key: &Bound<'py, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
         render: &Bound<'py, PyAny>,
     ) -> Result<Bound<'py, PyAny>> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
@@ -375,7 +375,7 @@ impl Cache {
     fn _fetch<'py>(
         &self,
         key: &Bound<'py, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
         compute: &Bound<'py, PyAny>,
     ) -> Result<Bound<'py, PyAny>> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
@@ -393,12 +393,12 @@ impl Cache {
     }
 
     /// As `set`, of a piece. For integrations.
-    #[pyo3(signature = (key, value, timeout=Lifetime::default()))]
+    #[pyo3(signature = (key, value, timeout=Timeout::default()))]
     fn _piece_set(
         &self,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
     ) -> Result<()> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
         let how = How::new(timeout).refreshing();
@@ -424,7 +424,7 @@ impl Cache {
     }
 
     /// Give the entry of `key` a new timeout, counted from now; True if there was one.
-    fn touch(&self, key: &Bound<'_, PyAny>, timeout: Lifetime) -> Result<bool> {
+    fn touch(&self, key: &Bound<'_, PyAny>, timeout: Timeout) -> Result<bool> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
         let (here, keys) = (self.variable.here(py)?, [bytes]);
         let count = self.travel(
@@ -436,7 +436,7 @@ impl Cache {
     }
 
     /// Give many entries a new timeout, in one trip; how many there were.
-    fn touch_many(&self, keys: &Bound<'_, PyAny>, timeout: Lifetime) -> Result<usize> {
+    fn touch_many(&self, keys: &Bound<'_, PyAny>, timeout: Timeout) -> Result<usize> {
         let (py, keys) = (keys.py(), listed(keys)?);
         let (here, names) = (self.variable.here(py)?, names(&keys)?);
         self.travel(

@@ -10,17 +10,17 @@ use pyo3::types::{PyBytes, PyCFunction, PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyClass, PyClassInitializer};
 
 use crate::cache::Cache;
+use crate::cached_call::{Arguments, Naming, Recipe};
 use crate::error::{Result, configuration, raise, shown};
 use crate::key::{self, Key};
-use crate::recipe::{Arguments, Naming, Recipe};
-use crate::timeout::Lifetime;
+use crate::timeout::Timeout;
 
 /// The first argument of `cached`: a timeout, or, where the decorator stands bare, the function.
 #[derive(Default)]
 pub(crate) enum First<'py> {
     #[default]
     Unset,
-    Timeout(Lifetime),
+    Timeout(Timeout),
     Function(Bound<'py, PyAny>),
 }
 
@@ -78,10 +78,10 @@ pub(crate) fn decorate<'py, T: Decorated>(
     };
     let timeout = match first {
         First::Function(function) => {
-            return wrap::<T>(cache, &function, Lifetime::default(), &naming);
+            return wrap::<T>(cache, &function, Timeout::default(), &naming);
         }
         First::Timeout(timeout) => timeout,
-        First::Unset => Lifetime::default(),
+        First::Unset => Timeout::default(),
     };
     let owner = cache.clone().unbind();
     let decorator = PyCFunction::new_closure(
@@ -106,7 +106,7 @@ pub(crate) fn decorate<'py, T: Decorated>(
 fn wrap<'py, T: Decorated>(
     cache: &Bound<'py, Cache>,
     function: &Bound<'py, PyAny>,
-    timeout: Lifetime,
+    timeout: Timeout,
     naming: &Naming,
 ) -> Result<Bound<'py, PyAny>> {
     let py = cache.py();

@@ -16,7 +16,7 @@ use rmp::decode::{RmpRead, read_marker};
 
 use crate::error::is_ordinary;
 use crate::extension;
-use crate::names::Names;
+use crate::interned_keys::Names;
 use crate::text::text;
 
 /// Reads values for Python.

@@ -17,10 +17,10 @@ use crate::context::Layer;
 use crate::coroutine::awaited;
 use crate::decode::{Decoder, Detached};
 use crate::error::{Raised, Result};
+use crate::event_loop;
 use crate::greenlet;
 use crate::key::Key;
-use crate::loops;
-use crate::timeout::Lifetime;
+use crate::timeout::Timeout;
 
 /// How long a thread waits at a time before it looks for signals, such as Ctrl-C.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// How a fetch reads and stores.
 #[derive(Clone, Copy)]
 pub(crate) struct How {
-    pub(crate) timeout: Lifetime,
+    pub(crate) timeout: Timeout,
     pub(crate) storing: Storing,
     /// Whether it computes without looking.
     pub(crate) refresh: bool,
@@ -37,7 +37,7 @@ pub(crate) struct How {
 }
 
 impl How {
-    pub(crate) fn new(timeout: Lifetime) -> Self {
+    pub(crate) fn new(timeout: Timeout) -> Self {
         Self {
             timeout,
             storing: Storing::Set,
@@ -362,7 +362,7 @@ impl Face {
                     reader.values.check()?;
                 }
                 Stage::Post(trip) => {
-                    let replies = loops::post(&self.cache().core, &here, trip)?;
+                    let replies = event_loop::post(&self.cache().core, &here, trip)?;
                     fetch.replied(replies);
                 }
                 Stage::Compute(places) => {
@@ -452,7 +452,7 @@ pub(crate) async fn awaken(
     patience: Option<Duration>,
 ) -> Result<()> {
     let waits = Python::attach(|py| {
-        let event_loop = loops::running_loop(py)?;
+        let event_loop = event_loop::running_loop(py)?;
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
         let waker = Waker::from(Arc::new(Bell {
             event_loop: event_loop.clone().unbind(),

@@ -33,7 +33,7 @@ impl Log for OnDemand {
             && let Some(logger) = Self::logger()
         {
             logger.log(record);
-            Python::attach(settle);
+            Python::attach(drain);
         }
     }
 
@@ -41,7 +41,7 @@ impl Log for OnDemand {
 }
 
 /// Deals with what a handler raised, or was interrupted by: the trip goes on.
-fn settle(py: Python<'_>) {
+fn drain(py: Python<'_>) {
     let Some(raised) = PyErr::take(py) else {
         return;
     };

@@ -1,12 +1,12 @@
 //! A cache's options, from Python's keywords to the core's builder. What is left out is left to
 //! the core.
 
-use onetrip::{Builder, Cache, Compression, DEFAULT_URL, OnError, PageMode, Serializer, Timeout};
+use onetrip::{Builder, Cache, Compression, DEFAULT_URL, OnError, PageMode, Serializer, Ttl};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::error::{Result, configuration, shown};
-use crate::timeout::{Lifetime, span};
+use crate::timeout::{Timeout, span};
 
 /// The options, in the order in which they are documented.
 const NAMES: &[&str] = &[
@@ -45,8 +45,8 @@ pub(crate) fn open(
 fn apply(builder: Builder, name: &str, value: &Bound<'_, PyAny>) -> Result<Builder> {
     Ok(match name {
         "prefix" => builder.prefix(typed::<String>(name, value, TEXT)?),
-        "timeout" => builder.timeout(match value.extract::<Lifetime>()?.0 {
-            Timeout::After(span) => Some(span),
+        "timeout" => builder.ttl(match value.extract::<Timeout>()?.0 {
+            Ttl::After(span) => Some(span),
             _ => None,
         }),
         "serializer" => builder.serializer(one_of(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onetrip::Timeout;
+use onetrip::Ttl;
 use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta};
@@ -11,19 +11,19 @@ use crate::error::{Raised, configuration, shown};
 
 /// A timeout argument. Left out, it is the cache's default.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Lifetime(pub(crate) Timeout);
+pub(crate) struct Timeout(pub(crate) Ttl);
 
-impl<'py> FromPyObject<'_, 'py> for Lifetime {
+impl<'py> FromPyObject<'_, 'py> for Timeout {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         if value.is_none() {
-            return Ok(Self(Timeout::Never));
+            return Ok(Self(Ttl::Never));
         }
         Ok(Self(
             match seconds(&value).ok_or_else(|| wrong(&value))? {
-                None => Timeout::Never,
-                Some(span) => Timeout::After(span),
+                None => Ttl::Never,
+                Some(span) => Ttl::After(span),
             },
         ))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use onetrip::{Record, Watch as Core};
+use onetrip::{TripRecord, Watch as Core};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
@@ -12,7 +12,7 @@ use crate::error::{Result, configuration};
 
 /// One trip that was seen.
 #[pyclass(frozen, module = "onetrip")]
-pub(crate) struct Trip(Record);
+pub(crate) struct Trip(TripRecord);
 
 #[pymethods]
 impl Trip {

@@ -9,8 +9,8 @@ use crate::cache::Cache;
 use crate::drive::Fetching;
 use crate::error::{Error, Result};
 use crate::key;
-use crate::part::{append_bool, append_float};
-use crate::policy::Timeout;
+use crate::policy::Ttl;
+use crate::python_text::{append_bool, append_float};
 
 /// Logs an error that a function has no way to return: it goes on as after a miss.
 pub fn untold(key: &str, error: &Error) {
@@ -20,10 +20,10 @@ pub fn untold(key: &str, error: &Error) {
     );
 }
 
-fn fetching(key: &str, timeout: Timeout, refresh: bool) -> Fetching<'_> {
+fn fetching(key: &str, ttl: Ttl, refresh: bool) -> Fetching<'_> {
     Fetching {
         refresh,
-        ..Fetching::new(key.as_bytes(), timeout)
+        ..Fetching::new(key.as_bytes(), ttl)
     }
 }
 
@@ -31,7 +31,7 @@ fn fetching(key: &str, timeout: Timeout, refresh: bool) -> Fetching<'_> {
 pub async fn fetch<T, E, F>(
     cache: &Cache,
     key: &str,
-    timeout: Timeout,
+    ttl: Ttl,
     refresh: bool,
     make: impl FnOnce() -> F,
     failed: impl Fn(Error) -> Result<(), E>,
@@ -40,7 +40,7 @@ where
     T: Serialize + DeserializeOwned,
     F: Future<Output = Result<T, E>>,
 {
-    let what = fetching(key, timeout, refresh);
+    let what = fetching(key, ttl, refresh);
     cache.fetch_awaiting(what, make, failed).await
 }
 
@@ -48,12 +48,12 @@ where
 pub fn fetch_blocking<T: Serialize + DeserializeOwned, E>(
     cache: &Cache,
     key: &str,
-    timeout: Timeout,
+    ttl: Ttl,
     refresh: bool,
     make: impl FnOnce() -> Result<T, E>,
     failed: impl Fn(Error) -> Result<(), E>,
 ) -> Result<T, E> {
-    cache.fetch_blocking(fetching(key, timeout, refresh), make, failed)
+    cache.fetch_blocking(fetching(key, ttl, refresh), make, failed)
 }
 
 /// Removes a result; whether there was one.

@@ -15,7 +15,7 @@ use crate::context::task;
 use crate::drive::Fetching;
 use crate::error::{Error, Result};
 use crate::learn::Report;
-use crate::policy::Timeout;
+use crate::policy::Ttl;
 use crate::scope::{Reading, Work};
 use crate::watch::Watch;
 use crate::write_batch::WriteBatch;
@@ -152,7 +152,7 @@ impl Cache {
         self.0.travel_blocking(&at, step)
     }
 
-    /// Returns the value of `key`. On a miss, computes it by `make` and stores it for `timeout`.
+    /// Returns the value of `key`. On a miss, computes it by `make` and stores it for `ttl`.
     ///
     /// # Errors
     ///
@@ -161,14 +161,14 @@ impl Cache {
     pub fn get_or_insert_with<T: Serialize + DeserializeOwned>(
         &self,
         key: impl AsRef<[u8]>,
-        timeout: impl Into<Timeout>,
+        ttl: impl Into<Ttl>,
         make: impl FnOnce() -> T,
     ) -> Result<T> {
-        self.try_get_or_insert_with(key, timeout, || Ok(make()))
+        self.try_get_or_insert_with(key, ttl, || Ok(make()))
     }
 
     /// Returns the value of `key`. On a miss, computes it by `make`, which may fail, and stores it
-    /// for `timeout`. Nothing is stored of an error.
+    /// for `ttl`. Nothing is stored of an error.
     ///
     /// # Errors
     ///
@@ -177,10 +177,10 @@ impl Cache {
     pub fn try_get_or_insert_with<T: Serialize + DeserializeOwned, E: From<Error>>(
         &self,
         key: impl AsRef<[u8]>,
-        timeout: impl Into<Timeout>,
+        ttl: impl Into<Ttl>,
         make: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let what = Fetching::new(key.as_ref(), timeout.into()).adding();
+        let what = Fetching::new(key.as_ref(), ttl.into()).adding();
         self.0.fetch_blocking(what, make, |error| Err(error.into()))
     }
 
@@ -198,10 +198,10 @@ impl Cache {
         fn incr(key: impl AsRef<[u8]>, delta: i64) -> Option<i64>;
 
         /// Gives the entry of `key` a new time to live, from now on; whether there was one.
-        fn touch(key: impl AsRef<[u8]>, timeout: impl Into<Timeout>) -> bool;
+        fn touch(key: impl AsRef<[u8]>, ttl: impl Into<Ttl>) -> bool;
 
         /// Gives many entries a new time to live, in one trip; how many there were.
-        fn touch_many [K: AsRef<[u8]>] (keys: &[K], timeout: impl Into<Timeout>) -> usize;
+        fn touch_many [K: AsRef<[u8]>] (keys: &[K], ttl: impl Into<Ttl>) -> usize;
 
         /// Removes the entry of `key`; whether there was one.
         fn delete(key: impl AsRef<[u8]>) -> bool;
@@ -212,14 +212,14 @@ impl Cache {
         /// Stores `value` under `key`, for as long as the cache's default says.
         fn set [T: Serialize + ?Sized] (key: impl AsRef<[u8]>, value: &T) -> ();
 
-        /// Stores `value` under `key` for `timeout`.
-        fn set_for [T: Serialize + ?Sized] (key: impl AsRef<[u8]>, value: &T, timeout: impl Into<Timeout>) -> ();
+        /// Stores `value` under `key` for `ttl`.
+        fn set_for [T: Serialize + ?Sized] (key: impl AsRef<[u8]>, value: &T, ttl: impl Into<Ttl>) -> ();
 
-        /// Stores many values for `timeout`, in one trip.
-        fn set_many [K: AsRef<[u8]>, T: Serialize] (values: impl IntoIterator<Item = (K, T)>, timeout: impl Into<Timeout>) -> ();
+        /// Stores many values for `ttl`, in one trip.
+        fn set_many [K: AsRef<[u8]>, T: Serialize] (values: impl IntoIterator<Item = (K, T)>, ttl: impl Into<Ttl>) -> ();
 
         /// Stores `value` under `key` if there is nothing; whether it did.
-        fn add [T: Serialize + ?Sized] (key: impl AsRef<[u8]>, value: &T, timeout: impl Into<Timeout>) -> bool;
+        fn add [T: Serialize + ?Sized] (key: impl AsRef<[u8]>, value: &T, ttl: impl Into<Ttl>) -> bool;
 
         /// Removes every entry under this cache's prefix; how many there were.
         fn clear() -> u64;

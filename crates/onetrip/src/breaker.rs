@@ -100,7 +100,7 @@ impl Breaker {
     /// Has `read` read the replies to what was posted, within its argument; `None` is as long as a
     /// trip may take. That is no trip; but if they do not come in time, the breaker hears of it.
     /// While it is open, they are not waited for.
-    pub(crate) async fn settle<F>(&self, read: impl FnOnce(Option<Duration>) -> F) -> Result<()>
+    pub(crate) async fn drain<F>(&self, read: impl FnOnce(Option<Duration>) -> F) -> Result<()>
     where
         F: Future<Output = Result<()>>,
     {

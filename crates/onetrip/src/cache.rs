@@ -11,17 +11,17 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::carrier::{Carrier, Departed};
+use crate::blocking_runtimes::{self, BlockingRuntimes};
 use crate::codec::{self, Presence, Serde};
 use crate::context::{Context, task};
+use crate::dispatch::{Dispatched, Dispatcher};
+use crate::drain;
 use crate::drive::Fetching;
 use crate::error::{Error, Result};
-use crate::lanes::{self, Lanes};
 use crate::latch::Latch;
 use crate::options::{Builder, Serializer};
-use crate::policy::{Policy, Step, Timeout};
+use crate::policy::{Policy, Step, Ttl};
 use crate::scope::{Reading, Scope};
-use crate::settling;
 use crate::stats::Stats;
 use crate::trip::{Replies, ScopeId, Trip};
 
@@ -69,35 +69,35 @@ pub(crate) struct Inner {
     pub(crate) id: u64,
     pub(crate) policy: Policy,
     pub(crate) serializer: Serializer,
-    pub(crate) carrier: Carrier,
-    pub(crate) lanes: Lanes,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) lanes: BlockingRuntimes,
     pub(crate) url: String,
     /// The longest that one exchange takes, connecting included.
     pub(crate) patience: Duration,
 }
 
 impl Inner {
-    pub(crate) fn settle(&self, scope: Option<ScopeId>) {
-        let settling = async {
-            self.carrier.settle(scope).await;
+    pub(crate) fn drain(&self, scope: Option<ScopeId>) {
+        let draining = async {
+            self.dispatcher.drain(scope).await;
             Ok(())
         };
         // Within a task nobody waits. What is unread stays so.
-        let _ = self.lanes.run(settling);
+        let _ = self.lanes.run(draining);
     }
 }
 
 /// A socket that is closed with replies unread may take what was posted with it.
 impl Drop for Inner {
     fn drop(&mut self) {
-        settling::last(self);
+        drain::last(self);
     }
 }
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cache")
-            .field("store", self.carrier.label())
+            .field("store", self.dispatcher.label())
             .field("prefix", self.policy.keyspace.prefix())
             .finish_non_exhaustive()
     }
@@ -139,7 +139,7 @@ impl Cache {
     /// The store, as messages name it: its URL without password.
     #[must_use]
     pub fn label(&self) -> &str {
-        self.0.carrier.label()
+        self.0.dispatcher.label()
     }
 
     /// The prefix of its keys, without the colon behind it; empty if it has none.
@@ -163,7 +163,7 @@ impl Cache {
     /// Whether every trip is answered at once, without leaving this process.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.0.carrier.is_local()
+        self.0.dispatcher.is_local()
     }
 
     /// Whether `other` is a clone of this cache.
@@ -186,24 +186,24 @@ impl Cache {
         &'a self,
         at: &'a Context,
         trip: &'a Trip,
-    ) -> Departed<impl Future<Output = Result<Replies>> + Send + 'a> {
+    ) -> Dispatched<impl Future<Output = Result<Replies>> + Send + 'a> {
         if let Some(scope) = at.scope().filter(|_| trip.reads()) {
             scope.count_trip();
         }
         let judge = |replies| self.judge(trip.own(), replies);
-        match self.0.carrier.depart(&self.0.policy.counters, at, trip) {
-            Departed::Back(answer) => Departed::Back(answer.and_then(judge)),
-            Departed::Away(answer) => Departed::Away(async move { judge(answer.await?) }),
+        match self.0.dispatcher.depart(&self.0.policy.counters, at, trip) {
+            Dispatched::Back(answer) => Dispatched::Back(answer.and_then(judge)),
+            Dispatched::Away(answer) => Dispatched::Away(async move { judge(answer.await?) }),
         }
     }
 
     pub(crate) async fn carry(&self, at: &Context, trip: &Trip) -> Result<Replies> {
         let counters = &self.0.policy.counters;
-        self.0.carrier.depart(counters, at, trip).answer().await
+        self.0.dispatcher.depart(counters, at, trip).answer().await
     }
 
     pub(crate) fn judge(&self, own: usize, replies: Replies) -> Result<Replies> {
-        self.0.carrier.judge(own, replies)
+        self.0.dispatcher.judge(own, replies)
     }
 
     /// Makes a trip on the calling thread, on a lane if the store is remote.
@@ -214,8 +214,8 @@ impl Cache {
     /// within a task of a Tokio runtime if the store is remote.
     pub fn send_blocking(&self, at: &Context, trip: &Trip) -> Result<Replies> {
         match self.depart(at, trip) {
-            Departed::Back(answer) => answer,
-            Departed::Away(answer) => self.0.lanes.wait(answer),
+            Dispatched::Back(answer) => answer,
+            Dispatched::Away(answer) => self.0.lanes.wait(answer),
         }
     }
 
@@ -226,7 +226,7 @@ impl Cache {
     pub fn begin(&self, at: Context, trip: Trip) -> Begun {
         let cache = self.clone();
         let mut work: Waiting = Box::pin(async move { cache.send(&at, &trip).await });
-        match lanes::look(work.as_mut()) {
+        match blocking_runtimes::look(work.as_mut()) {
             Poll::Ready(answer) => Begun::Answered(answer),
             Poll::Pending => {
                 let cache = self.clone();
@@ -257,15 +257,15 @@ impl Cache {
     /// Reads the replies to what `scope` posted, or to all that is posted, at most `trip_timeout`
     /// long. Makes no trip.
     #[doc(hidden)]
-    pub async fn settle(&self, scope: Option<ScopeId>) {
-        self.0.carrier.settle(scope).await;
+    pub async fn drain(&self, scope: Option<ScopeId>) {
+        self.0.dispatcher.drain(scope).await;
     }
 
     /// The same on the calling thread. Within a task of a Tokio runtime, which must not be blocked,
     /// it does nothing.
     #[doc(hidden)]
     pub fn settle_blocking(&self, scope: Option<ScopeId>) {
-        self.0.settle(scope);
+        self.0.drain(scope);
     }
 
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -356,7 +356,7 @@ impl Cache {
         Ok(found.is_some())
     }
 
-    /// Returns the value of `key`. On a miss, computes it by `make` and stores it for `timeout`.
+    /// Returns the value of `key`. On a miss, computes it by `make` and stores it for `ttl`.
     ///
     /// Callers who miss the key together, in this process, compute it once. If another process
     /// stored a value meanwhile, that one is kept and returned. One trip on a hit, two on a miss.
@@ -368,11 +368,11 @@ impl Cache {
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// use onetrip::{Cache, Timeout};
+    /// use onetrip::{Cache, Ttl};
     ///
     /// let cache = Cache::open("memory://")?;
     /// let title: String = cache
-    ///     .get_or_insert_with("title:5", Timeout::Default, async || "Hello".into())
+    ///     .get_or_insert_with("title:5", Ttl::Default, async || "Hello".into())
     ///     .await?;
     /// assert_eq!(title, "Hello");
     /// # Ok::<(), onetrip::Error>(())
@@ -381,18 +381,18 @@ impl Cache {
     pub async fn get_or_insert_with<T: Serialize + DeserializeOwned, F: Future<Output = T>>(
         &self,
         key: impl AsRef<[u8]>,
-        timeout: impl Into<Timeout>,
+        ttl: impl Into<Ttl>,
         make: impl FnOnce() -> F,
     ) -> Result<T> {
         let make = || {
             let value = make();
             async { Ok(value.await) }
         };
-        self.try_get_or_insert_with(key, timeout, make).await
+        self.try_get_or_insert_with(key, ttl, make).await
     }
 
     /// Returns the value of `key`. On a miss, computes it by `make`, which may fail, and stores it
-    /// for `timeout`. Nothing is stored of an error.
+    /// for `ttl`. Nothing is stored of an error.
     ///
     /// Otherwise as [`get_or_insert_with`](Self::get_or_insert_with).
     ///
@@ -402,7 +402,7 @@ impl Cache {
     pub async fn try_get_or_insert_with<T, E, F>(
         &self,
         key: impl AsRef<[u8]>,
-        timeout: impl Into<Timeout>,
+        ttl: impl Into<Ttl>,
         make: impl FnOnce() -> F,
     ) -> Result<T, E>
     where
@@ -410,7 +410,7 @@ impl Cache {
         E: From<Error>,
         F: Future<Output = Result<T, E>>,
     {
-        let what = Fetching::new(key.as_ref(), timeout.into()).adding();
+        let what = Fetching::new(key.as_ref(), ttl.into()).adding();
         self.fetch_awaiting(what, make, |error| Err(error.into()))
             .await
     }
@@ -422,14 +422,9 @@ impl Cache {
         self.policy().seal(key, |out| codec::encode(value, out))
     }
 
-    pub(crate) fn piece<T: Serialize>(
-        &self,
-        key: &[u8],
-        value: &T,
-        timeout: Timeout,
-    ) -> Result<Bytes> {
+    pub(crate) fn piece<T: Serialize>(&self, key: &[u8], value: &T, ttl: Ttl) -> Result<Bytes> {
         let encode = |out: &mut Vec<u8>| codec::encode(value, out);
-        self.policy().seal_piece(key, timeout, encode)
+        self.policy().seal_piece(key, ttl, encode)
     }
 
     /// Stores `value` under `key`, for as long as the cache's default says.
@@ -439,10 +434,10 @@ impl Cache {
     /// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization) if it cannot be stored; under
     /// [`OnError::Raise`](crate::OnError::Raise), failures of the store.
     pub async fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<()> {
-        self.set_for(key, value, Timeout::Default).await
+        self.set_for(key, value, Ttl::Default).await
     }
 
-    /// Stores `value` under `key` for `timeout`.
+    /// Stores `value` under `key` for `ttl`.
     ///
     /// # Errors
     ///
@@ -451,18 +446,15 @@ impl Cache {
         &self,
         key: impl AsRef<[u8]>,
         value: &T,
-        timeout: impl Into<Timeout>,
+        ttl: impl Into<Ttl>,
     ) -> Result<()> {
         let (at, key) = (self.here(), key.as_ref());
         let entry = self.entry(key, value)?;
-        self.travel(
-            &at,
-            self.policy().set_many(&at, [(key, entry)], timeout.into()),
-        )
-        .await
+        self.travel(&at, self.policy().set_many(&at, [(key, entry)], ttl.into()))
+            .await
     }
 
-    /// Stores many values for `timeout`, in one trip.
+    /// Stores many values for `ttl`, in one trip.
     ///
     /// # Errors
     ///
@@ -470,7 +462,7 @@ impl Cache {
     pub async fn set_many<K: AsRef<[u8]>, T: Serialize>(
         &self,
         values: impl IntoIterator<Item = (K, T)>,
-        timeout: impl Into<Timeout>,
+        ttl: impl Into<Ttl>,
     ) -> Result<()> {
         let at = self.here();
         let entries = values
@@ -480,7 +472,7 @@ impl Cache {
                 Ok((key, entry))
             })
             .collect::<Result<Vec<_>>>()?;
-        self.travel(&at, self.policy().set_many(&at, entries, timeout.into()))
+        self.travel(&at, self.policy().set_many(&at, entries, ttl.into()))
             .await
     }
 
@@ -493,11 +485,11 @@ impl Cache {
         &self,
         key: impl AsRef<[u8]>,
         value: &T,
-        timeout: impl Into<Timeout>,
+        ttl: impl Into<Ttl>,
     ) -> Result<bool> {
         let (at, key) = (self.here(), key.as_ref());
         let entry = self.entry(key, value)?;
-        self.travel(&at, self.policy().add(&at, key, entry, timeout.into()))
+        self.travel(&at, self.policy().add(&at, key, entry, ttl.into()))
             .await
     }
 
@@ -519,8 +511,8 @@ impl Cache {
     /// # Errors
     ///
     /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
-    pub async fn touch(&self, key: impl AsRef<[u8]>, timeout: impl Into<Timeout>) -> Result<bool> {
-        Ok(self.touch_many(&[key], timeout).await? > 0)
+    pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: impl Into<Ttl>) -> Result<bool> {
+        Ok(self.touch_many(&[key], ttl).await? > 0)
     }
 
     /// Gives many entries a new time to live, in one trip; how many there were.
@@ -531,10 +523,10 @@ impl Cache {
     pub async fn touch_many<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
-        timeout: impl Into<Timeout>,
+        ttl: impl Into<Ttl>,
     ) -> Result<usize> {
         let at = self.here();
-        self.travel(&at, self.policy().touch_many(&at, keys, timeout.into()))
+        self.travel(&at, self.policy().touch_many(&at, keys, ttl.into()))
             .await
     }
 

@@ -185,7 +185,8 @@ fn decode_native<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadEntry> {
     read_whole(payload)
         // Only Python writes tags, so most entries are read without this second look.
         .or_else(|error| {
-            crate::untag::untag(payload).map_or(Err(error), |plain| read_whole(&plain))
+            crate::strip_extensions::strip_extensions(payload)
+                .map_or(Err(error), |plain| read_whole(&plain))
         })
         .map_err(|_| BadEntry::Undecodable)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::flight::Computing;
 use crate::scope::Scope;
+use crate::single_flight::Computing;
 use crate::trip::Op;
 use crate::watch::Watch;
 use crate::write_batch::WriteBatch;

@@ -8,31 +8,31 @@ use std::task::{Context as TaskContext, Waker};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::blocking_runtimes;
 use crate::cache::Cache;
 use crate::codec::Serde;
 use crate::context::{Context, task};
 use crate::error::{Error, Result};
-use crate::flight::{Caller, Waiting};
-use crate::lanes;
 use crate::latch::Latch;
-use crate::policy::{Fetch, Outcome, Read, Stage, Storing, Timeout};
+use crate::policy::{Fetch, Outcome, Read, Stage, Storing, Ttl};
+use crate::single_flight::{Caller, Waiting};
 use crate::trip::{Replies, Reply, Trip};
 
 /// Says what to fetch, and how.
 #[derive(Clone, Copy)]
 pub(crate) struct Fetching<'a> {
     pub(crate) key: &'a [u8],
-    pub(crate) timeout: Timeout,
+    pub(crate) ttl: Ttl,
     pub(crate) storing: Storing,
     /// Computes without looking.
     pub(crate) refresh: bool,
 }
 
 impl<'a> Fetching<'a> {
-    pub(crate) fn new(key: &'a [u8], timeout: Timeout) -> Self {
+    pub(crate) fn new(key: &'a [u8], ttl: Ttl) -> Self {
         Self {
             key,
-            timeout,
+            ttl,
             storing: Storing::Set,
             refresh: false,
         }
@@ -61,12 +61,12 @@ impl<'a> Fetching<'a> {
         let policy = cache.policy();
         let held = match self.refresh {
             true => None,
-            false => policy.held_piece(at, self.key, self.timeout, serde),
+            false => policy.held_piece(at, self.key, self.ttl, serde),
         };
         if let Some(Read::Found(value)) = held {
             return Ok(value);
         }
-        let mut fetch = policy.fetch(at, keys, self.timeout, serde, caller);
+        let mut fetch = policy.fetch(at, keys, self.ttl, serde, caller);
         if self.refresh {
             fetch = fetch.refreshing();
         }
@@ -106,7 +106,7 @@ impl Cache {
         loop {
             match fetch.advance() {
                 // A task must not wait, and need not for a post.
-                Stage::Post(trip) if !lanes::may_wait() => {
+                Stage::Post(trip) if !blocking_runtimes::may_wait() => {
                     let (replies, _) = self.hand_over(&at, trip);
                     fetch.replied(replies);
                 }
@@ -120,7 +120,7 @@ impl Cache {
                 Stage::Compute(_) => {
                     let within = at.with_computing(fetch.computing());
                     let value = task::within_blocking(self.0.id, within, || call(&mut make))?;
-                    match self.piece(what.key, &value, what.timeout) {
+                    match self.piece(what.key, &value, what.ttl) {
                         Ok(entry) => fetch.made(0, entry),
                         Err(error) => {
                             failed(error)?;
@@ -176,7 +176,7 @@ impl Cache {
                     let making =
                         task::within_blocking(self.0.id, within.clone(), || call(&mut make));
                     let value = task::within(self.0.id, within, making).await?;
-                    match self.piece(what.key, &value, what.timeout) {
+                    match self.piece(what.key, &value, what.ttl) {
                         Ok(entry) => fetch.made(0, entry),
                         Err(error) => {
                             failed(error)?;

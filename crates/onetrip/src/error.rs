@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// ```
 /// use onetrip::{Cache, ErrorKind};
 ///
-/// let error = Cache::open("carrier-pigeon://loft").unwrap_err();
+/// let error = Cache::open("dispatcher-pigeon://loft").unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Configuration);
 /// assert!(error.to_string().contains("memory://"));
 /// ```

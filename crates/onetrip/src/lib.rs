@@ -13,7 +13,7 @@
 //!     cache
 //!         .preload(&keys, async {
 //!             let markup: String = cache
-//!                 .get_or_insert_with(&keys[0], onetrip::Timeout::Default, async || "<p>Hello</p>".into())
+//!                 .get_or_insert_with(&keys[0], onetrip::Ttl::Default, async || "<p>Hello</p>".into())
 //!                 .await?;
 //!             let comments: Option<Vec<String>> = cache.get(&keys[1]).await?;
 //!             Ok(format!("{markup}, {} comments", comments.unwrap_or_default().len()))
@@ -56,72 +56,72 @@
 #[doc(hidden)]
 pub mod __private;
 mod background;
-mod batch;
 pub mod blocking;
+mod blocking_runtimes;
 #[cfg(feature = "_remote")]
 mod breaker;
 mod cache;
-mod carrier;
-mod carry;
 mod clock;
 pub mod codec;
 mod compress;
 mod context;
+mod dispatch;
+mod drain;
 mod drive;
 pub mod entry;
 mod error;
-mod flight;
 mod fragment;
 mod key;
-mod lanes;
 mod latch;
 pub mod learn;
 mod markup;
+mod merged;
 #[cfg(feature = "minijinja")]
 pub mod minijinja;
 mod options;
 mod pages;
-#[cfg(any(feature = "macros", feature = "minijinja"))]
-mod part;
 mod policy;
 mod process;
+#[cfg(any(feature = "macros", feature = "minijinja"))]
+mod python_text;
 mod records;
 mod scope;
-mod settling;
+mod single_flight;
+mod spawn;
 mod stats;
 pub mod store;
+mod strip_extensions;
 #[cfg(feature = "tower")]
 pub mod tower;
 pub mod trip;
-mod untag;
 mod url;
 mod watch;
 mod wire;
 mod write_batch;
-mod writes;
+mod write_clock;
 
-pub use batch::{Batch, Footprint};
 pub use cache::{Begun, Cache};
-pub use carrier::OnError;
-pub use carry::spawn_blocking;
 pub use clock::{Clock, Moment};
 pub use compress::{Compression, MAX_EXPANDED};
 pub use context::Context;
+pub use dispatch::OnError;
+pub use drain::{close_all_idle, drain_all};
 pub use error::{Error, ErrorKind, Result};
-pub use flight::{Caller, Computing, Waiting};
 pub use fragment::fragment_key;
 pub use key::{Keyspace, digest};
 #[doc(hidden)]
 pub use latch::Latch;
 pub use learn::Page;
 pub use markup::Markup;
+pub use merged::{Footprint, MergedTrip};
 pub use options::{Builder, DEFAULT_URL, Serializer};
 pub use pages::PageMode;
-pub use policy::{Fetch, Outcome, Policy, Read, Stage, Step, Storing, Timeout};
+pub use policy::{Fetch, Outcome, Policy, Read, Stage, Step, Storing, Ttl};
 pub use scope::{Scope, Work};
-pub use settling::{close_all_idle, settle_all};
+pub use single_flight::{Caller, Computing, Waiting};
+pub use spawn::spawn_blocking;
 pub use stats::Stats;
-pub use watch::{Everything, MAX_RECORDS, Record, Watch, watch_everything};
+pub use watch::{Everything, MAX_RECORDS, TripRecord, Watch, watch_everything};
 pub use write_batch::WriteBatch;
 
 /// Keeps the results of a function in a cache.
@@ -178,7 +178,7 @@ pub use write_batch::WriteBatch;
 ///   floats are written as Python writes them, so that Python makes the same key. Anything else is
 ///   an expression that becomes a `String`: `key = format!("{id:05}")`.
 /// - `timeout`: `"500ms"`, `"60s"`, `"5m"`, `"2h"`, `"7d"`, seconds as a number, or an expression
-///   that becomes a [`Timeout`]. Left out, it is the cache's own.
+///   that becomes a [`Ttl`]. Left out, it is the cache's own.
 /// - `map_err`: what makes the error of the function's `Result` of one of the cache.
 ///
 /// # What is kept

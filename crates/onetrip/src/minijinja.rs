@@ -53,13 +53,13 @@ use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 
 use crate::cache::Cache;
-use crate::carrier::OnError;
-use crate::carry::spawn_blocking;
+use crate::dispatch::OnError;
 use crate::drive::Fetching;
 use crate::fragment::fragment_key;
 use crate::markup::Markup;
-use crate::part::{append_bool, append_float};
-use crate::policy::Timeout;
+use crate::policy::Ttl;
+use crate::python_text::{append_bool, append_float};
+use crate::spawn::spawn_blocking;
 
 /// Makes `cache(…)` known to the templates of `environment`, with `cache` behind it.
 pub fn install(environment: &mut Environment<'_>, cache: Cache) {
@@ -100,14 +100,14 @@ where
     }
 }
 
-/// `cache(timeout, name, vary_on…)` around the body of a `{% call %}`.
+/// `cache(ttl, name, vary_on…)` around the body of a `{% call %}`.
 fn fragment(
     cache: &Cache,
     state: &mut State<'_, '_>,
     arguments: &[Value],
     options: &Kwargs,
 ) -> Result<Value, Error> {
-    let [timeout, name, vary_on @ ..] = arguments else {
+    let [ttl, name, vary_on @ ..] = arguments else {
         return Err(mistake(
             "a fragment needs a timeout and a name: {% call cache(60, \"note_comments\", note.id) %}",
         ));
@@ -118,10 +118,10 @@ fn fragment(
         ));
     };
     options.assert_all_used()?;
-    let timeout = lifetime(timeout)?;
+    let ttl = parse_ttl(ttl)?;
     let Some(name) = name.as_str() else {
         return Err(mistake(format!(
-            "the name of a fragment is a string, not {name:?}; it stands behind the timeout, as in cache(60, \"note_comments\", note.id)"
+            "the name of a fragment is a string, not {name:?}; it stands behind the ttl, as in cache(60, \"note_comments\", note.id)"
         )));
     };
     let parts = vary_on.iter().map(|part| text(name, part));
@@ -130,7 +130,7 @@ fn fragment(
     let failed = |error| told(cache, &key, error);
     // What a template rendered is markup, whether or not it escapes.
     let render = || Ok(body.call(state, &[])?.to_string());
-    let what = Fetching::new(key.as_bytes(), timeout);
+    let what = Fetching::new(key.as_bytes(), ttl);
     let markup: String = cache.fetch_blocking(what, render, failed)?;
     Ok(Value::from_safe_string(markup))
 }
@@ -138,7 +138,7 @@ fn fragment(
 /// Takes an error of the cache. It ends the rendering only under [`OnError::Raise`]: a page is made
 /// without its cache otherwise.
 fn told(cache: &Cache, key: &str, error: crate::Error) -> Result<(), Error> {
-    if cache.0.carrier.on_error() == OnError::Raise {
+    if cache.0.dispatcher.on_error() == OnError::Raise {
         let message = format!("the fragment {key:?}: {error}");
         return Err(mistake(message).with_source(error));
     }
@@ -152,21 +152,21 @@ fn told(cache: &Cache, key: &str, error: crate::Error) -> Result<(), Error> {
     Ok(())
 }
 
-fn lifetime(timeout: &Value) -> Result<Timeout, Error> {
-    if timeout.is_none() {
-        return Ok(Timeout::Never);
+fn parse_ttl(ttl: &Value) -> Result<Ttl, Error> {
+    if ttl.is_none() {
+        return Ok(Ttl::Never);
     }
-    let seconds = match timeout.kind() {
-        ValueKind::Number => f64::try_from(timeout.clone()).ok(),
+    let seconds = match ttl.kind() {
+        ValueKind::Number => f64::try_from(ttl.clone()).ok(),
         _ => None,
     };
     match seconds {
         // Less than nothing is nothing.
-        Some(seconds) if !seconds.is_nan() => Ok(
-            Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Timeout::Never, Timeout::After)
-        ),
+        Some(seconds) if !seconds.is_nan() => {
+            Ok(Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Ttl::Never, Ttl::After))
+        }
         _ => Err(mistake(format!(
-            "a fragment lives for a number of seconds, or for ever with none, not {timeout:?}; it stands first, as in cache(60, \"note_comments\", note.id)"
+            "a fragment lives for a number of seconds, or for ever with none, not {ttl:?}; it stands first, as in cache(60, \"note_comments\", note.id)"
         ))),
     }
 }

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::blocking_runtimes::BlockingRuntimes;
 use crate::cache::{Cache, Inner};
-use crate::carrier::{Carrier, OnError};
 use crate::clock::Clock;
 use crate::compress::Compression;
+use crate::dispatch::{Dispatcher, OnError};
+use crate::drain;
 use crate::entry::Sealer;
 use crate::error::{Error, Result};
 use crate::key::Keyspace;
-use crate::lanes::Lanes;
 use crate::learn::{Budget, Learner};
 use crate::pages::PageMode;
 use crate::policy::Policy;
-use crate::settling;
 use crate::stats::Counters;
 use crate::store::{self, StoreOptions};
 
@@ -43,7 +43,7 @@ pub enum Serializer {
 ///
 /// let cache = Cache::builder("memory://?size=64MiB")
 ///     .prefix("blog")
-///     .timeout(Some(Duration::from_secs(60)))
+///     .ttl(Some(Duration::from_secs(60)))
 ///     .build()?;
 /// # Ok::<(), onetrip::Error>(())
 /// ```
@@ -52,7 +52,7 @@ pub enum Serializer {
 pub struct Builder {
     url: String,
     prefix: String,
-    timeout: Option<Duration>,
+    ttl: Option<Duration>,
     serializer: Serializer,
     secrets: Vec<Vec<u8>>,
     compression: Option<Compression>,
@@ -73,7 +73,7 @@ impl Builder {
         Self {
             url: url.into(),
             prefix: String::new(),
-            timeout: Some(Duration::from_secs(300)),
+            ttl: Some(Duration::from_secs(300)),
             serializer: Serializer::default(),
             secrets: Vec::new(),
             compression: None,
@@ -102,8 +102,8 @@ impl Builder {
 
     /// How long entries live unless told otherwise: 300 seconds by default; `None` until they
     /// are evicted.
-    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.timeout = timeout;
+    pub fn ttl(mut self, ttl: Option<Duration>) -> Self {
+        self.ttl = ttl;
         self
     }
 
@@ -216,7 +216,7 @@ impl Builder {
             Serializer::Native => self.sealer(),
             Serializer::Pickle => self.sealer().with_pickle(),
         };
-        let carrier = Carrier::new(store, self.on_error);
+        let dispatcher = Dispatcher::new(store, self.on_error);
         let counters = Arc::<Counters>::default();
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let inner = Arc::new(Inner {
@@ -228,11 +228,11 @@ impl Builder {
                 record_sealer: Sealer::new(&self.secrets, None, 0),
                 sealer,
                 clock: self.clock,
-                late: carrier.posts().then(|| carrier.late(&counters)),
-                store: carrier.store_id(),
+                late: dispatcher.posts().then(|| dispatcher.late(&counters)),
+                store: dispatcher.store_id(),
                 costs: Arc::default(),
                 counters,
-                timeout: self.timeout,
+                ttl: self.ttl,
                 max_age: self.scope_max_age,
                 read_max_age: self.read_max_age,
                 disabled: self.debug,
@@ -240,12 +240,12 @@ impl Builder {
                 learner: Learner::new(self.page_budget),
             },
             serializer: self.serializer,
-            carrier,
-            lanes: Lanes::default(),
+            dispatcher,
+            lanes: BlockingRuntimes::default(),
             url: self.url,
             patience: self.connect_timeout.saturating_add(self.trip_timeout),
         });
-        settling::register(&inner);
+        drain::register(&inner);
         Ok(Cache(inner))
     }
 

@@ -22,14 +22,14 @@ use crate::codec::Decode;
 use crate::context::Context;
 use crate::entry::{BadEntry, Content, Kind, Name, Sealer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{self, Costs, StoreId};
 use crate::key::{self, Keyspace};
 use crate::learn::Learner;
 use crate::pages::PageMode;
 use crate::scope::{Scope, Work};
+use crate::single_flight::{self, Costs, StoreId};
 use crate::stats::Counters;
-use crate::trip::{Late, Replies, Trip, Ttl};
-use crate::writes::Slot;
+use crate::trip::{Late, Replies, Trip};
+use crate::write_clock::Slot;
 
 /// Longer than this, an entry might as well live until it is evicted. A store's own arithmetic
 /// overflows somewhere beyond.
@@ -37,7 +37,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How long an entry is to live, as a caller says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Timeout {
+pub enum Ttl {
     /// As long as the cache's own default.
     #[default]
     Default,
@@ -47,7 +47,7 @@ pub enum Timeout {
     After(Duration),
 }
 
-impl From<Duration> for Timeout {
+impl From<Duration> for Ttl {
     fn from(span: Duration) -> Self {
         Self::After(span)
     }
@@ -72,7 +72,7 @@ pub struct Policy {
     pub(crate) late: Option<Arc<dyn Late>>,
     pub(crate) store: StoreId,
     pub(crate) costs: Arc<Costs>,
-    pub(crate) timeout: Ttl,
+    pub(crate) ttl: Option<Duration>,
     pub(crate) max_age: Duration,
     pub(crate) read_max_age: Duration,
     pub(crate) disabled: bool,
@@ -85,16 +85,16 @@ type Found<D> = Option<<D as Decode>::Value>;
 
 /// The lifetime of a write, decided.
 #[derive(Clone, Copy)]
-enum Life {
-    Lives(Ttl),
-    Over,
+enum Resolved {
+    Keep(Option<Duration>),
+    Expired,
 }
 
-impl Life {
-    fn ttl(self) -> Ttl {
+impl Resolved {
+    fn ttl(self) -> Option<Duration> {
         match self {
-            Self::Lives(ttl) => ttl,
-            Self::Over => Some(Duration::ZERO),
+            Self::Keep(ttl) => ttl,
+            Self::Expired => Some(Duration::ZERO),
         }
     }
 }
@@ -114,7 +114,7 @@ impl Policy {
         self.seal_until(key, None, encode)
     }
 
-    /// Makes the entry of a piece under `key`, whose value lives for `timeout` from now. It tells
+    /// Makes the entry of a piece under `key`, whose value lives for `ttl` from now. It tells
     /// when it ends, for scopes that hold it meanwhile.
     ///
     /// # Errors
@@ -123,10 +123,10 @@ impl Policy {
     pub fn seal_piece<E: From<Error>>(
         &self,
         key: &[u8],
-        timeout: Timeout,
+        ttl: Ttl,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
     ) -> Result<Bytes, E> {
-        let end = self.life(timeout).ttl();
+        let end = self.resolve(ttl).ttl();
         let end = end.map(|ttl| self.clock.wall().saturating_add(ttl));
         self.seal_until(key, end, encode)
     }
@@ -170,15 +170,15 @@ impl Policy {
         self.sealer.open(self.name(key), entry)
     }
 
-    fn life(&self, timeout: Timeout) -> Life {
-        let ttl = match timeout {
-            Timeout::Default => self.timeout,
-            Timeout::Never => None,
-            Timeout::After(span) => Some(span),
+    fn resolve(&self, ttl: Ttl) -> Resolved {
+        let ttl = match ttl {
+            Ttl::Default => self.ttl,
+            Ttl::Never => None,
+            Ttl::After(span) => Some(span),
         };
         match ttl {
-            Some(Duration::ZERO) => Life::Over,
-            ttl => Life::Lives(ttl.filter(|span| *span < FOREVER)),
+            Some(Duration::ZERO) => Resolved::Expired,
+            ttl => Resolved::Keep(ttl.filter(|span| *span < FOREVER)),
         }
     }
 
@@ -245,7 +245,7 @@ impl Policy {
         self.learn_visits(scope);
         scope.close();
         if scope.has_posted() {
-            Step::Ask(Trip::settle(Some(scope.id())), |_| ())
+            Step::Ask(Trip::drain(Some(scope.id())), |_| ())
         } else {
             Step::Done(())
         }
@@ -300,7 +300,7 @@ impl<'a> Writing<'a> {
     fn note(&self) {
         for name in &self.names {
             Slot::of(b"", name).write();
-            flight::outdate(name);
+            single_flight::outdate(name);
         }
         if let Some(scope) = self.scope {
             scope.write(self.changes);

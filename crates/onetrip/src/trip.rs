@@ -14,12 +14,10 @@ use smallvec::SmallVec;
 
 use crate::error::Error;
 
-/// How long an entry lives in a store: `None` until it is evicted.
-///
-/// Never zero: what would expire at once is a [`Op::Delete`].
-pub type Ttl = Option<Duration>;
-
 /// One operation on one name.
+///
+/// A `ttl` is the time that the entry has to live from now on; `None` keeps it until it is evicted.
+/// It is never zero: an entry that would expire at once is deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Op {
@@ -35,7 +33,7 @@ pub enum Op {
         /// The whole entry, header and payload.
         entry: Bytes,
         /// How long it lives.
-        ttl: Ttl,
+        ttl: Option<Duration>,
     },
     /// Writes an entry if there is none. Answered by [`Reply::Flag`]: whether it was written.
     Add {
@@ -44,7 +42,7 @@ pub enum Op {
         /// The whole entry, header and payload.
         entry: Bytes,
         /// How long it lives.
-        ttl: Ttl,
+        ttl: Option<Duration>,
     },
     /// Removes an entry. Answered by [`Reply::Flag`]: whether there was one.
     Delete {
@@ -64,7 +62,7 @@ pub enum Op {
         /// The name to keep.
         name: Bytes,
         /// How long it lives from now on.
-        ttl: Ttl,
+        ttl: Option<Duration>,
     },
     /// Removes every entry whose name begins with `prefix`. Answered by [`Reply::Count`].
     Clear {
@@ -197,7 +195,7 @@ pub enum Purpose {
     Post(Arc<dyn Late>),
     /// The replies to what its scope posted, or, without a scope, to all that is posted. Such a
     /// trip has no operations of its own.
-    Settle,
+    Drain,
 }
 
 impl fmt::Debug for Purpose {
@@ -205,7 +203,7 @@ impl fmt::Debug for Purpose {
         f.write_str(match self {
             Self::Answer => "Answer",
             Self::Post(_) => "Post",
-            Self::Settle => "Settle",
+            Self::Drain => "Drain",
         })
     }
 }
@@ -231,10 +229,10 @@ impl Trip {
     /// there is none.
     #[doc(hidden)]
     #[must_use]
-    pub fn settle(scope: Option<ScopeId>) -> Self {
+    pub fn drain(scope: Option<ScopeId>) -> Self {
         Self {
             scope,
-            purpose: Purpose::Settle,
+            purpose: Purpose::Drain,
             ..Self::default()
         }
     }

@@ -29,13 +29,13 @@ pub struct Watch {
 struct Seen {
     count: usize,
     posted: usize,
-    records: Vec<Record>,
+    records: Vec<TripRecord>,
 }
 
 /// One trip that was seen.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Record {
+pub struct TripRecord {
     /// The store, as its URL names it, without password.
     pub store: Arc<str>,
     /// Word and name of the first hundred operations: `("get", "blog:note:5")`.
@@ -88,7 +88,7 @@ impl Watch {
 
     /// The trips, oldest first; no more than [`MAX_RECORDS`].
     #[must_use]
-    pub fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<TripRecord> {
         self.seen(|seen| seen.records.clone())
     }
 
@@ -97,7 +97,7 @@ impl Watch {
             .with(|seen| look(&mut seen.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    fn record(&self, record: &Record) {
+    fn record(&self, record: &TripRecord) {
         self.seen(|seen| {
             if record.posted {
                 seen.posted += record.len;
@@ -166,7 +166,7 @@ pub(crate) fn show(
     took: Duration,
 ) {
     let described = trip.ops().iter().take(MAX_OPS);
-    let record = Record {
+    let record = TripRecord {
         store: Arc::clone(store),
         ops: described
             .map(|op| (op.word(), key::display(op.name())))
@@ -204,7 +204,7 @@ mod tests {
             let child = fork();
             if child == 0 {
                 alarm(20);
-                let record = Record {
+                let record = TripRecord {
                     store: "test://".into(),
                     ops: Vec::new(),
                     len: 0,

@@ -128,7 +128,7 @@ struct Shelf {
 impl Shelf {
     fn new(name: &str, secret: Option<&str>) -> Self {
         let url = format!("memory://format-{name}");
-        let cache = Cache::builder(&url).timeout(None).secrets(secret);
+        let cache = Cache::builder(&url).ttl(None).secrets(secret);
         let cache = cache.build().unwrap().blocking();
         Self { cache, url }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Kwargs, Object, Serde, Value, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, path_loader};
-use onetrip::{Cache, Record};
+use onetrip::{Cache, TripRecord};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::model::Note;
@@ -118,12 +118,12 @@ impl Object for Shown {
 }
 
 /// A trip, as templates see it: its length is that of its operations.
-pub(crate) fn trip(record: Record) -> Value {
+pub(crate) fn trip(record: TripRecord) -> Value {
     Value::from_object(Trip(record))
 }
 
 #[derive(Debug)]
-struct Trip(Record);
+struct Trip(TripRecord);
 
 impl Object for Trip {
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {

@@ -37,7 +37,7 @@ impl Companion for Linked {
     fn bring(&self, trip: &mut Trip) -> Option<Arrival> {
         let (cache, scope) = (self.cache.upgrade()?, self.scope.upgrade()?);
         // A delete that its own store is owed goes ahead of its own trips alone.
-        if cache.carrier.may_owe() {
+        if cache.dispatcher.may_owe() {
             return None;
         }
         let ahead = cache.policy.accompany(&scope, trip)?;
@@ -109,17 +109,17 @@ impl Cache {
     /// Those of [`preload`](Self::preload).
     ///
     /// ```
-    /// use onetrip::{Cache, Page, Timeout};
+    /// use onetrip::{Cache, Page, Ttl};
     ///
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// let cache = Cache::open("memory://")?;
     /// for id in [1, 2, 3] {
     ///     let (markup, comments) = (format!("markup:{id}"), format!("comments:{id}"));
-    ///     cache.set_many([(&markup, "<p>"), (&comments, "")], Timeout::Default).await?;
+    ///     cache.set_many([(&markup, "<p>"), (&comments, "")], Ttl::Default).await?;
     ///     let visit = cache.page(Page::new("note").arg("id", id), async {
     ///         for key in [&markup, &comments] {
     ///             let make = async || String::new();
-    ///             cache.get_or_insert_with(key, Timeout::Default, make).await?;
+    ///             cache.get_or_insert_with(key, Ttl::Default, make).await?;
     ///         }
     ///         Ok::<_, onetrip::Error>(())
     ///     });

@@ -6,7 +6,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::untag::untag;
+use crate::strip_extensions::strip_extensions;
 
 fn content(kind: Kind, payload: impl Into<Vec<u8>>) -> Content {
     Content {
@@ -135,7 +135,7 @@ fn a_few_bytes_cannot_ask_for_much_memory_or_time() {
         assert!(native::<Value>(&payload).is_err());
         assert!(native::<Vec<u64>>(&payload).is_err());
         assert!(native::<String>(&payload).is_err());
-        assert_eq!(untag(&payload), None);
+        assert_eq!(strip_extensions(&payload), None);
     }
 }
 
@@ -147,10 +147,10 @@ fn nesting_has_a_bound_and_so_has_the_stack() {
     assert!(native::<Value>(&tagged(1, &fine)).is_ok());
     for depth in [MAX_DEPTH + 1, 100_000, 5_000_000] {
         assert!(native::<IgnoredAny>(&nested(depth, b"\x05")).is_err());
-        assert_eq!(untag(&nested(depth, b"\xc7\x01\x01\x05")), None);
+        assert_eq!(strip_extensions(&nested(depth, b"\xc7\x01\x01\x05")), None);
     }
     let tags = (0..2 * MAX_DEPTH).fold(b"\x05".to_vec(), |held, _| tagged(1, &held));
-    assert_eq!(untag(&tags), None);
+    assert_eq!(strip_extensions(&tags), None);
     assert!(native::<Value>(&tags).is_err());
 }
 
@@ -207,9 +207,9 @@ proptest! {
         // Not `encode`: a lone string would lose the header that a tag must hold.
         let plain = rmp_serde::to_vec_named(&json!([value])).unwrap();
         let within = [&b"\x91"[..], &tagged(tag, &plain[1..])].concat();
-        let untagged = untag(&within);
+        let untagged = strip_extensions(&within);
         prop_assert_eq!(untagged.as_ref(), Some(&plain));
-        let around = untag(&tagged(tag, &plain));
+        let around = strip_extensions(&tagged(tag, &plain));
         prop_assert_eq!(around.as_ref(), Some(&plain));
         prop_assert_eq!(native::<Value>(&within), Ok(json!([value])));
     }
@@ -241,9 +241,9 @@ proptest! {
             let _ = decode::<(i8, Vec<u8>)>(&content);
             let _ = decode::<u128>(&content);
         }
-        if let Some(plain) = untag(&payload) {
+        if let Some(plain) = strip_extensions(&payload) {
             prop_assert!(plain.len() < payload.len());
-            prop_assert_eq!(untag(&plain), None, "no tag is left");
+            prop_assert_eq!(strip_extensions(&plain), None, "no tag is left");
         }
     }
 }

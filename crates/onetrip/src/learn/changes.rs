@@ -9,8 +9,8 @@ use hashbrown::HashMap;
 use rmp_serde::{from_slice, to_vec};
 
 use super::EXCHANGE;
+use super::bounded::List;
 use super::earn::{Counts, CountsRow, Scale};
-use super::form::List;
 use super::ledger::Ledger;
 use super::memory::slots;
 use crate::clock::Moment;
@@ -27,7 +27,7 @@ const MAX_SET: usize = 256;
 /// How often it is written though it says nothing new, so that it outlives what it tells.
 const RENEW: Duration = Duration::from_secs(24 * 60 * 60);
 
-type Record = (u8, List<(u64, CountsRow), MAX_ROWS>);
+type ChangesRecord = (u8, List<(u64, CountsRow), MAX_ROWS>);
 
 /// When changes were exchanged.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Changes {
         ledger.news = false;
         self.saved = Some(now);
         self.heard = Some(rows.iter().copied().collect());
-        let record: Record = (VERSION, List(rows));
+        let record: ChangesRecord = (VERSION, List(rows));
         // Numbers in memory: there is nothing that could fail.
         Some(to_vec(&record).unwrap_or_default())
     }
@@ -80,7 +80,7 @@ impl Changes {
         let before = self.heard.replace(HashMap::new()).unwrap_or_default();
         let rows = match record {
             None => Vec::new(),
-            Some([0x92, VERSION, ..]) => match record.map(from_slice::<Record>) {
+            Some([0x92, VERSION, ..]) => match record.map(from_slice::<ChangesRecord>) {
                 Some(Ok((_, List(rows)))) => rows,
                 _ => return false,
             },
@@ -220,7 +220,7 @@ mod tests {
         one.ledger.mark_exact(b"lock");
         let mut store = None;
         one.exchange(&mut store, clock.now());
-        let (_, List(rows)) = from_slice::<Record>(store.as_deref().unwrap()).unwrap();
+        let (_, List(rows)) = from_slice::<ChangesRecord>(store.as_deref().unwrap()).unwrap();
         assert_eq!(rows.len(), MAX_ROWS);
         let mut other = Worker::default();
         other.exchange(&mut store, clock.now());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rmp_serde::{from_slice, to_vec};
 
-use super::form::List;
+use super::bounded::List;
 use super::{EXCHANGE, MAX_NAME, MAX_ROUTES};
 use crate::clock::Moment;
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 use hashbrown::{HashMap, HashSet};
 use rmp_serde::{from_slice, to_vec};
 
-use super::form::{Bin, List};
-use super::held::Held;
+use super::bounded::{Bin, List};
 use super::ledger::Ledger;
 use super::memory::slots;
 use super::page::Page;
+use super::page_keys::Held;
 use super::record::{Heard, UsageRow, row, usage};
 use super::shape::{hash, is_secret};
 use super::template::Template;
@@ -48,7 +48,7 @@ const UNCHANGED: Duration = Duration::from_secs(60 * 60);
 const MAX_SAVED: usize = 2048;
 
 /// Keys, how often they are used, and how many visits read them.
-type Record<'a> = (u8, List<(Bin<'a>, UsageRow, u8), MAX_KEYS>);
+type ListsRecord<'a> = (u8, List<(Bin<'a>, UsageRow, u8), MAX_KEYS>);
 
 /// The list of a page, to be saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ pub(super) fn write(held: &Held, ledger: &Ledger) -> Vec<u8> {
     let rows = keys
         .take(MAX_KEYS)
         .map(|(key, usage)| (Bin(key), row(usage), ledger.reads(key)));
-    let record: Record<'_> = (VERSION, List(rows.collect()));
+    let record: ListsRecord<'_> = (VERSION, List(rows.collect()));
     // Numbers and bytes in memory: there is nothing that could fail.
     to_vec(&record).unwrap_or_default()
 }
@@ -197,7 +197,7 @@ pub(super) type Listed = (Box<[u8]>, Usage, u8);
 /// Reads the list of a page, which may have been written by anybody.
 pub(super) fn read(page: &Page, record: &[u8]) -> (Heard, Vec<Listed>) {
     let rows = match record {
-        [0x92, VERSION, ..] => match from_slice::<Record<'_>>(record) {
+        [0x92, VERSION, ..] => match from_slice::<ListsRecord<'_>>(record) {
             Ok((_, List(rows))) => rows,
             Err(_) => return (Heard::Junk, Vec::new()),
         },

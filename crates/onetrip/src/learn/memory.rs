@@ -1,6 +1,6 @@
 //! How many bytes hold what was learned.
 
-use super::held::Held;
+use super::page_keys::Held;
 use super::route::{Known, Route};
 use super::template::{Piece, Template};
 use super::usage::Usage;

@@ -21,21 +21,21 @@
 //! Beside the routes it keeps counts of at most 16,384 keys and shapes, lists of 256 KiB that wait to
 //! be saved, and what it saved of 4,096 pages: about 1 MiB together. [`Learner::memory`] counts it.
 
+mod bounded;
 mod budget;
+mod candidates;
 mod changes;
 mod digest;
 mod earn;
 #[cfg(test)]
 mod earning;
 mod exchange;
-mod form;
-mod held;
 mod index;
 mod ledger;
 mod lists;
 mod memory;
-mod offer;
 mod page;
+mod page_keys;
 mod recent;
 mod record;
 mod report;

@@ -2,11 +2,11 @@
 
 use rmp_serde::{from_slice, to_vec};
 
+use super::bounded::{Bin, List};
 use super::digest::{How, MAX_ARGS};
 use super::earn::{Counts, CountsRow, Scale};
-use super::form::{Bin, List};
-use super::held::Held;
 use super::page::Arg;
+use super::page_keys::Held;
 use super::recent::{Recent, RecentRow};
 use super::route::{Known, Route};
 use super::shape::{
@@ -41,7 +41,7 @@ const OVERHEAD: usize = 48;
 
 /// Version, what came of visits of late, whether pages have lists, templates, pages. Anybody may have
 /// written it, so nothing is longer than it may be.
-type Record<'a> = (
+type RouteRecord<'a> = (
     u8,
     RecentRow,
     bool,
@@ -124,7 +124,7 @@ pub(super) fn write(route: &Route, recent: &Recent) -> Vec<u8> {
         .filter(|(_, keys)| !keys.0.is_empty())
         .collect();
     let (templates, pages) = (List(templates), List(pages));
-    let record: Record<'_> = (VERSION, recent.row(), route.has_lists(), templates, pages);
+    let record: RouteRecord<'_> = (VERSION, recent.row(), route.has_lists(), templates, pages);
     // Numbers and bytes in memory: there is nothing that could fail.
     to_vec(&record).unwrap_or_default()
 }
@@ -137,7 +137,7 @@ pub(super) fn merge(route: &mut Route, recent: &mut Recent, record: &[u8]) -> He
         [0x90..=0x9F, 0..=0x7F, ..] => return Heard::Other,
         _ => return Heard::Junk,
     }
-    let Ok(record) = from_slice::<Record<'_>>(record) else {
+    let Ok(record) = from_slice::<RouteRecord<'_>>(record) else {
         return Heard::Junk;
     };
     let (_, of_late, has_lists, List(templates), List(pages)) = record;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use super::MAX_KEY;
 use super::budget::Budget;
+use super::candidates::Offers;
 use super::digest::MAX_VISIT_HASHES;
 use super::earn::{Counts, Scale};
-use super::held::Held;
-use super::offer::Offers;
 use super::page::Page;
+use super::page_keys::Held;
 use super::report::{Use, Visit};
 use super::shape::is_secret_template;
 use super::template::Template;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rmp_serde::to_vec;
 
-use super::form::{Bin, List};
+use super::bounded::{Bin, List};
 use super::recent::Recent;
 use super::record::{Heard, MAX_WRITTEN, merge, write};
 use super::report::{Use, Visit};

@@ -19,11 +19,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::reads::Asked;
-use super::{Behind, Found, Life, Policy, Read, Step, Timeout, Writing};
+use super::{Behind, Found, Policy, Read, Resolved, Step, Ttl, Writing};
 use crate::codec::Decode;
 use crate::context::Context;
-use crate::flight::{self, Caller, Claim, Claimant, Computing, Making, Waiting};
 use crate::scope::{Reading, Ticket};
+use crate::single_flight::{self, Caller, Claim, Claimant, Computing, Making, Waiting};
 use crate::trip::{Op, Replies, Reply, Trip};
 
 /// How a fetch stores what was computed.
@@ -108,7 +108,7 @@ pub struct Fetch<'a, K, D: Decode> {
     decode: &'a D,
     keys: &'a [K],
     states: SmallVec<[State<D::Value>; 1]>,
-    life: Life,
+    life: Resolved,
     storing: Storing,
     caller: Caller,
     alone: bool,
@@ -132,11 +132,11 @@ impl Policy {
         &self,
         at: &Context,
         key: &[u8],
-        timeout: Timeout,
+        ttl: Ttl,
         decode: &D,
     ) -> Option<Read<D::Value>> {
         at.scope()?;
-        self.held(at, key, Reading::Piece(self.life(timeout).ttl()), decode)
+        self.held(at, key, Reading::Piece(self.resolve(ttl).ttl()), decode)
     }
 
     /// Reads one piece, and computes nothing. One trip at most.
@@ -153,12 +153,12 @@ impl Policy {
         }
     }
 
-    /// Begins a fetch of `keys`, whose values live for `timeout`.
+    /// Begins a fetch of `keys`, whose values live for `ttl`.
     pub fn fetch<'a, K: AsRef<[u8]>, D: Decode>(
         &'a self,
         at: &'a Context,
         keys: &'a [K],
-        timeout: Timeout,
+        ttl: Ttl,
         decode: &'a D,
         caller: Caller,
     ) -> Fetch<'a, K, D> {
@@ -168,7 +168,7 @@ impl Policy {
             decode,
             keys,
             states: keys.iter().map(|_| State::Unknown).collect(),
-            life: self.life(timeout),
+            life: self.resolve(ttl),
             storing: Storing::Set,
             caller,
             alone: false,
@@ -318,7 +318,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             };
             let name = self.policy.keyspace.name(key);
             let slot = self.policy.slot(key);
-            let claim = flight::claim(self.policy.store, name, slot, claimant, may_join);
+            let claim = single_flight::claim(self.policy.store, name, slot, claimant, may_join);
             let state = match claim {
                 Claim::Wait(waiting) => State::Waiting(waiting),
                 Claim::Compute(making) => {
@@ -344,7 +344,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             State::Making { making, .. } => Some(making),
             _ => None,
         });
-        flight::computing(makings, self.at.computing())
+        single_flight::computing(makings, self.at.computing())
     }
 
     /// Takes the entry that was computed for the key in `place`, as [`Policy::seal`] makes it.
@@ -404,7 +404,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             }
             let entry = entry.clone();
             match (self.life, self.storing) {
-                (Life::Over, _) => {
+                (Resolved::Expired, _) => {
                     *state = State::Made;
                     if self.refresh {
                         removed.push(name.clone());
@@ -413,7 +413,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                     continue;
                 }
                 // Adding would never replace what nobody can read.
-                (Life::Lives(ttl), Storing::Add) if !bad => {
+                (Resolved::Keep(ttl), Storing::Add) if !bad => {
                     trip.push(Op::Add {
                         name: name.clone(),
                         entry,
@@ -422,7 +422,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                     trip.push(Op::Get { name });
                     places.push((place, Kind::Add));
                 }
-                (Life::Lives(ttl), _) => {
+                (Resolved::Keep(ttl), _) => {
                     trip.push(Op::Set { name, entry, ttl });
                     places.push((place, Kind::Set));
                 }
@@ -435,7 +435,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
         self.removing = (!removed.is_empty()).then(|| Writing::begin(self.at, removed));
         let (trip, behind) = self.policy.load(self.at, trip);
         let is_post = self.storing == Storing::Set
-            && matches!(self.life, Life::Lives(_))
+            && matches!(self.life, Resolved::Keep(_))
             // What a batch gathered is waited for, and this keeps its place behind it.
             && behind.is_empty();
         self.stored_behind = Some(behind);
@@ -489,7 +489,9 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                     *state = State::Found(theirs);
                 }
             }
-            if let (Some(scope), Some(ticket), Life::Lives(ttl)) = (at.scope(), ticket, self.life) {
+            if let (Some(scope), Some(ticket), Resolved::Keep(ttl)) =
+                (at.scope(), ticket, self.life)
+            {
                 // Of what was written meanwhile, the clock of writes ends it at once.
                 scope.note_made(key, held.len());
                 scope.keep_made(ticket, key, held, ttl);
@@ -517,7 +519,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             .and_then(|entry| policy.shared(at, key, entry, self.decode));
         let state = match (value, entry) {
             (Some(value), Some(entry)) => {
-                if let (Some(scope), Some(ticket), Life::Lives(ttl)) =
+                if let (Some(scope), Some(ticket), Resolved::Keep(ttl)) =
                     (at.scope(), ticket, self.life)
                 {
                     scope.keep_made(ticket, key, entry, ttl);

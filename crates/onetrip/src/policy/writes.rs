@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Life, Policy, Step, Timeout, Writing};
+use super::{Policy, Resolved, Step, Ttl, Writing};
 use crate::context::Context;
 use crate::scope::Change;
 use crate::trip::{Op, Replies, Reply, Trip};
-use crate::writes;
+use crate::write_clock;
 
 impl Policy {
     /// Writes entries, each under its key, all to live equally long. One trip, or none if a batch
@@ -16,11 +16,11 @@ impl Policy {
         &'a self,
         at: &'a Context,
         entries: impl IntoIterator<Item = (K, Bytes)>,
-        timeout: Timeout,
+        ttl: Ttl,
     ) -> Step<(), impl FnOnce(Replies) + 'a> {
-        let life = self.life(timeout);
+        let life = self.resolve(ttl);
         let mut trip = Trip::new();
-        let mut changes = matches!(life, Life::Over);
+        let mut changes = matches!(life, Resolved::Expired);
         for (key, entry) in entries {
             if self.disabled {
                 continue;
@@ -32,8 +32,8 @@ impl Policy {
             self.note_write(at, key, Change::Set, Some(&entry));
             let name = self.keyspace.name(key);
             let op = match life {
-                Life::Lives(ttl) => Op::Set { name, entry, ttl },
-                Life::Over => Op::Delete { name },
+                Resolved::Keep(ttl) => Op::Set { name, entry, ttl },
+                Resolved::Expired => Op::Delete { name },
             };
             match at.batch() {
                 Some(batch) => {
@@ -94,16 +94,16 @@ impl Policy {
         at: &'a Context,
         key: &'a [u8],
         entry: Bytes,
-        timeout: Timeout,
+        ttl: Ttl,
     ) -> Step<bool, impl FnOnce(Replies) -> bool + 'a> {
         if self.disabled {
             return Step::Done(true);
         }
         self.note_write(at, key, Change::Exact, None);
         let name = self.keyspace.name(key);
-        let op = match self.life(timeout) {
-            Life::Lives(ttl) => Op::Add { name, entry, ttl },
-            Life::Over => Op::Get { name },
+        let op = match self.resolve(ttl) {
+            Resolved::Keep(ttl) => Op::Add { name, entry, ttl },
+            Resolved::Expired => Op::Get { name },
         };
         self.write(at, op.into(), |mut replies: Replies| {
             matches!(replies.pop(), Some(Reply::Flag(true) | Reply::Entry(None)))
@@ -135,7 +135,7 @@ impl Policy {
         at: &'a Context,
         keys: &'a [K],
     ) -> Step<usize, impl FnOnce(Replies) -> usize + 'a> {
-        self.relive(at, keys, Life::Over)
+        self.relive(at, keys, Resolved::Expired)
     }
 
     /// Gives entries a new time to live, counted from now. Returns how many there were. One trip.
@@ -143,9 +143,9 @@ impl Policy {
         &'a self,
         at: &'a Context,
         keys: &'a [K],
-        timeout: Timeout,
+        ttl: Ttl,
     ) -> Step<usize, impl FnOnce(Replies) -> usize + 'a> {
-        self.relive(at, keys, self.life(timeout))
+        self.relive(at, keys, self.resolve(ttl))
     }
 
     /// Gives entries another life, or ends it.
@@ -153,22 +153,22 @@ impl Policy {
         &'a self,
         at: &'a Context,
         keys: &'a [K],
-        life: Life,
+        life: Resolved,
     ) -> Step<usize, impl FnOnce(Replies) -> usize + 'a> {
         if self.disabled || keys.is_empty() {
             return Step::Done(0);
         }
         let change = match life {
-            Life::Lives(_) => Change::Touch,
-            Life::Over => Change::Delete,
+            Resolved::Keep(_) => Change::Touch,
+            Resolved::Expired => Change::Delete,
         };
         let ops = keys.iter().map(|key| {
             let key = key.as_ref();
             self.note_write(at, key, change, None);
             let name = self.keyspace.name(key);
             match life {
-                Life::Lives(ttl) => Op::Touch { name, ttl },
-                Life::Over => Op::Delete { name },
+                Resolved::Keep(ttl) => Op::Touch { name, ttl },
+                Resolved::Expired => Op::Delete { name },
             }
         });
         self.write(at, ops.collect(), |replies: Replies| {
@@ -210,8 +210,8 @@ impl<'a> Clearing<'a> {
     }
 
     fn note(&self) {
-        writes::clear();
-        crate::flight::outdate_all(self.0.keyspace.prefix());
+        write_clock::clear();
+        crate::single_flight::outdate_all(self.0.keyspace.prefix());
     }
 }
 

@@ -9,7 +9,7 @@
 //!   `read_max_age`, and every state write that changes something ends it (`snapshot`).
 //!
 //! State that is written anywhere in this process ends what a scope holds of that key
-//! ([`writes`](crate::writes)).
+//! ([`writes`](crate::write_clock)).
 
 mod pieces;
 mod snapshot;
@@ -31,8 +31,8 @@ use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
 use crate::entry::{self, BadEntry, Content};
 use crate::latch::Latch;
-use crate::trip::{Replies, ScopeId, Trip, Ttl};
-use crate::writes::{self, Slot, Stamp};
+use crate::trip::{Replies, ScopeId, Trip};
+use crate::write_clock::{self, Slot, Stamp};
 
 /// What a scope is open for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) enum Reading {
     /// By a plain call, within a scope that holds plain answers for as long as this.
     Plain(Option<Duration>),
     /// By a fetch whose values live as long as this.
-    Piece(Ttl),
+    Piece(Option<Duration>),
 }
 
 /// The answers that one page holds for one cache.
@@ -216,7 +216,7 @@ impl Scope {
         let (number, ended) = state.snapshot.depart(brings);
         Ticket {
             departed: self.clock.now(),
-            stamp: writes::stamp(),
+            stamp: write_clock::stamp(),
             number,
             ended,
         }

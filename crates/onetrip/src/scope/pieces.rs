@@ -9,8 +9,7 @@ use super::{Answer, Reading, Scope, Ticket};
 use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
 use crate::entry::Content;
-use crate::trip::Ttl;
-use crate::writes::{Slot, Stamp};
+use crate::write_clock::{Slot, Stamp};
 
 /// Scopes with fewer answers than this are not searched for old ones.
 const SWEEP_FROM: usize = 1024;
@@ -33,7 +32,7 @@ struct Held {
     /// Until when it is good by the scope's usual age: what most reads ask.
     until: Moment,
     /// How long its value lives, if that is known.
-    ttl: Ttl,
+    ttl: Option<Duration>,
     /// Whether it answers plain reads: the program preloads its key by name. That stays so when it
     /// is out of date, and what a plain read then brings is held as well.
     named: bool,
@@ -240,12 +239,18 @@ impl Scope {
     }
 
     /// Keeps the entry that a fetch made.
-    pub(crate) fn keep_made(&self, ticket: Ticket, key: &[u8], entry: Bytes, ttl: Ttl) {
+    pub(crate) fn keep_made(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        entry: Bytes,
+        ttl: Option<Duration>,
+    ) {
         self.put(ticket, key, Answer::Sealed(entry), Reading::Piece(ttl));
     }
 
     /// Returns how long a value that lives for `ttl` is good by the scope's usual age.
-    fn usual(&self, ttl: Ttl) -> Duration {
+    fn usual(&self, ttl: Option<Duration>) -> Duration {
         ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age))
     }
 

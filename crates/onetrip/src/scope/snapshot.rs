@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 
 use super::{Answer, Scope, Ticket};
 use crate::clock::{Clock, Moment};
-use crate::writes::{Slot, Stamp};
+use crate::write_clock::{Slot, Stamp};
 
 /// The snapshot of a scope, which may be empty.
 #[derive(Debug, Default)]

@@ -71,7 +71,7 @@ impl Channel {
         until: Instant,
         missing: impl FnMut(&[u8]) -> Result<usize, B>,
     ) -> Result<Bytes, B> {
-        let mut answer = Answer {
+        let mut answer = ResponseReader {
             buffer: &mut self.buffer,
             expected: self.sizes.expected(keys),
             missing,
@@ -84,13 +84,13 @@ impl Channel {
     }
 }
 
-struct Answer<'a, M> {
+struct ResponseReader<'a, M> {
     buffer: &'a mut Buffer,
     expected: usize,
     missing: M,
 }
 
-impl<B: From<io::Error>, M: FnMut(&[u8]) -> Result<usize, B>> Reading for Answer<'_, M> {
+impl<B: From<io::Error>, M: FnMut(&[u8]) -> Result<usize, B>> Reading for ResponseReader<'_, M> {
     type Broken = B;
 
     fn room(&mut self) -> Result<Option<&mut Vec<u8>>, B> {

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::slow::Slow;
+use super::latency::Slow;
 use super::{Exchange, Store, StoreOptions};
 use crate::clock::{Clock, Moment};
 use crate::entry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::trip::{Op, Replies, Reply, Trip, Ttl};
+use crate::trip::{Op, Replies, Reply, Trip};
 use crate::url::{self, StoreUrl};
 
 /// Bytes that a memory store holds unless its URL says `size`.
@@ -184,7 +184,7 @@ impl Memory {
         None
     }
 
-    fn set(&self, name: &Bytes, entry: &Bytes, ttl: Ttl, now: Moment) -> Reply {
+    fn set(&self, name: &Bytes, entry: &Bytes, ttl: Option<Duration>, now: Moment) -> Reply {
         if let Some(refusal) = self.refuse(name, entry) {
             // What is there is out of date all the same.
             self.entries.remove(name);
@@ -195,7 +195,7 @@ impl Memory {
         Reply::Done
     }
 
-    fn add(&self, name: &Bytes, entry: &Bytes, ttl: Ttl, now: Moment) -> Reply {
+    fn add(&self, name: &Bytes, entry: &Bytes, ttl: Option<Duration>, now: Moment) -> Reply {
         if let Some(refusal) = self.refuse(name, entry) {
             return refusal;
         }
@@ -277,7 +277,7 @@ impl Memory {
 }
 
 impl Stored {
-    fn new(entry: &Bytes, ttl: Ttl, now: Moment) -> Self {
+    fn new(entry: &Bytes, ttl: Option<Duration>, now: Moment) -> Self {
         Self {
             entry: entry.clone(),
             expires: ttl.map(|ttl| now.after(ttl)),

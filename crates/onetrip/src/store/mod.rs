@@ -6,15 +6,16 @@ mod channel;
 mod connections;
 #[cfg(all(feature = "disk", unix))]
 mod disk;
-#[cfg(feature = "_remote")]
-mod guarded;
 #[cfg(feature = "kyoto")]
 mod kyoto;
+mod latency;
 #[cfg(feature = "memcached")]
 mod memcached;
 mod memory;
 #[cfg(feature = "_remote")]
-mod owed;
+mod pending_deletes;
+#[cfg(feature = "_remote")]
+mod per_runtime;
 #[cfg(feature = "_remote")]
 #[cfg_attr(
     not(any(feature = "kyoto", feature = "memcached")),
@@ -26,19 +27,18 @@ mod owed;
 mod pool;
 #[cfg(feature = "_remote")]
 mod posted;
+#[cfg(feature = "_remote")]
+mod posting;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "_remote")]
-mod runtimes;
-#[cfg(feature = "_remote")]
-mod settle;
-#[cfg(feature = "_remote")]
 mod sizes;
-mod slow;
 #[cfg(feature = "_remote")]
 mod socket;
 #[cfg(feature = "_remote")]
 mod stream;
+#[cfg(feature = "_remote")]
+mod with_breaker;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,10 +46,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-#[cfg(feature = "kyoto")]
-use self::guarded::Guarded;
 #[cfg(feature = "_remote")]
-use self::settle::{Posting, Settling};
+use self::posting::{Draining, Posting};
+#[cfg(feature = "kyoto")]
+use self::with_breaker::WithBreaker;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
@@ -108,7 +108,7 @@ trait Remote: Send + Sync + std::fmt::Debug {
 
     /// Reads the replies to what `scope` posted, or to all that is posted. Waits no longer than
     /// `patience`, which is `trip_timeout` if it is left out.
-    fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_>;
+    fn drain(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Draining<'_>;
 
     /// The server, as messages name it.
     fn label(&self) -> Arc<str>;
@@ -144,7 +144,7 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         #[cfg(feature = "kyoto")]
         scheme if kyoto::SCHEMES.contains(&scheme) => {
             let server = kyoto::open(url.of_one_host()?, options)?;
-            Ok(Arc::new(Guarded::new(server, options.clock.clone())))
+            Ok(Arc::new(WithBreaker::new(server, options.clock.clone())))
         }
         _ => Err(url.unknown_scheme(&schemes())),
     }

@@ -13,11 +13,11 @@ mod tests;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::digits::Digits;
-use crate::trip::Ttl;
 
 /// The longest key that a server takes, in bytes.
 pub(crate) const MAX_KEY: usize = 250;
@@ -80,7 +80,7 @@ impl Expiry {
     ///
     /// The protocol counts whole seconds: a part of one is rounded up. It ends in 2038 as well;
     /// what would live longer is kept until it is evicted.
-    pub(crate) fn new(ttl: Ttl, now: u64) -> Self {
+    pub(crate) fn new(ttl: Option<Duration>, now: u64) -> Self {
         let Some(ttl) = ttl else { return Self(0) };
         let part = u64::from(ttl.subsec_nanos() > 0);
         let seconds = ttl.as_secs().saturating_add(part);
@@ -162,7 +162,7 @@ pub(crate) fn write_end(out: &mut Vec<u8>) {
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     /// The value that is there.
     Value {
         value: Bytes,
@@ -208,7 +208,7 @@ pub(crate) enum Progress {
 
 /// Reads the answers to a batch, as their bytes come in. What was read once is not looked at again.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub(crate) struct Responses {
     next: u64,
     count: usize,
     /// Whether `mn` was asked behind them.
@@ -221,11 +221,11 @@ pub(crate) struct Answers {
 /// An answer; if it is a value, `value` is where its bytes are, which it does not hold yet.
 #[derive(Debug)]
 struct Told {
-    answer: Answer,
+    answer: Response,
     value: Range<usize>,
 }
 
-impl Answers {
+impl Responses {
     /// For a batch of `count` commands, whose opaque tokens begin with `first`.
     pub(crate) fn new(first: u64, count: usize) -> Self {
         Self {
@@ -307,9 +307,9 @@ impl Answers {
 
     /// The answers so far, in the order of their commands. Values are slices of `came`, which is
     /// what they were read from.
-    pub(crate) fn into_answers(self, came: Bytes) -> impl Iterator<Item = Answer> {
+    pub(crate) fn into_answers(self, came: Bytes) -> impl Iterator<Item = Response> {
         self.read.into_iter().map(move |told| match told.answer {
-            Answer::Value { cas, left, .. } => Answer::Value {
+            Response::Value { cas, left, .. } => Response::Value {
                 value: came.slice(told.value),
                 cas,
                 left,
@@ -322,7 +322,7 @@ impl Answers {
 /// The first line of an answer.
 #[derive(Debug)]
 struct Head {
-    answer: Answer,
+    answer: Response,
     /// The opaque token, or that there is none, which is wrong. `None` where nobody tells one, and
     /// the answer is known by its place alone: the server did not understand or could not, or was
     /// asked something that is no meta command.
@@ -347,10 +347,10 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
         .filter(|flag| !flag.is_empty());
     let mut size = None;
     let mut answer = match word {
-        b"HD" => Answer::Done,
-        b"EN" | b"NF" => Answer::Absent,
-        b"NS" => Answer::NotStored,
-        b"EX" => Answer::Changed,
+        b"HD" => Response::Done,
+        b"EN" | b"NF" => Response::Absent,
+        b"NS" => Response::NotStored,
+        b"EX" => Response::Changed,
         b"VA" => {
             let told = flags.next().and_then(number);
             let told = told.and_then(|size| usize::try_from(size).ok());
@@ -358,13 +358,13 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
                 told.filter(|size| *size <= MAX_VALUE)
                     .ok_or(Nonsense("a value without a size"))?,
             );
-            Answer::Done
+            Response::Done
         }
         b"SERVER_ERROR" | b"CLIENT_ERROR" => {
             let why = std::str::from_utf8(rest).map_err(|_| Nonsense("a line that is no text"))?;
-            return untold(Answer::Refused(why.to_owned()));
+            return untold(Response::Refused(why.to_owned()));
         }
-        b"OK" if rest.is_empty() => return untold(Answer::Flushed),
+        b"OK" if rest.is_empty() => return untold(Response::Flushed),
         b"ERROR" => {
             return Err(Nonsense(
                 "no meta command is known to it; it must be memcached 1.6 or newer",
@@ -391,7 +391,7 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
         }
     }
     if size.is_some() {
-        answer = Answer::Value {
+        answer = Response::Value {
             value: Bytes::new(),
             cas,
             left,

@@ -1,7 +1,7 @@
 //! Law 7: an entry that cannot be read is a counted miss, never an error and never a wrong value.
 
 use onetrip::entry::{Kind, Name, Sealer};
-use onetrip::{Cache, Compression, Timeout};
+use onetrip::{Cache, Compression, Ttl};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{Bed, Blob, Face, Outcome, Raw};
@@ -226,9 +226,7 @@ async fn a_pickle_without_a_signature(bed: Bed) -> Outcome {
 
 async fn something_else_in_the_middle_of_many(bed: Bed) -> Outcome {
     let (cache, raw) = (&bed.cache(), bed.raw());
-    cache
-        .set_many([("a", 1), ("c", 3)], Timeout::Default)
-        .await?;
+    cache.set_many([("a", 1), ("c", 3)], Ttl::Default).await?;
     raw.set("b", b"not ours").await?;
     let keys = ["a", "b", "c"];
     let expected = [Some(1), None, Some(3)];
@@ -242,9 +240,7 @@ async fn a_bad_entry_can_be_replaced(bed: Bed) -> Outcome {
     let (cache, raw) = (&bed.cache(), bed.raw());
     raw.set("note", b"not ours").await?;
     let page = async {
-        let made = cache
-            .get_or_insert_with("note", Timeout::Default, note)
-            .await?;
+        let made = cache.get_or_insert_with("note", Ttl::Default, note).await?;
         assert_eq!(made, note());
         assert_eq!(cache.get("note").await?, Some(note()));
         Ok(())

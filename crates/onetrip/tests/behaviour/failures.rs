@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use onetrip::blocking::Cache;
 use onetrip::trip::{Op, Trip};
-use onetrip::{Builder, Context, ErrorKind, OnError, Result, Timeout};
+use onetrip::{Builder, Context, ErrorKind, OnError, Result, Ttl};
 
 use crate::support::Server;
 
@@ -26,7 +26,7 @@ fn everything(cache: &Cache) -> Vec<(&'static str, Result<String>)> {
         ("()", told(cache.set("a", &1))),
         ("()", told(cache.set_for("a", &1, Duration::ZERO))),
         ("()", told(cache.set_many([("a", 1), ("b", 2)], hour))),
-        ("false", told(cache.add("a", &1, Timeout::Default))),
+        ("false", told(cache.add("a", &1, Ttl::Default))),
         ("None", told(cache.incr("a", 1))),
         ("false", told(cache.touch("a", hour))),
         ("0", told(cache.touch_many(&keys, hour))),
@@ -205,7 +205,7 @@ fn what_must_not_be_done_twice_is_done_after_the_server_closed_the_connection() 
     close();
     assert_eq!(lane.incr("a", 1).unwrap(), Some(2));
     close();
-    assert!(lane.add("b", &1, Timeout::Default).unwrap());
+    assert!(lane.add("b", &1, Ttl::Default).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -214,7 +214,7 @@ fn what_must_not_be_done_twice_is_done_after_the_server_closed_the_connection() 
         close();
         assert_eq!(cache.incr("a", 1).await.unwrap(), Some(4));
         close();
-        assert!(!cache.add("b", &1, Timeout::Default).await.unwrap());
+        assert!(!cache.add("b", &1, Ttl::Default).await.unwrap());
     });
 }
 

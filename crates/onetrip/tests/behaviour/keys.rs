@@ -43,10 +43,10 @@ fn strange_keys() -> Vec<Vec<u8>> {
 async fn any_bytes_are_a_key(bed: Bed) -> Outcome {
     let cache = bed.cache();
     for key in strange_keys() {
-        assert!(cache.add(&key, &1, onetrip::Timeout::Default).await?);
+        assert!(cache.add(&key, &1, onetrip::Ttl::Default).await?);
         assert_eq!(cache.incr(&key, 1).await?, Some(2), "{key:?}");
         assert_eq!(cache.get(&key).await?, Some(2), "{key:?}");
-        assert!(cache.touch(&key, onetrip::Timeout::Never).await?);
+        assert!(cache.touch(&key, onetrip::Ttl::Never).await?);
         assert!(cache.delete(&key).await?, "{key:?}");
         assert!(!cache.contains(&key).await?, "{key:?}");
     }
@@ -57,7 +57,7 @@ async fn keys_are_not_mixed_up(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let keys = strange_keys();
     let values = keys.iter().zip(0..);
-    cache.set_many(values, onetrip::Timeout::Default).await?;
+    cache.set_many(values, onetrip::Ttl::Default).await?;
     let expected: Vec<Option<i32>> = (0..).take(keys.len()).map(Some).collect();
     assert_eq!(cache.get_many(&keys).await?, expected);
     let preloaded = cache.preload(&keys, cache.get_many(&keys)).await?;

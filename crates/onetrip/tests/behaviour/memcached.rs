@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use onetrip::blocking::Cache;
-use onetrip::{Builder, ErrorKind, OnError, Serializer, Timeout};
+use onetrip::{Builder, ErrorKind, OnError, Serializer, Ttl};
 
 use crate::support::{Blob, Memcached, memcached_server};
 
@@ -126,14 +126,12 @@ fn an_entry_above_the_servers_limit_is_refused_and_removes_the_old_one() {
     let server = Memcached::start(&["-I", "1m"]);
     let cache = open(raising(server.url()));
     let large = Blob(vec![0; 2 << 20]);
-    cache
-        .set_many([("a", 1), ("b", 2)], Timeout::Never)
-        .unwrap();
+    cache.set_many([("a", 1), ("b", 2)], Ttl::Never).unwrap();
     let error = cache.set("a", &large).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("-I"), "{error}");
     assert_eq!(cache.get::<i64>("a").unwrap(), None, "it is out of date");
-    let error = cache.add("b", &large, Timeout::Never).unwrap_err();
+    let error = cache.add("b", &large, Ttl::Never).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     // Some versions of the server remove what was there for this too: never another value.
     let left: Option<i64> = cache.get("b").unwrap();
@@ -142,7 +140,7 @@ fn an_entry_above_the_servers_limit_is_refused_and_removes_the_old_one() {
     let lenient = open(onetrip::Cache::builder(server.url()));
     let small = Blob(vec![1]);
     let many = [("c", &small), ("a", &large), ("d", &small)];
-    lenient.set_many(many, Timeout::Never).unwrap();
+    lenient.set_many(many, Ttl::Never).unwrap();
     let values: Vec<Option<Blob>> = cache.get_many(&["c", "a", "d"]).unwrap();
     assert_eq!(values, [Some(small.clone()), None, Some(small)]);
     assert_eq!(lenient.asynchronous().stats().errors, 1);
@@ -166,7 +164,7 @@ fn one_dead_server_of_two_costs_its_own_keys_alone() {
     let cache = open(onetrip::Cache::builder(&url));
     let keys: Vec<String> = (0..40).map(|number| format!("key:{number}")).collect();
     cache
-        .set_many(keys.iter().map(|key| (key, 1)), Timeout::Never)
+        .set_many(keys.iter().map(|key| (key, 1)), Ttl::Never)
         .unwrap();
     let (here, there): (Vec<_>, Vec<_>) = keys.iter().partition(|key| alive.life(key).is_some());
     assert!(here.len() > 5 && there.len() > 5, "{} are here", here.len());
@@ -212,7 +210,7 @@ fn without_a_prefix_all_that_the_servers_hold_is_cleared() {
     let keys: Vec<String> = (0..40).map(|number| format!("key:{number}")).collect();
     let fill = |cache: &Cache| {
         let all = keys.iter().map(|key| (key, 1));
-        cache.set_many(all, Timeout::Never).unwrap();
+        cache.set_many(all, Ttl::Never).unwrap();
     };
     let left = |cache: &Cache| {
         let values: Vec<Option<i64>> = cache.get_many(&keys).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use onetrip::blocking::Cache;
-use onetrip::{Builder, Clock, ErrorKind, OnError, Timeout};
+use onetrip::{Builder, Clock, ErrorKind, OnError, Ttl};
 
 use crate::support::Blob;
 
@@ -67,7 +67,7 @@ fn entries_that_are_added_count_as_well() {
         cache
             .set_for(key.to_string(), &1, Duration::from_nanos(1))
             .unwrap();
-        assert!(cache.add(key.to_string(), &value, Timeout::Never).unwrap());
+        assert!(cache.add(key.to_string(), &value, Ttl::Never).unwrap());
     }
     assert!(living(&cache, 300) * value.0.len() <= 1 << 20);
 }
@@ -85,7 +85,7 @@ fn an_entry_that_is_too_large_is_refused_and_removes_the_old_one() {
         !cache.contains("a").unwrap(),
         "the old value is out of date"
     );
-    let error = cache.add("a", &large, Timeout::Default).unwrap_err();
+    let error = cache.add("a", &large, Ttl::Default).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     cache.set("a", "small").unwrap();
     assert_eq!(cache.get("a").unwrap(), Some("small".to_owned()));
@@ -176,7 +176,7 @@ fn an_expired_entry_is_as_good_as_none() {
     }
     clock.advance(second);
     assert_eq!(cache.get::<i64>("get").unwrap(), None);
-    assert!(cache.add("add", &2, Timeout::Never).unwrap());
+    assert!(cache.add("add", &2, Ttl::Never).unwrap());
     assert_eq!(cache.get("add").unwrap(), Some(2));
     assert_eq!(cache.incr("incr", 1).unwrap(), None);
     assert!(!cache.touch("touch", second).unwrap());
@@ -192,7 +192,7 @@ fn only_one_of_many_threads_adds() {
             .map(|thread| {
                 let cache = &cache;
                 threads.spawn(move || {
-                    let add = |key: &usize| cache.add(key.to_string(), &thread, Timeout::Never);
+                    let add = |key: &usize| cache.add(key.to_string(), &thread, Ttl::Never);
                     (0..1000).filter(|key| add(key).unwrap()).count()
                 })
             })

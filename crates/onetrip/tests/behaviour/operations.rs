@@ -1,6 +1,6 @@
 //! What each operation answers and leaves in the store.
 
-use onetrip::{ErrorKind, Timeout};
+use onetrip::{ErrorKind, Ttl};
 
 use crate::support::{Bed, Outcome};
 
@@ -58,7 +58,7 @@ async fn get_many_answers_in_the_order_of_its_keys(bed: Bed) -> Outcome {
 async fn set_many_sets_all(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let values = [("a", 1), ("b", 2), ("a", 3)];
-    cache.set_many(values, Timeout::Default).await?;
+    cache.set_many(values, Ttl::Default).await?;
     let values: Vec<Option<i64>> = cache.get_many(&["a", "b"]).await?;
     assert_eq!(values, [Some(3), Some(2)], "the later of two wins");
     Ok(())
@@ -69,9 +69,9 @@ async fn nothing_at_all_is_no_trip(bed: Bed) -> Outcome {
     let none: [&str; 0] = [];
     let trips = cache.trips(async {
         assert!(cache.get_many::<i64, _>(&none).await?.is_empty());
-        cache.set_many::<&str, i64>([], Timeout::Default).await?;
+        cache.set_many::<&str, i64>([], Ttl::Default).await?;
         assert_eq!(cache.delete_many(&none).await?, 0);
-        assert_eq!(cache.touch_many(&none, Timeout::Never).await?, 0);
+        assert_eq!(cache.touch_many(&none, Ttl::Never).await?, 0);
         cache.preload(none, async { Ok(()) }).await
     });
     assert_eq!(trips.await?, 0);
@@ -80,11 +80,11 @@ async fn nothing_at_all_is_no_trip(bed: Bed) -> Outcome {
 
 async fn add_writes_only_where_nothing_is(bed: Bed) -> Outcome {
     let cache = bed.cache();
-    assert!(cache.add("lock", "mine", Timeout::Default).await?);
-    assert!(!cache.add("lock", "yours", Timeout::Default).await?);
+    assert!(cache.add("lock", "mine", Ttl::Default).await?);
+    assert!(!cache.add("lock", "yours", Ttl::Default).await?);
     assert_eq!(cache.get("lock").await?, Some("mine".to_owned()));
     cache.delete("lock").await?;
-    assert!(cache.add("lock", "yours", Timeout::Never).await?);
+    assert!(cache.add("lock", "yours", Ttl::Never).await?);
     assert_eq!(cache.get("lock").await?, Some("yours".to_owned()));
     Ok(())
 }
@@ -152,7 +152,7 @@ async fn delete_tells_whether_there_was_one(bed: Bed) -> Outcome {
 async fn delete_many_counts_what_was_there(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let values = [("a", 1), ("b", 2), ("c", 3)];
-    cache.set_many(values, Timeout::Default).await?;
+    cache.set_many(values, Ttl::Default).await?;
     assert_eq!(cache.delete_many(&["a", "x", "c", "a"]).await?, 2);
     let values: Vec<Option<i64>> = cache.get_many(&["a", "b", "c"]).await?;
     assert_eq!(values, [None, Some(2), None]);
@@ -163,7 +163,7 @@ async fn touch_tells_whether_there_is_one(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("a", &1).await?;
     cache.set("b", &2).await?;
-    for timeout in [Timeout::Default, Timeout::Never] {
+    for timeout in [Ttl::Default, Ttl::Never] {
         assert!(cache.touch("a", timeout).await?);
         assert!(!cache.touch("x", timeout).await?);
         assert_eq!(cache.touch_many(&["a", "x", "b"], timeout).await?, 2);
@@ -184,7 +184,7 @@ async fn clear_removes_its_prefix_alone(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let neighbour = bed.open(bed.builder().prefix(format!("{}2", bed.prefix())));
     let notes = (0..2500).map(|number| (format!("note:{number}"), number));
-    cache.set_many(notes, Timeout::Default).await?;
+    cache.set_many(notes, Ttl::Default).await?;
     neighbour.set("note:1", &1).await?;
     assert_eq!(bed.clear(&cache).await?, bed.cleared(2500));
     assert_eq!(bed.clear(&cache).await?, bed.cleared(0));
@@ -228,9 +228,7 @@ async fn get_or_insert_makes_what_is_missing_once(bed: Bed) -> Outcome {
         made.get()
     };
     for _ in 0..3 {
-        let value: i64 = cache
-            .get_or_insert_with("n", Timeout::Default, make)
-            .await?;
+        let value: i64 = cache.get_or_insert_with("n", Ttl::Default, make).await?;
         assert_eq!(value, 1);
     }
     assert_eq!(made.get(), 1);
@@ -250,9 +248,7 @@ async fn a_value_of_another_type_is_a_miss(bed: Bed) -> Outcome {
 async fn an_entry_of_another_type_can_be_replaced(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("note", "hello").await?;
-    let value: i64 = cache
-        .get_or_insert_with("note", Timeout::Default, || 5)
-        .await?;
+    let value: i64 = cache.get_or_insert_with("note", Ttl::Default, || 5).await?;
     assert_eq!(value, 5);
     assert_eq!(cache.get("note").await?, Some(5));
     Ok(())

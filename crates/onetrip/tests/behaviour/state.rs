@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onetrip::Timeout;
+use onetrip::Ttl;
 
 use crate::support::{Bed, Face, Outcome};
 
@@ -48,7 +48,7 @@ async fn a_plain_write_in_a_scope_is_there_for_others_when_it_returns(bed: Bed) 
         cache.set_many([("b", "b"), ("c", "c")], HOUR).await?;
         assert_eq!(others.get("b").await?, text("b"));
         assert_eq!(others.get("c").await?, text("c"));
-        assert!(cache.add("d", "added", Timeout::Default).await?);
+        assert!(cache.add("d", "added", Ttl::Default).await?);
         assert_eq!(others.get("d").await?, text("added"));
         assert!(cache.delete("a").await?);
         assert_eq!(others.get("a").await?, None);
@@ -120,10 +120,10 @@ async fn a_scope_sees_its_own_deletes(bed: Bed) -> Outcome {
 
 async fn writes_after_a_preload_are_seen(bed: Bed) -> Outcome {
     let cache = &bed.cache();
-    cache.set_many([("a", 1), ("b", 1)], Timeout::Never).await?;
+    cache.set_many([("a", 1), ("b", 1)], Ttl::Never).await?;
     let keys = ["a", "b", "c"];
     let page = async {
-        cache.set_many([("a", 2), ("c", 2)], Timeout::Never).await?;
+        cache.set_many([("a", 2), ("c", 2)], Ttl::Never).await?;
         assert_eq!(cache.incr("b", 5).await?, Some(6));
         let values: Vec<Option<i64>> = cache.get_many(&keys).await?;
         assert_eq!(values, [Some(2), Some(6), Some(2)]);
@@ -205,12 +205,12 @@ async fn add_tells_what_the_store_holds(bed: Bed) -> Outcome {
     let (cache, outside) = (&bed.cache(), bed.cache());
     let others = bed.elsewhere();
     let page = async {
-        assert!(cache.add("a", "mine", Timeout::Default).await?);
-        assert!(!outside.add("a", "yours", Timeout::Default).await?);
+        assert!(cache.add("a", "mine", Ttl::Default).await?);
+        assert!(!outside.add("a", "yours", Ttl::Default).await?);
         assert_eq!(read(cache, "a").await?, text("mine"));
         // Another's lock is not taken for absent, though the preload found none.
         others.set("b", "theirs").await?;
-        assert!(!cache.add("b", "mine", Timeout::Default).await?);
+        assert!(!cache.add("b", "mine", Ttl::Default).await?);
         // And who holds it can be read after the add that failed.
         assert_eq!(read(cache, "b").await?, text("theirs"));
         Ok(())
@@ -236,7 +236,7 @@ async fn incr_adds_to_what_the_store_holds(bed: Bed) -> Outcome {
 
 async fn a_touch_in_a_scope_is_the_timeout_that_counts(bed: Bed) -> Outcome {
     let cache = &bed.cache();
-    cache.set_for("a", "old", Timeout::Never).await?;
+    cache.set_for("a", "old", Ttl::Never).await?;
     let page = async {
         assert_eq!(read(cache, "a").await?, text("old"));
         assert!(cache.touch("a", Duration::ZERO).await?);
@@ -355,7 +355,7 @@ async fn nothing_is_cached_in_debug(bed: Bed) -> Outcome {
         assert_eq!(read(cache, "a").await?, None);
         cache.set("b", "new").await?;
         assert_eq!(read(cache, "b").await?, None);
-        assert!(cache.add("c", "new", Timeout::Default).await?);
+        assert!(cache.add("c", "new", Ttl::Default).await?);
         assert_eq!(cache.incr("a", 1).await?, None);
         assert!(!cache.delete("a").await?);
         assert!(!cache.touch("a", HOUR).await?);

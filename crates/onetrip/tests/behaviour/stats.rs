@@ -1,6 +1,6 @@
 //! What is counted, and what a watch sees.
 
-use onetrip::{Stats, Timeout};
+use onetrip::{Stats, Ttl};
 
 use crate::support::{Bed, Blob, Face, Outcome};
 
@@ -25,9 +25,9 @@ async fn every_counter_counts(bed: Bed) -> Outcome {
     let value = Blob(vec![1; 100]);
     cache.set("a", &value).await?;
     cache
-        .set_many([("b", &value), ("c", &value)], Timeout::Default)
+        .set_many([("b", &value), ("c", &value)], Ttl::Default)
         .await?;
-    cache.add("a", &value, Timeout::Default).await?;
+    cache.add("a", &value, Ttl::Default).await?;
     cache.get::<Blob>("a").await?;
     cache.get::<Blob>("x").await?;
     cache.get_many::<Blob, _>(&["a", "b", "x"]).await?;
@@ -36,7 +36,7 @@ async fn every_counter_counts(bed: Bed) -> Outcome {
         .set_for("b", &value, std::time::Duration::ZERO)
         .await?;
     cache.incr("c", 1).await.unwrap_err();
-    cache.touch("c", Timeout::Never).await?;
+    cache.touch("c", Ttl::Never).await?;
     bed.clear(&cache).await?;
     let mut expected = vec![
         ("trips", 11),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onetrip::Timeout;
+use onetrip::Ttl;
 
 use crate::support::{Bed, Outcome};
 
@@ -32,29 +32,29 @@ async fn left_out_it_is_the_default(bed: Bed) -> Outcome {
     cache.set("a", &1).await?;
     bed.assert_lives(&cache, "a", Duration::from_secs(300))
         .await?;
-    cache.set_many([("b", 1)], Timeout::Default).await?;
+    cache.set_many([("b", 1)], Ttl::Default).await?;
     bed.assert_lives(&cache, "b", Duration::from_secs(300))
         .await
 }
 
 async fn the_default_may_be_another(bed: Bed) -> Outcome {
-    let cache = bed.open(bed.builder().timeout(Some(HOUR)));
+    let cache = bed.open(bed.builder().ttl(Some(HOUR)));
     cache.set("a", &1).await?;
     bed.assert_lives(&cache, "a", HOUR).await?;
-    cache.add("b", &1, Timeout::Default).await?;
+    cache.add("b", &1, Ttl::Default).await?;
     bed.assert_lives(&cache, "b", HOUR).await
 }
 
 async fn the_default_may_be_never(bed: Bed) -> Outcome {
-    let cache = bed.open(bed.builder().timeout(None));
+    let cache = bed.open(bed.builder().ttl(None));
     cache.set("a", &1).await?;
     bed.assert_lives_on(&cache, "a").await
 }
 
 async fn never_is_never(bed: Bed) -> Outcome {
     let cache = bed.cache();
-    cache.set_for("a", &1, Timeout::Never).await?;
-    cache.add("b", &1, Timeout::Never).await?;
+    cache.set_for("a", &1, Ttl::Never).await?;
+    cache.add("b", &1, Ttl::Never).await?;
     bed.assert_lives_on(&cache, "a").await?;
     bed.assert_lives_on(&cache, "b").await
 }
@@ -70,7 +70,7 @@ async fn thirty_days_are_no_limit(bed: Bed) -> Outcome {
 async fn zero_stores_nothing_and_removes_what_was_there(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache
-        .set_many([("a", 1), ("b", 1), ("c", 1)], Timeout::Never)
+        .set_many([("a", 1), ("b", 1), ("c", 1)], Ttl::Never)
         .await?;
     cache.set_for("a", &2, Duration::ZERO).await?;
     cache.set_many([("b", 2), ("x", 2)], Duration::ZERO).await?;
@@ -88,7 +88,7 @@ async fn zero_stores_nothing_and_removes_what_was_there(bed: Bed) -> Outcome {
 }
 
 async fn a_zero_default_stores_nothing(bed: Bed) -> Outcome {
-    let cache = bed.open(bed.builder().timeout(Some(Duration::ZERO)));
+    let cache = bed.open(bed.builder().ttl(Some(Duration::ZERO)));
     cache.set("a", &1).await?;
     assert_eq!(cache.get::<i64>("a").await?, None);
     Ok(())
@@ -137,11 +137,11 @@ async fn touch_counts_from_now(bed: Bed) -> Outcome {
     assert!(cache.touch("a", 3 * HOUR).await?);
     bed.assert_lives(&cache, "a", 3 * HOUR).await?;
     cache.set_for("b", &1, HOUR).await?;
-    assert!(cache.touch("b", Timeout::Default).await?);
+    assert!(cache.touch("b", Ttl::Default).await?);
     bed.assert_lives(&cache, "b", Duration::from_secs(300))
         .await?;
     cache.set_for("c", &1, HOUR).await?;
-    assert!(cache.touch("c", Timeout::Never).await?);
+    assert!(cache.touch("c", Ttl::Never).await?);
     bed.assert_lives_on(&cache, "c").await
 }
 
@@ -151,7 +151,7 @@ async fn set_forgets_the_old_timeout(bed: Bed) -> Outcome {
     cache.set_for("a", &2, DAY).await?;
     bed.assert_lives(&cache, "a", DAY).await?;
     cache.set_for("b", &1, HOUR).await?;
-    cache.set_for("b", &2, Timeout::Never).await?;
+    cache.set_for("b", &2, Ttl::Never).await?;
     bed.assert_lives_on(&cache, "b").await
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use onetrip::{Compression, ErrorKind, Serializer, Timeout};
+use onetrip::{Compression, ErrorKind, Serializer, Ttl};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -38,9 +38,9 @@ async fn none_is_a_value(bed: Bed) -> Outcome {
     assert!(cache.contains("none").await?);
     let values: Vec<Option<Option<i64>>> = cache.get_many(&["none", "absent"]).await?;
     assert_eq!(values, [Some(None), None]);
-    assert!(!cache.add("none", &1, Timeout::Default).await?);
+    assert!(!cache.add("none", &1, Ttl::Default).await?);
     let kept: Option<i64> = cache
-        .get_or_insert_with("none", Timeout::Default, || Some(1))
+        .get_or_insert_with("none", Ttl::Default, || Some(1))
         .await?;
     assert_eq!(kept, None);
     let in_scope = cache.preload(["none"], cache.get::<Option<i64>>("none"));
@@ -212,10 +212,7 @@ async fn raw_takes_bytes_alone(bed: Bed) -> Outcome {
     for error in [
         cache.set("value", "text").await.unwrap_err(),
         cache.set("value", &5).await.unwrap_err(),
-        cache
-            .add("value", &[1.5], Timeout::Default)
-            .await
-            .unwrap_err(),
+        cache.add("value", &[1.5], Ttl::Default).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Serialization);
         assert!(error.to_string().contains("\"value\""), "{error}");
@@ -239,7 +236,7 @@ async fn a_value_that_cannot_be_written_names_its_type(bed: Bed) -> Outcome {
     assert!(error.to_string().contains("Stubborn"), "{error}");
     assert!(error.to_string().contains("not today"), "{error}");
     let both = [("a", Some(Stubborn)), ("value", None)];
-    assert!(cache.set_many(both, Timeout::Default).await.is_err());
+    assert!(cache.set_many(both, Ttl::Default).await.is_err());
     assert_eq!(cache.get("value").await?, Some("old".to_owned()));
     Ok(())
 }

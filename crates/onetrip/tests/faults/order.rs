@@ -50,7 +50,7 @@ fn a_delete_elsewhere_follows_a_post(stand: Stand) {
             delete();
         }
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
-        page.settle();
+        page.drain();
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
         assert_eq!(page.told.count(), 0);
     }
@@ -70,8 +70,8 @@ fn a_post_of_another_scope_follows_a_post(stand: Stand) {
         asynchronous
             .send_blocking(&Context::default(), &trip)
             .unwrap();
-        second.settle();
-        first.settle();
+        second.drain();
+        first.drain();
         assert_eq!(direct.get(&key).unwrap(), Some(value));
     }
 }
@@ -88,7 +88,7 @@ fn a_clear_follows_all_posts(stand: Stand) {
         cache.clear().unwrap();
         for (page, key) in pages.iter().zip(&keys) {
             assert_eq!(direct.get::<String>(key).unwrap(), None);
-            page.settle();
+            page.drain();
             assert_eq!(direct.get::<String>(key).unwrap(), None);
         }
     }
@@ -108,7 +108,7 @@ fn nothing_is_posted_where_a_delete_is_owed(stand: Stand) {
     cache.get::<String>(&other).unwrap();
     assert_eq!(direct.get::<String>(&key).unwrap(), None);
     page.post(&[&key]);
-    page.settle();
+    page.drain();
     assert_eq!(direct.get(&key).unwrap(), Some(tagged(&key)));
 }
 
@@ -160,7 +160,7 @@ fn tasks_and_threads_wait_for_each_others_posts(stand: Stand) {
             assert!(runtime.block_on(asynchronous.delete(&key)).unwrap());
         }
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
-        page.settle();
+        page.drain();
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
         assert_eq!(page.told.count(), 0);
     }
@@ -181,7 +181,7 @@ fn what_a_task_posts_waits_for_nobody_on_its_own_connection(stand: Stand) {
             runtime.block_on(asynchronous.delete(&key)).unwrap(),
             "round {round}"
         );
-        runtime.block_on(asynchronous.settle(Some(page.scope)));
+        runtime.block_on(asynchronous.drain(Some(page.scope)));
         assert!(post.is_finished() || !runtime.block_on(post).unwrap().is_empty());
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
     }
@@ -238,7 +238,7 @@ fn replies_to_posts_are_never_anothers(stand: Stand) {
                         }
                         page.post(&[at(6)]);
                         if round % 3 > 0 {
-                            page.settle();
+                            page.drain();
                         }
                     }
                 })

@@ -96,7 +96,7 @@ impl<'c> Page<'c> {
         }
     }
 
-    pub(crate) fn settle(&self) {
+    pub(crate) fn drain(&self) {
         self.cache.asynchronous().settle_blocking(Some(self.scope));
     }
 }

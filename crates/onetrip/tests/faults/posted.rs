@@ -37,7 +37,7 @@ fn a_post_arrives_and_waits_for_nothing(stand: Stand) {
             direct.get(key).unwrap() == Some(tagged(key))
         });
     }
-    page.settle();
+    page.drain();
     assert_eq!(direct.get(&keys[2]).unwrap(), Some(tagged(&keys[2])));
     assert_eq!(page.told.count(), 0);
 }
@@ -82,7 +82,7 @@ fn what_is_posted_in_a_row_is_all_there(stand: Stand) {
     for key in &keys {
         assert!(are_posted(&page.post(&[key])));
     }
-    page.settle();
+    page.drain();
     cache.asynchronous().close_idle();
     let found = direct.get_many::<String, _>(&keys).unwrap();
     let lost = found.iter().filter(|value| value.is_none()).count();
@@ -120,15 +120,15 @@ fn what_was_lost_is_told_and_not_sent_again(stand: Stand) {
     assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
     assert_eq!(direct.get::<String>(&key).unwrap(), None);
     // And once more where nobody of its scope makes a trip.
-    for settles in [true, false] {
+    for drains in [true, false] {
         page.get(&other);
         stand.fail(Fault::Hang);
         let (requests, before) = (stand.proxy.requests(), page.told.count());
         assert!(are_posted(&page.post(&[&key])));
         eventually("it is on its way", || stand.proxy.requests() > requests);
         stand.proxy.close_all();
-        if settles {
-            page.settle();
+        if drains {
+            page.drain();
         } else {
             assert_eq!(cache.get::<String>(&key).unwrap(), None);
         }
@@ -151,7 +151,7 @@ fn a_server_that_hangs_costs_one_timeout_in_all(stand: Stand) {
     }
     assert!(began.elapsed() < TRIP_TIMEOUT, "{:?}", began.elapsed());
     for page in &pages {
-        page.settle();
+        page.drain();
     }
     let refused = pages[0].post(&[&keys[50]]);
     assert!(matches!(refused[..], [Reply::Failed(_)]), "{refused:?}");
@@ -193,7 +193,7 @@ fn a_child_leaves_what_its_parent_posted_alone(stand: Stand) {
     if child == 0 {
         // The same scope, even: nothing of the parent's is used.
         let work = || {
-            page.settle();
+            page.drain();
             let trip: Trip = [Op::Get {
                 name: name(&cache, &keys[1]),
             }]
@@ -210,14 +210,14 @@ fn a_child_leaves_what_its_parent_posted_alone(stand: Stand) {
         leave(i32::from(done.is_err()));
     }
     wait_for(child);
-    page.settle();
+    page.drain();
     for key in &keys {
         assert_eq!(direct.get(key).unwrap(), Some(tagged(key)));
     }
     // Before a fork all is read.
     page.post(&[&keys[0]]);
     onetrip::close_all_idle();
-    page.settle();
+    page.drain();
     assert_eq!(page.told.count(), 0);
 }
 
@@ -277,7 +277,7 @@ fn a_post_to_a_node_that_has_given_up_the_slot_is_dropped() {
     };
     let before = sets();
     assert!(are_posted(&page.post(&[key])));
-    page.settle();
+    page.drain();
     assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
     assert!(page.told.errors.lock().unwrap()[0].contains("MOVED"));
     assert_eq!(sets(), before, "no node has carried it out");
@@ -286,7 +286,7 @@ fn a_post_to_a_node_that_has_given_up_the_slot_is_dropped() {
         page.post(&[key])[..],
         [Reply::Posted | Reply::Done]
     ));
-    page.settle();
+    page.drain();
     assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
     assert_eq!(cache.get(key).unwrap(), Some(tagged(key)));
 }

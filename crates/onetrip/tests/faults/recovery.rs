@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onetrip::Timeout;
+use onetrip::Ttl;
 
 use crate::log;
 use crate::proxy::Fault;
@@ -144,7 +144,7 @@ fn too_many_deletes_are_lost_and_that_is_said() {
             .map(|number| format!("key:{number}"))
             .collect();
         let values = || keys.iter().map(|key| (key, 1));
-        direct.set_many(values(), Timeout::Never).unwrap();
+        direct.set_many(values(), Ttl::Never).unwrap();
         assert_eq!(cache.get(&keys[0]).unwrap(), Some(1));
         let port = stand.proxy.port().to_string();
         let said = || log::lines(&port, "those that follow are lost").len();
@@ -176,7 +176,7 @@ fn a_delete_is_owed_to_the_one_of_two_servers_that_missed_it() {
     let cache = stand.cache();
     let keys: Vec<String> = (0..40).map(|number| format!("key:{number}")).collect();
     cache
-        .set_many(keys.iter().map(|key| (key, 1)), Timeout::Never)
+        .set_many(keys.iter().map(|key| (key, 1)), Ttl::Never)
         .unwrap();
     let direct = stand.direct();
     let behind = |key: &&String| direct.get::<i64>(key).unwrap().is_some();

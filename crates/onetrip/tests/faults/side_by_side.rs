@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use onetrip::blocking::Cache;
-use onetrip::{OnError, Timeout};
+use onetrip::{OnError, Ttl};
 
 use crate::cluster::Cluster;
 use crate::eventually;
@@ -20,7 +20,7 @@ fn are_asked_side_by_side(url: &str, proxies: &[Proxy]) {
     let cache: Cache = builder.build().unwrap().blocking();
     let keys: Vec<String> = (0..60).map(|number| format!("key:{number}")).collect();
     cache
-        .set_many(keys.iter().map(|key| (key, 1)), Timeout::Never)
+        .set_many(keys.iter().map(|key| (key, 1)), Ttl::Never)
         .unwrap();
     let requests = || proxies.iter().map(Proxy::requests).collect::<Vec<_>>();
     let before = requests();

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use onetrip::blocking::Cache;
-use onetrip::{Builder, ErrorKind, OnError, Serializer, Timeout};
+use onetrip::{Builder, ErrorKind, OnError, Serializer, Ttl};
 
 use crate::folder::Folder;
 use crate::proxy;
@@ -108,7 +108,7 @@ fn reads(cache: &Cache, keys: &[String]) -> String {
 
 fn fill(cache: &Cache, keys: &[String]) {
     let values = keys.iter().map(|key| (key, key));
-    cache.set_many(values, Timeout::Never).unwrap();
+    cache.set_many(values, Ttl::Never).unwrap();
 }
 
 /// What `look` sees on each store with a server; most of it is waiting, so all at once.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onetrip::{ErrorKind, Timeout};
+use onetrip::{ErrorKind, Ttl};
 
 use crate::recording::Recording;
 use crate::replayer::Replayer;
@@ -22,7 +22,7 @@ fn a_reply_cut_anywhere_is_an_error() {
         let replayer = Replayer::cut(whole.clone(), cut);
         let cache = Stage::at(replayer.port()).cache();
         let values = [("a", "A"), ("b", "B"), ("c", ""), ("a", "A2")];
-        let mut error = cache.set_many(values, Timeout::Default).err();
+        let mut error = cache.set_many(values, Ttl::Default).err();
         if error.is_none() {
             let read = cache.get_many::<String, _>(&["c", "x", "a", "b", "a"]);
             error = read.err();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onetrip::{ErrorKind, Timeout};
+use onetrip::{ErrorKind, Ttl};
 
 use crate::stage::{play, play_over, recording};
 
@@ -17,7 +17,7 @@ fn many() {
     play("many", |stage| {
         let cache = stage.cache();
         let values = [("a", "A"), ("b", "B"), ("c", ""), ("a", "A2")];
-        cache.set_many(values, Timeout::Default).unwrap();
+        cache.set_many(values, Ttl::Default).unwrap();
         // Out of the order they were written in, one twice, one not there.
         let read: Vec<Option<String>> = cache.get_many(&["c", "x", "a", "b", "a"]).unwrap();
         assert_eq!(read, [text(""), None, text("A2"), text("B"), text("A2")]);
@@ -60,7 +60,7 @@ fn expiry() {
             .set_for("rounded up", &1, Duration::from_millis(3_599_001))
             .unwrap();
         cache.set_for("longest", &1, Duration::MAX).unwrap();
-        cache.set_for("never", &1, Timeout::Never).unwrap();
+        cache.set_for("never", &1, Ttl::Never).unwrap();
         for key in ["hour", "rounded up", "longest", "never"] {
             assert_eq!(cache.get(key).unwrap(), Some(1));
         }
@@ -81,7 +81,7 @@ fn delete() {
     play("delete", |stage| {
         let cache = stage.cache();
         cache
-            .set_many([("a", 1), ("b", 2), ("c", 3)], Timeout::Default)
+            .set_many([("a", 1), ("b", 2), ("c", 3)], Ttl::Default)
             .unwrap();
         assert!(cache.delete("a").unwrap());
         assert!(!cache.delete("a").unwrap());
@@ -99,7 +99,7 @@ fn add() {
         let cache = stage.cache();
         assert!(cache.add("lock", "mine", HOUR).unwrap());
         assert!(!cache.add("lock", "yours", HOUR).unwrap());
-        assert!(cache.add("for ever", "mine", Timeout::Never).unwrap());
+        assert!(cache.add("for ever", "mine", Ttl::Never).unwrap());
         assert!(
             !cache
                 .add("for ever", "yours", Duration::from_nanos(1))
@@ -118,7 +118,7 @@ fn incr() {
         cache.set_for("hits", &40, HOUR).unwrap();
         assert_eq!(cache.incr("hits", 2).unwrap(), Some(42));
         assert_eq!(cache.incr("hits", -50).unwrap(), Some(-8));
-        cache.set_for("for ever", &0, Timeout::Never).unwrap();
+        cache.set_for("for ever", &0, Ttl::Never).unwrap();
         assert_eq!(cache.incr("for ever", i64::MIN).unwrap(), Some(i64::MIN));
         cache.set("top", &(i64::MAX - 1)).unwrap();
         assert_eq!(cache.incr("top", 1).unwrap(), Some(i64::MAX));
@@ -139,8 +139,8 @@ fn touch() {
         cache
             .set_many([("a", "\0A\u{FF}"), ("b", "B")], HOUR)
             .unwrap();
-        assert!(cache.touch("a", Timeout::Never).unwrap());
-        assert!(!cache.touch("x", Timeout::Never).unwrap());
+        assert!(cache.touch("a", Ttl::Never).unwrap());
+        assert!(!cache.touch("x", Ttl::Never).unwrap());
         assert_eq!(
             cache.touch_many(&["a", "x", "b", "a"], 2 * HOUR).unwrap(),
             3
@@ -181,11 +181,11 @@ fn keys() {
             long.as_bytes(),
         ];
         let numbered = keys.iter().zip(1..);
-        cache.set_many(numbered.clone(), Timeout::Default).unwrap();
+        cache.set_many(numbered.clone(), Ttl::Default).unwrap();
         let all: Vec<Option<i64>> = cache.get_many(&keys).unwrap();
         assert_eq!(all, [1, 2, 3, 4, 5].map(Some));
         for (key, number) in numbered {
-            assert!(!cache.add(key, &0, Timeout::Default).unwrap());
+            assert!(!cache.add(key, &0, Ttl::Default).unwrap());
             assert_eq!(cache.incr(key, 1).unwrap(), Some(number + 1));
             assert!(cache.touch(key, HOUR).unwrap());
         }
@@ -214,7 +214,7 @@ fn databases() {
         first.set("a", &1).unwrap();
         assert_eq!(second.get::<i64>("a").unwrap(), None);
         second.set("a", &2).unwrap();
-        assert!(!second.add("a", &3, Timeout::Default).unwrap());
+        assert!(!second.add("a", &3, Ttl::Default).unwrap());
         assert_eq!(second.incr("a", 10).unwrap(), Some(12));
         assert_eq!(first.get("a").unwrap(), Some(1));
         assert_eq!(second.clear().unwrap(), 1);
@@ -236,7 +236,7 @@ fn refused() {
         // The server has hung up; what may be read still is.
         assert_eq!(cache.get::<i64>("a").unwrap(), None);
         refused(cache.delete("a").unwrap_err());
-        refused(cache.add("a", &1, Timeout::Default).unwrap_err());
+        refused(cache.add("a", &1, Ttl::Default).unwrap_err());
         assert_eq!(cache.incr("a", 1).unwrap(), None);
     });
     let recording = recording("refused");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onetrip::{Cache, OnError, Timeout};
+use onetrip::{Cache, OnError, Ttl};
 
 use crate::support::{Bed, Blob, Face, Outcome, Server, turn};
 
@@ -286,7 +286,7 @@ fn a_batch_that_the_store_refuses_is_an_error_where_that_is_asked_for() {
     };
     raising.batch(read).unwrap();
     lenient.batch(|| lenient.set("a", &1).unwrap()).unwrap();
-    let page = || lenient.get_or_insert_with("x", Timeout::Default, || 5);
+    let page = || lenient.get_or_insert_with("x", Ttl::Default, || 5);
     assert_eq!(lenient.batch(page).unwrap().unwrap(), 5);
     assert_eq!(lenient.get::<i64>("a").unwrap(), None);
     assert!(lenient.asynchronous().stats().errors > 0);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use onetrip::{Cache, ErrorKind, OnError, Timeout};
+use onetrip::{Cache, ErrorKind, OnError, Ttl};
 
 use crate::support::{Bed, Face, Outcome, Server, turn};
 
@@ -389,7 +389,7 @@ fn a_store_that_fails_is_told_where_that_is_asked_for() {
     };
     let cached = |cache: &Cache| {
         let make = || Ok(5);
-        onetrip::__private::fetch_blocking(cache, "a", Timeout::Default, false, make, Err)
+        onetrip::__private::fetch_blocking(cache, "a", Ttl::Default, false, make, Err)
     };
     let raising = open(OnError::Raise);
     for error in [

@@ -2,7 +2,7 @@
 
 use std::sync::{Barrier, Mutex};
 
-use onetrip::Timeout;
+use onetrip::Ttl;
 
 use crate::support::{Bed, Face, Outcome};
 
@@ -46,7 +46,7 @@ async fn another_thread_has_no_scope(bed: Bed) -> Outcome {
         on_another_thread(cache, async |cache| {
             let new = Some("new".to_owned());
             assert_eq!(cache.get("a").await?, new, "nothing is held for it");
-            assert_eq!(cache.cached("a", Timeout::Never, String::new).await?, "new");
+            assert_eq!(cache.cached("a", Ttl::Never, String::new).await?, "new");
             cache.set("c", "at once").await
         });
         assert_eq!(cache.get("c").await?, Some("at once".to_owned()));
@@ -112,7 +112,7 @@ async fn a_write_beside_a_touch_is_not_lost(bed: Bed) -> Outcome {
     };
     cache.set("a", "old").await?;
     let page = async {
-        let (touched, set) = tokio::join!(cache.touch("a", Timeout::Never), cache.set("a", "new"));
+        let (touched, set) = tokio::join!(cache.touch("a", Ttl::Never), cache.set("a", "new"));
         assert!(touched?);
         set
     };

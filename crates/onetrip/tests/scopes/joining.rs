@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use onetrip::{Cache, Caller, Fetch, Stage, Timeout, Work};
+use onetrip::{Cache, Caller, Fetch, Stage, Ttl, Work};
 
 use crate::support::hand::{Hand, Text};
 use crate::support::turn;
@@ -394,7 +394,7 @@ fn the_cost_of_a_name_is_not_taken_for_that_of_another() {
     for number in 0..20_000 {
         let key = format!("quick:{number}");
         blocking
-            .get_or_insert_with(key, Timeout::Default, || 1)
+            .get_or_insert_with(key, Ttl::Default, || 1)
             .unwrap();
     }
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));

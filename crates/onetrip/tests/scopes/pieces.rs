@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use onetrip::{OnError, Timeout};
+use onetrip::{OnError, Ttl};
 
 use crate::support::{Bed, Face, Outcome, turn};
 
@@ -349,7 +349,7 @@ async fn a_cold_page_computes_each_piece_once(bed: Bed) -> Outcome {
                 made.set(made.get() + 1);
                 made.get()
             };
-            let value = cache.cached("a", Timeout::Default, make).await?;
+            let value = cache.cached("a", Ttl::Default, make).await?;
             assert_eq!(value, 1);
         }
         Ok(())
@@ -392,7 +392,7 @@ fn a_page_holds_what_it_computed_and_could_not_store() {
             made.set(made.get() + 1);
             Ok(made.get())
         };
-        let hour = Timeout::After(HOUR);
+        let hour = Ttl::After(HOUR);
         onetrip::__private::fetch_blocking(&cache, "a", hour, false, make, Err)
     };
     let page = || {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::time::Duration;
 
-use onetrip::{ErrorKind, Timeout};
+use onetrip::{ErrorKind, Ttl};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
@@ -22,14 +22,14 @@ enum Step {
     Get(u8),
     GetMany(Vec<u8>),
     Contains(u8),
-    GetOrInsert(u8, Value, Timeout),
-    Cached(u8, Value, Timeout),
-    Refresh(u8, Value, Timeout),
-    Set(u8, Value, Timeout),
-    SetMany(Vec<(u8, Value)>, Timeout),
-    Add(u8, Value, Timeout),
+    GetOrInsert(u8, Value, Ttl),
+    Cached(u8, Value, Ttl),
+    Refresh(u8, Value, Ttl),
+    Set(u8, Value, Ttl),
+    SetMany(Vec<(u8, Value)>, Ttl),
+    Add(u8, Value, Ttl),
     Incr(u8, i64),
-    Touch(Vec<u8>, Timeout),
+    Touch(Vec<u8>, Ttl),
     Delete(Vec<u8>),
     Clear,
     /// Milliseconds, of scopes growing old; entries live far longer.
@@ -58,11 +58,11 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn timeout() -> impl Strategy<Value = Timeout> {
+fn timeout() -> impl Strategy<Value = Ttl> {
     prop_oneof![
-        3 => Just(Timeout::Never),
-        2 => Just(Timeout::After(Duration::from_secs(24 * 60 * 60))),
-        1 => Just(Timeout::After(Duration::ZERO)),
+        3 => Just(Ttl::Never),
+        2 => Just(Ttl::After(Duration::from_secs(24 * 60 * 60))),
+        1 => Just(Ttl::After(Duration::ZERO)),
     ]
 }
 
@@ -101,8 +101,8 @@ fn program() -> impl Strategy<Value = Vec<Step>> {
 struct Model(HashMap<u8, Value>);
 
 impl Model {
-    fn set(&mut self, key: u8, value: Value, timeout: Timeout) {
-        if timeout == Timeout::After(Duration::ZERO) {
+    fn set(&mut self, key: u8, value: Value, timeout: Ttl) {
+        if timeout == Ttl::After(Duration::ZERO) {
             self.0.remove(&key);
         } else {
             self.0.insert(key, value);
@@ -129,8 +129,8 @@ impl Model {
             .count()
     }
 
-    fn touch(&mut self, keys: &[u8], timeout: Timeout) -> usize {
-        if timeout == Timeout::After(Duration::ZERO) {
+    fn touch(&mut self, keys: &[u8], timeout: Ttl) -> usize {
+        if timeout == Ttl::After(Duration::ZERO) {
             return self.delete(keys);
         }
         keys.iter().filter(|key| self.0.contains_key(key)).count()

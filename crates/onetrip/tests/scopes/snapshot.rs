@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use onetrip::{Cache, Clock, Page, PageMode, Timeout, Work};
+use onetrip::{Cache, Clock, Page, PageMode, Ttl, Work};
 
 use crate::support::hand::{Answer, Called, Hand, elsewhere};
 use crate::support::{Bed, Face, Outcome, turn};
@@ -493,7 +493,7 @@ fn tasks_of_one_page_never_see_what_is_older_than_a_write_they_made() {
             };
             let write = async {
                 for number in 1..100 {
-                    cache.set_for("a", &number, Timeout::Never).await.unwrap();
+                    cache.set_for("a", &number, Ttl::Never).await.unwrap();
                     assert_eq!(cache.get("a").await.unwrap(), Some(number));
                 }
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use onetrip::Timeout;
+use onetrip::Ttl;
 
 use crate::support::{Bed, Cluster, Outcome, Server, turn};
 
@@ -53,7 +53,7 @@ async fn a_preload_is_one_trip(bed: Bed) -> Outcome {
     Ok(())
 }
 
-const HOUR: Timeout = Timeout::After(Duration::from_secs(60 * 60));
+const HOUR: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 
 async fn a_read_that_was_preloaded_asks_nobody(bed: Bed) -> Outcome {
     let (cache, keys) = (&bed.cache(), keys(50));

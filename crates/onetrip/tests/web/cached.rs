@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use onetrip::{Cache, Clock, ErrorKind, OnError, Timeout};
+use onetrip::{Cache, Clock, ErrorKind, OnError, Ttl};
 
 use crate::support::{Count, broken, local, remote, turn, words};
 
@@ -158,7 +158,7 @@ lasting!(half_a_second, 0.5);
 lasting!(milliseconds, "500ms");
 lasting!(a_day, "1d");
 lasting!(a_constant, SPAN);
-lasting!(for_ever, Timeout::Never);
+lasting!(for_ever, Ttl::Never);
 
 #[onetrip::cached(key = String::from("default"))]
 async fn by_default(cache: &Cache, computed: &Count) -> u32 {

@@ -1,6 +1,6 @@
 //! Blocking code in tasks.
 
-use onetrip::{ErrorKind, Timeout};
+use onetrip::{ErrorKind, Ttl};
 
 use crate::support::{local, remote, words};
 
@@ -15,11 +15,11 @@ async fn a_thread_goes_on_in_the_scope_of_its_task() {
                 assert_eq!(cache.get("a")?, Some(1));
                 // What the scope does not hold is waited for.
                 cache.set("b", &2)?;
-                cache.get_or_insert_with("c", Timeout::Default, || 3)
+                cache.get_or_insert_with("c", Ttl::Default, || 3)
             })
         };
         assert_eq!(thread.await.unwrap().unwrap(), 3);
-        let held = cache.get_or_insert_with("c", Timeout::Default, async || 4);
+        let held = cache.get_or_insert_with("c", Ttl::Default, async || 4);
         assert_eq!(held.await.unwrap(), 3);
     });
     let (page, seen) = cache.watch(page).await;

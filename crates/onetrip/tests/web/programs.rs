@@ -14,7 +14,7 @@ use axum::http::{Method, Request};
 use axum::routing::{get, post};
 use futures_util::future::join_all;
 use onetrip::tower::PageLayer;
-use onetrip::{Cache, Timeout};
+use onetrip::{Cache, Ttl};
 use tokio::sync::{Barrier, Semaphore};
 use tower::ServiceExt;
 
@@ -36,7 +36,7 @@ async fn visit_often(app: &Router, path: &str) {
 
 /// A lock by `add`, around a read, an addition and a write.
 async fn count_one(cache: &Cache) {
-    while !cache.add("lock", &1, Timeout::Default).await.unwrap() {
+    while !cache.add("lock", &1, Ttl::Default).await.unwrap() {
         tokio::task::yield_now().await;
     }
     let count: u32 = cache.get("count").await.unwrap().unwrap_or_default();
@@ -80,7 +80,7 @@ async fn a_limit_by_incr_lets_so_many_through() {
     let handler = {
         let cache = cache.clone();
         async move || {
-            cache.add("tries", &0, Timeout::Default).await.unwrap();
+            cache.add("tries", &0, Ttl::Default).await.unwrap();
             let tries = cache.incr("tries", 1).await.unwrap();
             format!("{}", tries.unwrap() <= 5)
         }
@@ -205,7 +205,7 @@ async fn a_request_that_may_change_something_waits_for_nobody() {
                     count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
                 };
                 let _ = cache
-                    .get_or_insert_with("waits:a", Timeout::Default, make)
+                    .get_or_insert_with("waits:a", Ttl::Default, make)
                     .await;
             }
         };

@@ -14,7 +14,7 @@ use axum::routing::get;
 use futures_util::stream;
 use http_body_util::BodyExt;
 use onetrip::tower::PageLayer;
-use onetrip::{Cache, Clock, Timeout};
+use onetrip::{Cache, Clock, Ttl};
 use tower::ServiceExt;
 
 use crate::requests::{elsewhere, request};
@@ -54,7 +54,7 @@ fn app<F: Future<Output = String> + Send + 'static>(
 
 async fn fetch(cache: &Cache) -> String {
     let make = async || "made".to_owned();
-    let made = cache.get_or_insert_with("piece", Timeout::Default, make);
+    let made = cache.get_or_insert_with("piece", Ttl::Default, make);
     made.await.unwrap()
 }
 

@@ -2,17 +2,18 @@
 
 use std::io::Write;
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 use heed::{RoTxn, RwTxn};
 
 use super::environment::Tree;
 use super::evict::Room;
-use super::record::{self, Header, Key, NEVER, Record};
+use super::row::{self, Header, Key, NEVER, Row};
 use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::key;
-use crate::trip::{Op, Reply, Ttl};
+use crate::trip::{Op, Reply};
 
 /// How many entries a clear finds before it removes them: what it holds in memory meanwhile.
 const SWEEP: usize = 1024;
@@ -30,7 +31,7 @@ pub(super) struct Entries<'e> {
 impl Entries<'_> {
     /// Reads the living entry of `name`. Nothing is written, not even that it was read.
     pub(super) fn get(&self, txn: &RoTxn<'_>, name: &[u8]) -> heed::Result<Option<Bytes>> {
-        let key = record::entry_key(name);
+        let key = row::entry_key(name);
         let Some(record) = self.living(txn, &key, name)? else {
             return Ok(None);
         };
@@ -55,7 +56,7 @@ impl Entries<'_> {
                 }
             },
             Op::Add { name, entry, ttl } => {
-                let key = record::entry_key(name);
+                let key = row::entry_key(name);
                 if self.living(txn, &key, name)?.is_some() {
                     Reply::Flag(false)
                 } else if let Some(refusal) = self.refuse(name, entry) {
@@ -68,7 +69,7 @@ impl Entries<'_> {
             Op::Delete { name } => Reply::Flag(self.delete(txn, name)?),
             Op::Incr { name, delta } => self.incr(txn, name, *delta)?,
             Op::Touch { name, ttl } => {
-                let key = record::entry_key(name);
+                let key = row::entry_key(name);
                 let entry = self.living(txn, &key, name)?;
                 match entry.map(|record| record.entry.to_vec()) {
                     None => Reply::Flag(false),
@@ -82,7 +83,7 @@ impl Entries<'_> {
         })
     }
 
-    fn end(&self, ttl: Ttl) -> u64 {
+    fn end(&self, ttl: Option<Duration>) -> u64 {
         let micros = |ttl: std::time::Duration| u64::try_from(ttl.as_micros()).unwrap_or(NEVER);
         ttl.map_or(NEVER, |ttl| self.now.saturating_add(micros(ttl)))
     }
@@ -92,8 +93,8 @@ impl Entries<'_> {
         txn: &'t RoTxn<'_>,
         key: &Key,
         name: &[u8],
-    ) -> heed::Result<Option<Record<'t>>> {
-        let record = self.tree.get(txn, key)?.and_then(Record::read);
+    ) -> heed::Result<Option<Row<'t>>> {
+        let record = self.tree.get(txn, key)?.and_then(Row::read);
         Ok(record.filter(|record| record.is_of(name) && record.header.lives(self.now)))
     }
 
@@ -105,10 +106,10 @@ impl Entries<'_> {
         entry: &[u8],
         expires: u64,
     ) -> heed::Result<()> {
-        let key = record::entry_key(name);
+        let key = row::entry_key(name);
         self.room
             .make(self.tree, txn, weigh(name, entry), self.now)?;
-        let present = self.tree.get(txn, &key)?.and_then(Record::read);
+        let present = self.tree.get(txn, &key)?.and_then(Row::read);
         let present = present.map(|record| record.header);
         let place = match present {
             Some(header) => header.place,
@@ -121,33 +122,32 @@ impl Entries<'_> {
         };
         if expires < header.listed {
             if header.listed != NEVER {
-                let row = record::expiry_key(header.listed, place);
+                let row = row::expiry_key(header.listed, place);
                 self.tree.delete(txn, &row)?;
             }
-            self.tree
-                .put(txn, &record::expiry_key(expires, place), &[])?;
+            self.tree.put(txn, &row::expiry_key(expires, place), &[])?;
             header.listed = expires;
         }
-        put(self.tree, txn, &key, header, record::kept(name), entry)?;
+        put(self.tree, txn, &key, header, row::kept(name), entry)?;
         if present.is_some() {
             self.room.used(&key);
             Ok(())
         } else {
-            self.tree.put(txn, &record::queue_key(place), &key)
+            self.tree.put(txn, &row::queue_key(place), &key)
         }
     }
 
     /// The place behind all others.
     fn next_place(&self, txn: &RoTxn<'_>) -> heed::Result<u64> {
-        let last = self.tree.get_lower_than(txn, record::BEHIND_QUEUE)?;
-        let last = last.and_then(|(key, _)| record::place(key));
+        let last = self.tree.get_lower_than(txn, row::BEHIND_QUEUE)?;
+        let last = last.and_then(|(key, _)| row::place(key));
         Ok(last.map_or(0, |place| place.saturating_add(1)))
     }
 
     /// Removes the entry of `name`. Whether it lived.
     fn delete(&self, txn: &mut RwTxn<'_>, name: &[u8]) -> heed::Result<bool> {
-        let key = record::entry_key(name);
-        let record = self.tree.get(txn, &key)?.and_then(Record::read);
+        let key = row::entry_key(name);
+        let record = self.tree.get(txn, &key)?.and_then(Row::read);
         let Some(header) = record
             .filter(|record| record.is_of(name))
             .map(|record| record.header)
@@ -159,7 +159,7 @@ impl Entries<'_> {
     }
 
     fn incr(&self, txn: &mut RwTxn<'_>, name: &Bytes, delta: i64) -> heed::Result<Reply> {
-        let key = record::entry_key(name);
+        let key = row::entry_key(name);
         let Some(record) = self.living(txn, &key, name)? else {
             return Ok(Reply::Number(None));
         };
@@ -181,7 +181,7 @@ impl Entries<'_> {
 
     fn clear(&self, txn: &mut RwTxn<'_>, prefix: &[u8]) -> heed::Result<u64> {
         let mut cleared = 0;
-        for start in record::entries_under(prefix) {
+        for start in row::entries_under(prefix) {
             let mut from = Bound::Included(start.clone());
             loop {
                 let (found, last) = self.find(txn, prefix, &start, from.as_ref())?;
@@ -215,8 +215,8 @@ impl Entries<'_> {
             if !key.starts_with(start) {
                 break;
             }
-            if let Some(record) = Record::read(value)
-                && record::name_of(key, &record).starts_with(prefix)
+            if let Some(record) = Row::read(value)
+                && row::name_of(key, &record).starts_with(prefix)
             {
                 found.push((Key::from_slice(key), record.header));
             }
@@ -244,7 +244,7 @@ impl Entries<'_> {
 
 /// The bytes of the row of an entry.
 fn weigh(name: &[u8], entry: &[u8]) -> usize {
-    record::entry_key(name).len() + Header::SIZE + record::kept(name).len() + entry.len()
+    row::entry_key(name).len() + Header::SIZE + row::kept(name).len() + entry.len()
 }
 
 /// Writes the row of an entry, straight into its page.
@@ -273,9 +273,9 @@ pub(super) fn remove(
     header: Header,
 ) -> heed::Result<()> {
     tree.delete(txn, key)?;
-    tree.delete(txn, &record::queue_key(header.place))?;
+    tree.delete(txn, &row::queue_key(header.place))?;
     if header.listed != NEVER {
-        tree.delete(txn, &record::expiry_key(header.listed, header.place))?;
+        tree.delete(txn, &row::expiry_key(header.listed, header.place))?;
     }
     Ok(())
 }

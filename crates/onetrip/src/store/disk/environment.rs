@@ -194,7 +194,7 @@ impl Environment {
 /// Maps the files of `folder` into memory.
 #[expect(
     unsafe_code,
-    reason = "LMDB gives out slices of a mapped file, which are sound as long as nobody changes the file but LMDB, under its locks. Every entry is copied out within its transaction. The file lies in a folder for us alone, is looked at before it is mapped, and is opened once in each process: see Place. A forked child never uses what it inherited. NO_SYNC is unsafe only against a failing system, after which the file is begun anew"
+    reason = "LMDB gives out slices of a mapped file, which are sound as long as nobody changes the file but LMDB, under its locks. Every entry is copied out within its transaction. The file lies in a folder for us alone, is looked at before it is mapped, and is opened once in each process: see Folder. A forked child never uses what it inherited. NO_SYNC is unsafe only against a failing system, after which the file is begun anew"
 )]
 fn map(folder: &Path, size: usize) -> Result<Env, Refusal> {
     let mut options = EnvOpenOptions::new();

@@ -13,7 +13,7 @@ use heed::{DatabaseStat, RwTxn};
 
 use super::entries;
 use super::environment::Tree;
-use super::record::{self, Key, NEVER, Record};
+use super::row::{self, Key, NEVER, Row};
 use crate::trip::Op;
 
 /// Names whose last use is remembered: 64 KiB.
@@ -160,8 +160,8 @@ impl Room {
             let found = match from(tree, txn, hand)? {
                 Some(found) if found.0 <= self.end.load(Ordering::Relaxed) => Some(found),
                 _ => {
-                    let last = tree.get_lower_than(txn, record::BEHIND_QUEUE)?;
-                    let end = last.and_then(|(key, _)| record::place(key));
+                    let last = tree.get_lower_than(txn, row::BEHIND_QUEUE)?;
+                    let end = last.and_then(|(key, _)| row::place(key));
                     self.end.store(end.unwrap_or_default(), Ordering::Relaxed);
                     from(tree, txn, 0)?
                 }
@@ -185,51 +185,51 @@ fn pages(stat: &DatabaseStat) -> usize {
 
 /// The first in the queue that has this `place` or a later one.
 fn from(tree: Tree, txn: &RwTxn<'_>, place: u64) -> heed::Result<Option<(u64, Key)>> {
-    let row = tree.get_greater_than_or_equal_to(txn, &record::queue_key(place))?;
-    Ok(row.and_then(|(key, entry)| Some((record::place(key)?, Key::from_slice(entry)))))
+    let row = tree.get_greater_than_or_equal_to(txn, &row::queue_key(place))?;
+    Ok(row.and_then(|(key, entry)| Some((row::place(key)?, Key::from_slice(entry)))))
 }
 
 /// Removes what has this `place` in the queue: the entry at `key`.
 fn drop_place(tree: Tree, txn: &mut RwTxn<'_>, place: u64, key: &Key) -> heed::Result<()> {
-    let record = tree.get(txn, key)?.and_then(Record::read);
+    let record = tree.get(txn, key)?.and_then(Row::read);
     match record.map(|record| record.header) {
         Some(header) if header.place == place => entries::remove(tree, txn, key, header),
         // No entry is without a row and no row without its entry; were it so, the row goes.
-        _ => tree.delete(txn, &record::queue_key(place)).map(drop),
+        _ => tree.delete(txn, &row::queue_key(place)).map(drop),
     }
 }
 
 /// Takes the first step towards what has expired: removes it, or puts in order what was given more
 /// time since its row was written. Whether there was anything to do.
 fn expire(tree: Tree, txn: &mut RwTxn<'_>, now: u64) -> heed::Result<bool> {
-    let row = tree.get_greater_than_or_equal_to(txn, record::EXPIRIES)?;
-    let due = row.and_then(|(key, _)| record::expiry(key));
+    let row = tree.get_greater_than_or_equal_to(txn, row::EXPIRIES)?;
+    let due = row.and_then(|(key, _)| row::expiry(key));
     let Some((listed, place)) = due.filter(|(listed, _)| *listed <= now) else {
         return Ok(false);
     };
-    let key = tree.get(txn, &record::queue_key(place))?;
+    let key = tree.get(txn, &row::queue_key(place))?;
     let key = key.map(Key::from_slice).unwrap_or_default();
     let record = match key.is_empty() {
         true => None,
-        false => tree.get(txn, &key)?.and_then(Record::read),
+        false => tree.get(txn, &key)?.and_then(Row::read),
     };
     match record.filter(|record| (record.header.place, record.header.listed) == (place, listed)) {
-        Some(Record { header, .. }) if !header.lives(now) => {
+        Some(Row { header, .. }) if !header.lives(now) => {
             entries::remove(tree, txn, &key, header)?;
         }
         Some(mut record) => {
             let (name, entry) = (record.name.to_vec(), record.entry.to_vec());
             record.header.listed = record.header.expires;
             let header = record.header;
-            tree.delete(txn, &record::expiry_key(listed, place))?;
+            tree.delete(txn, &row::expiry_key(listed, place))?;
             if header.listed != NEVER {
-                tree.put(txn, &record::expiry_key(header.listed, place), &[])?;
+                tree.put(txn, &row::expiry_key(header.listed, place), &[])?;
             }
             entries::put(tree, txn, &key, header, &name, &entry)?;
         }
         // No row is without its entry; were it so, the row goes.
         None => {
-            tree.delete(txn, &record::expiry_key(listed, place))?;
+            tree.delete(txn, &row::expiry_key(listed, place))?;
         }
     }
     Ok(true)

@@ -12,8 +12,8 @@ mod damage;
 mod entries;
 mod environment;
 mod evict;
-mod place;
-mod record;
+mod folder;
+mod row;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use heed::MdbError;
 use self::entries::Entries;
 use self::environment::{Environment, refusal};
 use self::evict::Room;
-use self::place::{Place, Trouble};
+use self::folder::{Folder, Trouble};
 use super::{Exchange, Store, StoreOptions};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +53,7 @@ const WAIT: Duration = Duration::from_millis(1);
 /// from then on; its row goes when room is needed, before any other.
 #[derive(Debug)]
 struct Disk {
-    place: Arc<Place>,
+    place: Arc<Folder>,
     clock: Clock,
     patience: Duration,
     label: Arc<str>,
@@ -66,7 +66,7 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Sto
     let size = url.take_as("size", size)?;
     url.finish(OPTIONS)?;
     let path = folder(&url)?;
-    let place = Place::enter(&path, size, DEFAULT_SIZE)?;
+    let place = Folder::enter(&path, size, DEFAULT_SIZE)?;
     Ok(Arc::new(Disk {
         place,
         clock: options.clock.clone(),

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::plan::Batch;
+use super::plan::Pipeline;
 use crate::store::channel::Channel;
 use crate::store::posted::Park;
 use crate::store::socket::Socket;
-use crate::wire::kyoto::{Answer, Question, Reader, Stop};
+use crate::wire::kyoto::{Reader, RequestKind, ServerReply, Stop};
 
 /// A connection. It is in step between exchanges, and only then.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Connection {
     /// Whether all that was asked has been answered, and no more.
     pub(super) in_step: bool,
     /// What was posted: its answers come before those of what is asked next.
-    unread: Vec<Question>,
+    unread: Vec<RequestKind>,
     /// Whether the last exchange began with reading those.
     behind: bool,
 }
@@ -89,7 +89,7 @@ impl Connection {
     }
 
     /// What was posted whose answers are not read.
-    pub(super) fn unread(&self) -> &[Question] {
+    pub(super) fn unread(&self) -> &[RequestKind] {
         &self.unread
     }
 
@@ -97,7 +97,7 @@ impl Connection {
     ///
     /// Not with the protocol's flag that asks for no answer: nothing else tells when a write has
     /// happened, and that what follows on another connection may leave.
-    pub(super) async fn post(&mut self, batch: Batch, until: Instant) -> Result<(), Broken> {
+    pub(super) async fn post(&mut self, batch: Pipeline, until: Instant) -> Result<(), Broken> {
         self.in_step = false;
         self.unread.extend(batch.questions);
         self.channel.post(batch.bytes, until).await?;
@@ -109,9 +109,9 @@ impl Connection {
     /// is the last. Before them come those to what is `unread`.
     pub(super) async fn exchange(
         &mut self,
-        batch: Batch,
+        batch: Pipeline,
         until: Instant,
-    ) -> Result<(Vec<Answer>, Bytes), Broken> {
+    ) -> Result<(Vec<ServerReply>, Bytes), Broken> {
         // Until the end of this exchange, which may be dropped at any point.
         self.in_step = false;
         self.behind = !self.unread.is_empty();
@@ -134,8 +134,8 @@ impl Connection {
         self.reused = false;
         self.in_step = self.channel.is_sent()
             && !answers.iter().any(|answer| match answer {
-                Answer::Refused => true,
-                Answer::Response(response) => response.closes,
+                ServerReply::Refused => true,
+                ServerReply::Response(response) => response.closes,
                 _ => false,
             });
         Ok((answers, came))

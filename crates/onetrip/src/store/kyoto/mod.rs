@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::connection::{Broken, Connection};
-use self::plan::{Batch, Segment};
+use self::plan::{Pipeline, Segment};
+use super::per_runtime::ByRuntime;
 use super::pool::Pool;
 use super::posted::{Call, Held, Posted};
-use super::runtimes::ByRuntime;
 use super::stream::until;
-use super::{Remote, StoreOptions, settle};
+use super::{Remote, StoreOptions, posting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::trip::{Op, Replies, Reply, Trip};
 use crate::url::StoreUrl;
-use crate::wire::kyoto::{Answer, Question, http};
+use crate::wire::kyoto::{RequestKind, ServerReply, http};
 
 /// The schemes of this store.
 pub(super) const SCHEMES: &[&str] = &["kt"];
@@ -86,7 +86,7 @@ impl Kyoto {
         if !self.posted.is_empty() {
             let call = Call::trip(trip);
             // Apart, so that trips which nothing was posted before take no room for it.
-            if let Some(held) = Box::pin(settle::board(self, call)).await? {
+            if let Some(held) = Box::pin(posting::board(self, call)).await? {
                 let again = trip.is_repeatable();
                 return self.make(held, trip, again, self.door.trip_timeout).await;
             }
@@ -260,7 +260,7 @@ impl Kyoto {
             let (answers, _) = removing.await.map_err(|broken| self.door.failure(broken))?;
             match answers.as_slice() {
                 // What had expired was not removed by us.
-                [Answer::Count(count)] => removed += *count as u64,
+                [ServerReply::Count(count)] => removed += *count as u64,
                 _ => {
                     let error = plan::refused(&self.door.label, "a removal");
                     return Ok(Reply::Failed(error));
@@ -281,14 +281,14 @@ impl Door {
         // The first database is always there. Of another that is not the binary protocol would
         // say nothing: it would be an empty one.
         if self.db > 0 {
-            let mut batch = Batch {
-                questions: vec![Question::Call],
-                ..Batch::default()
+            let mut batch = Pipeline {
+                questions: vec![RequestKind::Call],
+                ..Pipeline::default()
             };
             http::call(&mut batch.bytes, "status", self.db, &[]);
             let told = connection.exchange(batch, until(self.trip_timeout)).await;
             match told.map_err(|broken| self.failure(broken))?.0.as_slice() {
-                [Answer::Response(response)] if response.status == http::INVALID => {
+                [ServerReply::Response(response)] if response.status == http::INVALID => {
                     return Err(plan::no_database(&self.label));
                 }
                 _ => {}

@@ -6,21 +6,22 @@
 //! nobody changed it meanwhile. Where somebody did, it is read again.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::store::not_a_number;
-use crate::trip::{Op, Reply, Ttl};
+use crate::trip::{Op, Reply};
 use crate::wire::kyoto::binary::{self, NEVER, NEVER_SEEN, NewRecord};
-use crate::wire::kyoto::{Answer, MAX_DATA, Question, Stop, http};
+use crate::wire::kyoto::{MAX_DATA, RequestKind, ServerReply, Stop, http};
 
 /// Requests that travel together, in the order in which they are answered.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct Pipeline {
     pub(super) bytes: Vec<u8>,
-    pub(super) questions: Vec<Question>,
+    pub(super) questions: Vec<RequestKind>,
 }
 
 /// Operations, and the replies that are known so far.
@@ -81,15 +82,15 @@ impl<'a> Segment<'a> {
     }
 
     /// The requests for all operations that have no reply yet.
-    pub(super) fn ask(&self) -> (Batch, Asked) {
+    pub(super) fn ask(&self) -> (Pipeline, Asked) {
         let deeds = self.deeds();
-        let mut batch = Batch::default();
+        let mut batch = Pipeline::default();
         let out = &mut batch.bytes;
         for deed in &deeds {
             batch.questions.push(match deed {
                 Deed::Read(indices) => {
                     binary::get_bulk(out, self.db, self.names(indices));
-                    Question::Get(indices.len())
+                    RequestKind::Get(indices.len())
                 }
                 Deed::Write(indices) => {
                     let none = (&b""[..], &b""[..], NEVER);
@@ -107,12 +108,12 @@ impl<'a> Segment<'a> {
                         }
                     });
                     binary::set_bulk(out, self.db, records);
-                    Question::Set(indices.len())
+                    RequestKind::Set(indices.len())
                 }
                 // A remove_bulk answers how many there were, not which: so one for each.
                 Deed::Remove(index) => {
                     binary::remove_bulk(out, self.db, self.names(&[*index]));
-                    Question::Remove(1)
+                    RequestKind::Remove(1)
                 }
                 Deed::Add(index) => {
                     if let Some(Op::Add { name, entry, ttl }) = self.ops.get(*index) {
@@ -120,7 +121,7 @@ impl<'a> Segment<'a> {
                         let columns = columns(&[("key", name), ("value", entry)], text.as_deref());
                         http::call(out, "add", self.db, &columns);
                     }
-                    Question::Call
+                    RequestKind::Call
                 }
             });
         }
@@ -187,25 +188,25 @@ impl<'a> Segment<'a> {
         &mut self,
         label: &str,
         asked: &Asked,
-        answers: Vec<Answer>,
+        answers: Vec<ServerReply>,
         buffer: &Bytes,
     ) -> Result<Vec<Change>, Stop> {
         let mut changes = Vec::new();
         for (deed, answer) in asked.0.iter().zip(answers) {
             match (deed, answer) {
-                (deed, Answer::Refused) => {
+                (deed, ServerReply::Refused) => {
                     let error = refused(label, "a request in its binary protocol");
                     for index in deed.indices() {
                         self.reply(*index, Reply::Failed(error.clone()));
                     }
                 }
-                (Deed::Read(indices), Answer::Records(records)) => {
+                (Deed::Read(indices), ServerReply::Records(records)) => {
                     let held = binary::matched(self.db, self.names(indices), buffer, records)?;
                     for (index, held) in indices.iter().zip(held) {
                         self.was_read(*index, held, &mut changes);
                     }
                 }
-                (Deed::Write(indices), Answer::Count(count)) => {
+                (Deed::Write(indices), ServerReply::Count(count)) => {
                     let reply = if count == indices.len() {
                         Reply::Done
                     } else {
@@ -216,14 +217,14 @@ impl<'a> Segment<'a> {
                         self.reply(*index, reply.clone());
                     }
                 }
-                (Deed::Remove(index), Answer::Count(count)) => {
+                (Deed::Remove(index), ServerReply::Count(count)) => {
                     let reply = match self.ops.get(*index) {
                         Some(op @ Op::Set { .. }) => too_large(op),
                         _ => Reply::Flag(count > 0),
                     };
                     self.reply(*index, reply);
                 }
-                (Deed::Add(index), Answer::Response(response)) => {
+                (Deed::Add(index), ServerReply::Response(response)) => {
                     let reply = match response.status {
                         http::OK => Reply::Flag(true),
                         http::CONFLICT => Reply::Flag(false),
@@ -278,14 +279,14 @@ impl<'a> Segment<'a> {
     }
 
     /// The requests that make `changes`.
-    pub(super) fn change(&self, changes: &[Change]) -> Batch {
-        let mut batch = Batch::default();
+    pub(super) fn change(&self, changes: &[Change]) -> Pipeline {
+        let mut batch = Pipeline::default();
         for change in changes {
             let name = self.ops.get(change.index).map(|op| &**op.name());
             let text = change.expires.map(|expires| expires.to_string());
             let columns = change.columns(name.unwrap_or_default(), text.as_deref());
             http::call(&mut batch.bytes, "cas", self.db, &columns);
-            batch.questions.push(Question::Call);
+            batch.questions.push(RequestKind::Call);
         }
         batch
     }
@@ -296,11 +297,11 @@ impl<'a> Segment<'a> {
         &mut self,
         label: &str,
         changes: Vec<Change>,
-        answers: Vec<Answer>,
+        answers: Vec<ServerReply>,
         buffer: &Bytes,
     ) -> Result<(), Stop> {
         for (change, answer) in changes.into_iter().zip(answers) {
-            let Answer::Response(response) = answer else {
+            let ServerReply::Response(response) = answer else {
                 return Err(Stop::Nonsense("the answer to another request"));
             };
             match response.status {
@@ -362,29 +363,29 @@ fn columns<'a>(
 
 /// Whole seconds, since the server counts no others, and rather too many than too few. `None` for
 /// what never expires.
-fn seconds(ttl: Ttl) -> Option<i64> {
+fn seconds(ttl: Option<Duration>) -> Option<i64> {
     let span = ttl?;
     let whole = span.as_secs() + u64::from(span.subsec_nanos() > 0 && span.as_secs() < u64::MAX);
     i64::try_from(whole).ok().filter(|seconds| *seconds < NEVER)
 }
 
 /// Asks for the names that begin with `prefix`, `most` of them.
-pub(super) fn look(db: u16, prefix: &[u8], most: usize) -> Batch {
+pub(super) fn look(db: u16, prefix: &[u8], most: usize) -> Pipeline {
     let most = most.to_string();
-    let mut batch = Batch::default();
+    let mut batch = Pipeline::default();
     let columns = [("prefix", prefix), ("max", most.as_bytes())];
     http::call(&mut batch.bytes, "match_prefix", db, &columns);
-    batch.questions.push(Question::Call);
+    batch.questions.push(RequestKind::Call);
     batch
 }
 
 /// The names that were [looked](look) up, or the server's refusal.
 pub(super) fn looked(
     label: &str,
-    answers: &[Answer],
+    answers: &[ServerReply],
     buffer: &Bytes,
 ) -> Result<Result<Vec<Vec<u8>>, Error>, Stop> {
-    let [Answer::Response(response)] = answers else {
+    let [ServerReply::Response(response)] = answers else {
         return Err(Stop::Nonsense("the answer to another request"));
     };
     if response.status != http::OK {
@@ -401,11 +402,11 @@ pub(super) fn looked(
 }
 
 /// Asks to remove what is called `names`.
-pub(super) fn remove(db: u16, names: &[Vec<u8>]) -> Batch {
-    let mut batch = Batch::default();
+pub(super) fn remove(db: u16, names: &[Vec<u8>]) -> Pipeline {
+    let mut batch = Pipeline::default();
     let all = names.iter().map(Vec::as_slice);
     binary::remove_bulk(&mut batch.bytes, db, all);
-    batch.questions.push(Question::Remove(names.len()));
+    batch.questions.push(RequestKind::Remove(names.len()));
     batch
 }
 

@@ -8,14 +8,14 @@ use bytes::Bytes;
 
 use super::Kyoto;
 use super::connection::{Broken, Connection};
-use super::plan::{self, Batch, Segment};
+use super::plan::{self, Pipeline, Segment};
 use crate::error::{Error, Result};
 use crate::store::Remote;
 use crate::store::pool::Pool;
 use crate::store::posted::{Call, Held, Posted, Ticket};
-use crate::store::settle::{self, Poster, Posting, Settling};
+use crate::store::posting::{self, Draining, Poster, Posting};
 use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
-use crate::wire::kyoto::{Answer, MAX_DATA, Question};
+use crate::wire::kyoto::{MAX_DATA, RequestKind, ServerReply};
 
 impl Kyoto {
     /// Sends a batch and reads its answers, behind those to what was posted before it. Calls by
@@ -23,16 +23,16 @@ impl Kyoto {
     pub(super) async fn converse(
         &self,
         held: &mut Held<Connection>,
-        batch: Batch,
+        batch: Pipeline,
         until: Instant,
-    ) -> Result<(Vec<Answer>, Bytes), Broken> {
+    ) -> Result<(Vec<ServerReply>, Bytes), Broken> {
         let posted = held.connected()?.unread().to_vec();
         if posted.is_empty() {
             return held.connected()?.exchange(batch, until).await;
         }
-        let calls = batch.questions.contains(&Question::Call);
+        let calls = batch.questions.contains(&RequestKind::Call);
         let sent = if calls {
-            Batch::default()
+            Pipeline::default()
         } else {
             batch.clone()
         };
@@ -50,17 +50,17 @@ impl Kyoto {
     }
 
     /// The replies to posted writes that were answered like this.
-    fn posted_replies(&self, questions: &[Question], answers: Vec<Answer>) -> Replies {
+    fn posted_replies(&self, questions: &[RequestKind], answers: Vec<ServerReply>) -> Replies {
         let label = &self.door.label;
         let mut answers = answers.into_iter();
         let replies = questions.iter().flat_map(|question| {
-            let Question::Set(count) = *question else {
+            let RequestKind::Set(count) = *question else {
                 return std::iter::repeat_n(Reply::Done, 0);
             };
             let reply = match answers.next() {
-                Some(Answer::Count(written)) if written == count => Reply::Done,
+                Some(ServerReply::Count(written)) if written == count => Reply::Done,
                 // The one reason to leave records out without a word.
-                Some(Answer::Count(_)) => Reply::Failed(plan::no_database(label)),
+                Some(ServerReply::Count(_)) => Reply::Failed(plan::no_database(label)),
                 _ => Reply::Failed(plan::refused(label, "a request in its binary protocol")),
             };
             std::iter::repeat_n(reply, count)
@@ -99,13 +99,13 @@ impl Poster for Kyoto {
 
     async fn read(&self, connection: &mut Connection, until: Instant) -> Result<(Replies, bool)> {
         let posted = connection.unread().to_vec();
-        let read = connection.exchange(Batch::default(), until).await;
+        let read = connection.exchange(Pipeline::default(), until).await;
         let (answers, _) = read.map_err(|broken| self.door.failure(broken))?;
         Ok((self.posted_replies(&posted, answers), connection.in_step))
     }
 
     async fn wait(&self, trip: &Trip, ticket: Ticket<Connection>) -> Result<Replies> {
-        settle::board(self, Call::post(trip, ticket.id(), false)).await?;
+        posting::board(self, Call::post(trip, ticket.id(), false)).await?;
         self.ask_anybody(trip, false).await
     }
 
@@ -121,15 +121,15 @@ impl Remote for Kyoto {
     }
 
     fn post(&self, trip: Trip) -> Posting<'_> {
-        settle::begin(self, trip)
+        posting::begin(self, trip)
     }
 
     fn has_posted(&self, scope: Option<ScopeId>) -> bool {
         self.posted.has(scope)
     }
 
-    fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_> {
-        Box::pin(settle::settle(self, scope, patience))
+    fn drain(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Draining<'_> {
+        Box::pin(posting::drain(self, scope, patience))
     }
 
     fn label(&self) -> Arc<str> {

@@ -10,8 +10,8 @@ use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::key;
 use crate::store::not_a_number;
-use crate::trip::{Op, Reply, Ttl};
-use crate::wire::memcached::{Answer, Command, Expiry, MAX_VALUE, Mode, Nonsense};
+use crate::trip::{Op, Reply};
+use crate::wire::memcached::{Command, Expiry, MAX_VALUE, Mode, Nonsense, Response};
 
 /// An operation, and what the server is asked for it.
 #[derive(Debug)]
@@ -82,23 +82,23 @@ impl<'a> Asked<'a> {
 pub(super) fn reply(
     label: &str,
     asked: &Asked<'_>,
-    answer: Option<Answer>,
+    answer: Option<Response>,
 ) -> Result<Reply, Nonsense> {
     let op = asked.op;
     if op.carries() > MAX_VALUE {
         return Ok(Reply::Failed(too_large(label, op)));
     }
     Ok(match (op, answer) {
-        (_, Some(Answer::Refused(why))) => Reply::Failed(refusal(label, op, &why)),
-        (Op::Get { .. }, Some(Answer::Value { value, .. })) => Reply::Entry(Some(value)),
-        (Op::Get { .. }, Some(Answer::Absent)) => Reply::Entry(None),
-        (Op::Set { .. }, Some(Answer::Done)) => Reply::Done,
-        (Op::Add { .. }, Some(Answer::Done)) => Reply::Flag(true),
-        (Op::Add { .. }, Some(Answer::NotStored)) => Reply::Flag(false),
-        (Op::Delete { .. } | Op::Touch { .. }, Some(Answer::Done)) => Reply::Flag(true),
-        (Op::Delete { .. } | Op::Touch { .. }, Some(Answer::Absent)) => Reply::Flag(false),
+        (_, Some(Response::Refused(why))) => Reply::Failed(refusal(label, op, &why)),
+        (Op::Get { .. }, Some(Response::Value { value, .. })) => Reply::Entry(Some(value)),
+        (Op::Get { .. }, Some(Response::Absent)) => Reply::Entry(None),
+        (Op::Set { .. }, Some(Response::Done)) => Reply::Done,
+        (Op::Add { .. }, Some(Response::Done)) => Reply::Flag(true),
+        (Op::Add { .. }, Some(Response::NotStored)) => Reply::Flag(false),
+        (Op::Delete { .. } | Op::Touch { .. }, Some(Response::Done)) => Reply::Flag(true),
+        (Op::Delete { .. } | Op::Touch { .. }, Some(Response::Absent)) => Reply::Flag(false),
         // The server does not tell how many there were.
-        (Op::Clear { .. }, Some(Answer::Flushed)) => Reply::Count(0),
+        (Op::Clear { .. }, Some(Response::Flushed)) => Reply::Count(0),
         _ => return Err(Nonsense("an answer of another kind")),
     })
 }
@@ -110,7 +110,7 @@ pub(super) struct Sum {
     digits: String,
     delta: i64,
     cas: u64,
-    left: Ttl,
+    left: Option<Duration>,
     in_place: bool,
 }
 
@@ -119,12 +119,12 @@ pub(super) fn sum(
     label: &str,
     name: &Bytes,
     delta: i64,
-    looked: Answer,
+    looked: Response,
 ) -> Result<Result<Sum, Reply>, Nonsense> {
     let (value, cas, left) = match looked {
-        Answer::Absent => return Ok(Err(Reply::Number(None))),
-        Answer::Refused(why) => return Ok(Err(Reply::Failed(refused(label, &why)))),
-        Answer::Value {
+        Response::Absent => return Ok(Err(Reply::Number(None))),
+        Response::Refused(why) => return Ok(Err(Reply::Failed(refused(label, &why)))),
+        Response::Value {
             value,
             cas: Some(cas),
             left: Some(left),
@@ -176,14 +176,14 @@ impl Sum {
 
     /// The reply to the increment; `None` where the number was changed, and is to be looked at
     /// again.
-    pub(super) fn reply(&self, label: &str, answer: Answer) -> Result<Option<Reply>, Nonsense> {
+    pub(super) fn reply(&self, label: &str, answer: Response) -> Result<Option<Reply>, Nonsense> {
         Ok(match (answer, self.in_place) {
-            (Answer::Changed | Answer::Absent, _) => None,
-            (Answer::Refused(why), _) => Some(Reply::Failed(refused(label, &why))),
-            (Answer::Value { value, .. }, true) if value == self.digits.as_bytes() => {
+            (Response::Changed | Response::Absent, _) => None,
+            (Response::Refused(why), _) => Some(Reply::Failed(refused(label, &why))),
+            (Response::Value { value, .. }, true) if value == self.digits.as_bytes() => {
                 Some(Reply::Number(Some(self.number)))
             }
-            (Answer::Done, false) => Some(Reply::Number(Some(self.number))),
+            (Response::Done, false) => Some(Reply::Number(Some(self.number))),
             _ => return Err(Nonsense("another sum")),
         })
     }
@@ -216,8 +216,8 @@ fn too_large(label: &str, op: &Op) -> Error {
 mod tests {
     use super::*;
 
-    fn look(digits: &'static str) -> Answer {
-        Answer::Value {
+    fn look(digits: &'static str) -> Response {
+        Response::Value {
             value: digits.into(),
             cas: Some(9),
             left: Some(60),
@@ -289,7 +289,7 @@ mod tests {
             Ok(Some(Reply::Number(Some(6))))
         ));
         assert!(sum.reply("test://", look("7")).is_err());
-        assert!(sum.reply("test://", Answer::Done).is_err());
-        assert!(matches!(sum.reply("test://", Answer::Changed), Ok(None)));
+        assert!(sum.reply("test://", Response::Done).is_err());
+        assert!(matches!(sum.reply("test://", Response::Changed), Ok(None)));
     }
 }

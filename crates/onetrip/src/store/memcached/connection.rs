@@ -7,7 +7,7 @@ use super::address::Address;
 use crate::store::channel::Channel;
 use crate::store::posted::Park;
 use crate::store::socket::Socket;
-use crate::wire::memcached::{self as wire, Answer, Answers, Command, Nonsense, Progress};
+use crate::wire::memcached::{self as wire, Command, Nonsense, Progress, Response, Responses};
 
 /// A connection that is in step: nothing is on the wire.
 #[derive(Debug)]
@@ -86,9 +86,9 @@ impl Connection {
     pub(super) async fn read_posted(
         &mut self,
         until: Instant,
-    ) -> Result<impl Iterator<Item = Answer> + use<>, Broken> {
+    ) -> Result<impl Iterator<Item = Response> + use<>, Broken> {
         let first = self.opaque.wrapping_sub(self.unread as u64);
-        let answers = Answers::of_posted(first, self.unread);
+        let answers = Responses::of_posted(first, self.unread);
         self.read(Vec::new(), answers, self.unread, until).await
     }
 
@@ -98,12 +98,12 @@ impl Connection {
         &mut self,
         commands: C,
         until: Instant,
-    ) -> Result<impl Iterator<Item = Answer> + use<'a, C>, Broken> {
+    ) -> Result<impl Iterator<Item = Response> + use<'a, C>, Broken> {
         let first = self.opaque.wrapping_sub(self.unread as u64);
         let (mut question, count) = self.question(commands);
         wire::write_end(&mut question);
         let count = self.unread + count;
-        let answers = Answers::new(first, count);
+        let answers = Responses::new(first, count);
         self.read(question, answers, count, until).await
     }
 
@@ -128,10 +128,10 @@ impl Connection {
     async fn read(
         &mut self,
         question: Vec<u8>,
-        mut answers: Answers,
+        mut answers: Responses,
         count: usize,
         until: Instant,
-    ) -> Result<impl Iterator<Item = Answer> + use<>, Broken> {
+    ) -> Result<impl Iterator<Item = Response> + use<>, Broken> {
         let read = |came: &[u8]| match answers.read(came)? {
             Progress::Missing(bytes) => Ok(bytes),
             Progress::Done => Ok::<_, Broken>(0),
@@ -147,7 +147,7 @@ impl Connection {
         key: &[u8],
         command: Command<'_>,
         until: Instant,
-    ) -> Result<Answer, Broken> {
+    ) -> Result<Response, Broken> {
         let only = std::iter::once((key, command));
         let mut answers = self.exchange(only, until).await?;
         Ok(answers.next().ok_or(Nonsense("no answer"))?)

@@ -19,10 +19,10 @@ use smallvec::SmallVec;
 pub(super) use self::address::SCHEMES;
 use self::node::Node;
 use self::ring::Ring;
-use super::guarded::Guarded;
+use super::with_breaker::WithBreaker;
 use super::{Exchange, Store, StoreOptions};
+use crate::blocking_runtimes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lanes;
 use crate::trip::{Op, Purpose, Replies, Reply, ScopeId, Trip};
 use crate::url::StoreUrl;
 
@@ -30,7 +30,7 @@ use crate::url::StoreUrl;
 #[derive(Debug)]
 struct Memcached {
     /// Each with a breaker and owed deletes of its own: one that is down costs its keys alone.
-    servers: Vec<Guarded>,
+    servers: Vec<WithBreaker>,
     ring: Ring,
     label: Arc<str>,
 }
@@ -49,7 +49,7 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Sto
         .iter()
         .map(|address| {
             let node = Arc::new(Node::new(address.clone(), options));
-            Guarded::new(node, options.clock.clone())
+            WithBreaker::new(node, options.clock.clone())
         })
         .collect();
     let hosts: Vec<_> = addresses.iter().map(|address| address.on_ring()).collect();
@@ -104,7 +104,7 @@ impl Memcached {
             };
             (part, answers)
         });
-        for (part, answers) in lanes::together(asked.collect()).await {
+        for (part, answers) in blocking_runtimes::together(asked.collect()).await {
             for (place, answer) in part.places.iter().zip(answers) {
                 match replies.get_mut(*place) {
                     // Of what all servers were asked, one failure is the answer.
@@ -163,7 +163,7 @@ impl Memcached {
         let (ops, posts) = (trip.len(), posts.collect());
         Exchange::Pending(Box::pin(async move {
             let mut all: Vec<_> = (0..ops).map(|_| Reply::Posted).collect();
-            for (places, replies) in lanes::together(posts).await {
+            for (places, replies) in blocking_runtimes::together(posts).await {
                 for (place, reply) in places.into_iter().zip(replies) {
                     if let Some(known) = all.get_mut(place) {
                         *known = reply;
@@ -175,19 +175,19 @@ impl Memcached {
     }
 
     /// Reads the replies to what was posted, to all servers side by side.
-    fn settle(&self, scope: Option<ScopeId>) -> Exchange<'_> {
-        let settling = self.servers.iter().map(|server| server.settle(scope));
-        let settling = settling.filter_map(|settling| match settling {
-            Exchange::Pending(settling) => Some(settling),
+    fn drain(&self, scope: Option<ScopeId>) -> Exchange<'_> {
+        let draining = self.servers.iter().map(|server| server.drain(scope));
+        let draining = draining.filter_map(|draining| match draining {
+            Exchange::Pending(draining) => Some(draining),
             _ => None,
         });
-        let settling: Vec<_> = settling.collect();
-        if settling.is_empty() {
+        let draining: Vec<_> = draining.collect();
+        if draining.is_empty() {
             return Exchange::Ready(Replies::new());
         }
         Exchange::Pending(Box::pin(async move {
-            let settled = lanes::together(settling).await;
-            settled.into_iter().collect::<Result<Vec<_>>>()?;
+            let drained = blocking_runtimes::together(draining).await;
+            drained.into_iter().collect::<Result<Vec<_>>>()?;
             Ok(Replies::new())
         }))
     }
@@ -197,7 +197,7 @@ impl Store for Memcached {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
         match (&self.servers[..], trip.purpose()) {
             ([_, _, ..], Purpose::Post(_)) => return self.post(trip),
-            ([_, _, ..], Purpose::Settle) => return self.settle(trip.scope()),
+            ([_, _, ..], Purpose::Drain) => return self.drain(trip.scope()),
             _ => {}
         }
         match &self.servers[..] {

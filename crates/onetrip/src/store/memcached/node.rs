@@ -13,14 +13,14 @@ use super::connection::{Broken, Connection};
 use super::name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
+use crate::store::per_runtime::ByRuntime;
 use crate::store::pool::{Pool, Turn};
 use crate::store::posted::{Call, Held, Posted, Ticket};
-use crate::store::runtimes::ByRuntime;
-use crate::store::settle::{self, Poster, Posting, Settling};
+use crate::store::posting::{self, Draining, Poster, Posting};
 use crate::store::stream::until;
 use crate::store::{Remote, StoreOptions};
 use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
-use crate::wire::memcached::{Answer, Command, MAX_VALUE, Nonsense};
+use crate::wire::memcached::{Command, MAX_VALUE, Nonsense, Response};
 
 /// How often an increment is tried whose number others change meanwhile. Each time one of them
 /// gets ahead.
@@ -53,7 +53,7 @@ impl Node {
         if !self.posted.is_empty() {
             let call = Call::trip(trip);
             // Apart, so that trips which nothing was posted before take no room for it.
-            if let Some(held) = Box::pin(settle::board(self, call)).await? {
+            if let Some(held) = Box::pin(posting::board(self, call)).await? {
                 match self.make(held, trip, self.trip_timeout).await {
                     // As below.
                     Err(error)
@@ -169,10 +169,10 @@ impl Node {
     }
 
     /// The replies to posted writes that were answered like this.
-    fn posted_replies(&self, answers: impl Iterator<Item = Answer>) -> Replies {
+    fn posted_replies(&self, answers: impl Iterator<Item = Response>) -> Replies {
         let replies = answers.map(|answer| match answer {
-            Answer::Done => Reply::Done,
-            Answer::Refused(why) => Reply::Failed(commands::refused(&self.label, &why)),
+            Response::Done => Reply::Done,
+            Response::Refused(why) => Reply::Failed(commands::refused(&self.label, &why)),
             _ => Reply::Failed(self.failure(Nonsense("an answer of another kind").into())),
         });
         replies.collect()
@@ -184,7 +184,7 @@ impl Node {
         connection: &mut Connection,
         name: &Bytes,
         delta: i64,
-        mut looked: Answer,
+        mut looked: Response,
         until: Instant,
     ) -> Result<Reply, Broken> {
         let key = &*name::key(name);
@@ -284,7 +284,7 @@ impl Poster for Node {
     }
 
     async fn wait(&self, trip: &Trip, ticket: Ticket<Connection>) -> Result<Replies> {
-        settle::board(self, Call::post(trip, ticket.id(), false)).await?;
+        posting::board(self, Call::post(trip, ticket.id(), false)).await?;
         self.ask_anybody(trip, false).await
     }
 
@@ -299,15 +299,15 @@ impl Remote for Node {
     }
 
     fn post(&self, trip: Trip) -> Posting<'_> {
-        settle::begin(self, trip)
+        posting::begin(self, trip)
     }
 
     fn has_posted(&self, scope: Option<ScopeId>) -> bool {
         self.posted.has(scope)
     }
 
-    fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_> {
-        Box::pin(settle::settle(self, scope, patience))
+    fn drain(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Draining<'_> {
+        Box::pin(posting::drain(self, scope, patience))
     }
 
     fn label(&self) -> Arc<str> {

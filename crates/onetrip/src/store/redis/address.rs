@@ -48,13 +48,13 @@ pub(super) enum Target {
 /// One server, and how to come in.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
-    pub(super) place: Place,
+    pub(super) place: Endpoint,
     pub(super) greeting: Greeting,
 }
 
 /// Where a server listens.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Host(Address),
     Path(PathBuf),
 }
@@ -83,7 +83,7 @@ impl Greeting {
     /// The door of the server that listens at `address`.
     pub(super) fn door(&self, address: &Address) -> Door {
         Door {
-            place: Place::Host(address.clone()),
+            place: Endpoint::Host(address.clone()),
             greeting: self.clone(),
         }
     }
@@ -204,13 +204,13 @@ fn boolean(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-fn socket(url: &StoreUrl) -> Result<Place> {
+fn socket(url: &StoreUrl) -> Result<Endpoint> {
     match url.path().as_str() {
         "" | "/" => Err(Error::configuration(format!(
             "{} names no socket; write its path, as in redis+unix:///run/redis.sock?db=0",
             url.label()
         ))),
-        path => Ok(Place::Path(path.into())),
+        path => Ok(Endpoint::Path(path.into())),
     }
 }
 

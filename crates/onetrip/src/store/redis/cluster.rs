@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::errand::{Errand, Ledger, Map, Origin, Outcome, Part, Visited, parts};
 use super::node::{Node, lost};
+use super::routed_op::{Ledger, Map, Origin, Outcome, Part, RoutedOp, Visited, parts};
 use super::slots::{self, Slots};
 use super::topology::Topology;
+use crate::blocking_runtimes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lanes;
-use crate::store::owed::Owed;
-use crate::store::settle::Posting;
+use crate::store::pending_deletes::PendingDeletes;
+use crate::store::posting::Posting;
 use crate::store::stream::until;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Purpose, Replies, Reply, ScopeId, Trip};
@@ -28,13 +28,13 @@ pub(super) struct Cluster {
     trip_timeout: Duration,
     label: Arc<str>,
     /// Each with the slots whose nodes missed it, wherever those slots are by now.
-    owed: Owed<Slots>,
+    owed: PendingDeletes<Slots>,
 }
 
 /// Writes on their way to one node.
 struct Post {
     node: Arc<Node>,
-    errands: Vec<Errand>,
+    routed_ops: Vec<RoutedOp>,
     posting: Posting<'static>,
 }
 
@@ -43,7 +43,7 @@ impl Cluster {
         Self {
             topology,
             trip_timeout: options.trip_timeout,
-            owed: Owed::new(Arc::clone(&label), options.clock.clone()),
+            owed: PendingDeletes::new(Arc::clone(&label), options.clock.clone()),
             label,
         }
     }
@@ -121,44 +121,44 @@ impl Cluster {
         let late = until(self.trip_timeout);
         let mut map = self.topology.map().await?;
         let all = ops.iter().enumerate();
-        let mut waiting: Vec<(Option<Arc<Node>>, Errand)> = all
-            .map(|(place, op)| Errand::of_trip(place, op))
-            .map(|errand| (map.owner(errand.slot).cloned(), errand))
+        let mut waiting: Vec<(Option<Arc<Node>>, RoutedOp)> = all
+            .map(|(place, op)| RoutedOp::of_trip(place, op))
+            .map(|routed| (map.owner(routed.slot).cloned(), routed))
             .collect();
         for _ in 0..MOST_ROUNDS {
             let mut stranded = Vec::new();
             let mut ready = Vec::new();
-            for (node, errand) in waiting.drain(..) {
+            for (node, routed) in waiting.drain(..) {
                 match node {
-                    Some(node) => ready.push((node, errand)),
+                    Some(node) => ready.push((node, routed)),
                     None => {
-                        let slot = errand.slot;
+                        let slot = routed.slot;
                         let why = format!("has no node for slot {slot}");
-                        stranded.push((None, errand, self.unavailable(&why)));
+                        stranded.push((None, routed, self.unavailable(&why)));
                     }
                 }
             }
             let parts = parts(ready).into_iter();
             let visits = parts.map(|part| self.visit(part, Arc::clone(&map), scope, carry));
             let mut moved = Vec::new();
-            for (node, outcomes) in lanes::together(visits.collect()).await {
+            for (node, outcomes) in blocking_runtimes::together(visits.collect()).await {
                 // What was posted before, and is not sent again.
                 moved.extend(self.strays(&node));
-                for (mut errand, outcome) in outcomes {
+                for (mut routed, outcome) in outcomes {
                     match outcome {
-                        Outcome::Told(reply) => ledger.note(errand, reply),
+                        Outcome::Told(reply) => ledger.note(routed, reply),
                         Outcome::Elsewhere(redirect) => {
                             let to = self.topology.node(&redirect.to)?;
                             if !redirect.once {
                                 moved.push((redirect.slot, Arc::clone(&to)));
                             }
-                            errand.asking = redirect.once;
-                            waiting.push((Some(to), errand));
+                            routed.asking = redirect.once;
+                            waiting.push((Some(to), routed));
                         }
                         Outcome::Lost { error, again: true } => {
-                            stranded.push((Some(Arc::clone(&node)), errand, error));
+                            stranded.push((Some(Arc::clone(&node)), routed, error));
                         }
-                        Outcome::Lost { error, .. } => ledger.note(errand, Reply::Failed(error)),
+                        Outcome::Lost { error, .. } => ledger.note(routed, Reply::Failed(error)),
                     }
                 }
             }
@@ -166,15 +166,15 @@ impl Cluster {
             if !moved.is_empty() || !stranded.is_empty() {
                 map = self.topology.news(moved, in_time).await.unwrap_or(map);
             }
-            for (tried, mut errand, error) in stranded {
-                match map.owner(errand.slot) {
+            for (tried, mut routed, error) in stranded {
+                match map.owner(routed.slot) {
                     // Whoever goes there is told again what is owed.
-                    _ if matches!(errand.origin, Origin::Owed(_)) => {}
+                    _ if matches!(routed.origin, Origin::PendingDeletes(_)) => {}
                     Some(owner) if in_time && tried.as_ref() != Some(owner) => {
-                        errand.asking = false;
-                        waiting.push((Some(Arc::clone(owner)), errand));
+                        routed.asking = false;
+                        waiting.push((Some(Arc::clone(owner)), routed));
                     }
-                    _ => ledger.note(errand, Reply::Failed(error)),
+                    _ => ledger.note(routed, Reply::Failed(error)),
                 }
             }
             if waiting.is_empty() {
@@ -190,7 +190,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Brings errands to their node, and ahead of them what the node is owed.
+    /// Brings routed_ops to their node, and ahead of them what the node is owed.
     fn visit<'a>(
         &'a self,
         part: Part,
@@ -199,8 +199,8 @@ impl Cluster {
         carry: bool,
     ) -> Pin<Box<dyn Future<Output = Visited> + Send + 'a>> {
         Box::pin(async move {
-            let Part { node, errands } = part;
-            let outcomes = self.bring(&node, errands, &map, scope, carry).await;
+            let Part { node, routed_ops } = part;
+            let outcomes = self.bring(&node, routed_ops, &map, scope, carry).await;
             (node, outcomes)
         })
     }
@@ -208,17 +208,17 @@ impl Cluster {
     async fn bring(
         &self,
         node: &Arc<Node>,
-        errands: Vec<Errand>,
+        routed_ops: Vec<RoutedOp>,
         map: &Map,
         scope: Option<ScopeId>,
         carry: bool,
-    ) -> Vec<(Errand, Outcome)> {
+    ) -> Vec<(RoutedOp, Outcome)> {
         if carry && let Err(error) = self.clear_owed(node, map).await {
-            return lost(errands, &error, false);
+            return lost(routed_ops, &error, false);
         }
         let pass = match node.admit() {
             Ok(pass) => pass,
-            Err(error) => return lost(errands, &error, false),
+            Err(error) => return lost(routed_ops, &error, false),
         };
         let mut all = Vec::new();
         if carry {
@@ -226,9 +226,9 @@ impl Cluster {
                 .owed
                 .ahead(|op, slots| matches!(op, Op::Delete { .. }) && is_at(node, map, slots));
             let owed = ahead.ops.into_iter();
-            all.extend(owed.map(|op| Errand::owed(op, ahead.until)));
+            all.extend(owed.map(|op| RoutedOp::owed(op, ahead.until)));
         }
-        all.extend(errands);
+        all.extend(routed_ops);
         node.run(pass, all, scope).await
     }
 
@@ -268,16 +268,16 @@ impl Cluster {
     }
 
     fn posts(&self, trip: &Trip, map: &Map) -> Vec<Post> {
-        let errands = trip.ops().iter().enumerate();
-        let errands = errands.map(|(place, op)| Errand::of_trip(place, op));
+        let routed_ops = trip.ops().iter().enumerate();
+        let routed_ops = routed_ops.map(|(place, op)| RoutedOp::of_trip(place, op));
         // What no node holds stays without a reply, which is a failure.
-        let errands = errands.filter_map(|errand| {
-            let node = map.owner(errand.slot).cloned();
-            node.map(|node| (node, errand))
+        let routed_ops = routed_ops.filter_map(|routed| {
+            let node = map.owner(routed.slot).cloned();
+            node.map(|node| (node, routed))
         });
-        let parts = parts(errands).into_iter();
-        let posts = parts.map(|Part { node, errands }| {
-            let ops = errands.iter().map(|errand| errand.op.clone());
+        let parts = parts(routed_ops).into_iter();
+        let posts = parts.map(|Part { node, routed_ops }| {
+            let ops = routed_ops.iter().map(|routed| routed.op.clone());
             let mut part = ops.collect::<Trip>().within(trip.scope());
             if let Purpose::Post(late) = trip.purpose() {
                 part = part.posted(Arc::clone(late));
@@ -285,7 +285,7 @@ impl Cluster {
             let posting = node.post(part);
             Post {
                 node,
-                errands,
+                routed_ops,
                 posting,
             }
         });
@@ -296,19 +296,19 @@ impl Cluster {
         let mut ledger = Ledger::new(ops);
         let posts = posts
             .into_iter()
-            .map(|post| Box::pin(async move { (post.node, post.errands, post.posting.await) }));
+            .map(|post| Box::pin(async move { (post.node, post.routed_ops, post.posting.await) }));
         let mut nodes = Vec::new();
-        for (node, errands, answer) in lanes::together(posts.collect()).await {
+        for (node, routed_ops, answer) in blocking_runtimes::together(posts.collect()).await {
             nodes.push(node);
             match answer {
                 Ok(replies) => {
-                    for (errand, reply) in errands.into_iter().zip(replies) {
-                        ledger.note(errand, reply);
+                    for (routed, reply) in routed_ops.into_iter().zip(replies) {
+                        ledger.note(routed, reply);
                     }
                 }
                 Err(error) => {
-                    for errand in errands {
-                        ledger.note(errand, Reply::Failed(error.clone()));
+                    for routed in routed_ops {
+                        ledger.note(routed, Reply::Failed(error.clone()));
                     }
                 }
             }
@@ -320,17 +320,17 @@ impl Cluster {
     }
 
     /// Reads the replies to what was posted, on all nodes side by side.
-    fn settle(&self, scope: Option<ScopeId>) -> Exchange<'_> {
+    fn drain(&self, scope: Option<ScopeId>) -> Exchange<'_> {
         let mut nodes = self.topology.all();
         nodes.retain(|node| node.has_posted(scope));
         if nodes.is_empty() {
             return Exchange::Ready(Replies::new());
         }
         Exchange::Pending(Box::pin(async move {
-            let settling = nodes.iter().map(|node| Box::pin(node.settle(scope)));
-            let settled = lanes::together(settling.collect()).await;
+            let draining = nodes.iter().map(|node| Box::pin(node.drain(scope)));
+            let drained = blocking_runtimes::together(draining.collect()).await;
             self.learn(&nodes, true).await;
-            settled.into_iter().collect::<Result<()>>()?;
+            drained.into_iter().collect::<Result<()>>()?;
             Ok(Replies::new())
         }))
     }
@@ -344,7 +344,7 @@ impl Cluster {
         };
         let nodes = map.nodes().iter();
         let clears = nodes.map(|node| self.clear_node(node, prefix));
-        let counts = lanes::together(clears.collect()).await;
+        let counts = blocking_runtimes::together(clears.collect()).await;
         let mut missed: Vec<&Arc<Node>> = Vec::new();
         let mut reply = Reply::Count(0);
         for (node, count) in map.nodes().iter().zip(counts) {
@@ -371,7 +371,7 @@ impl Cluster {
         Box::pin(async move {
             // What is posted is to be found.
             if node.has_posted(None) {
-                node.settle(None).await?;
+                node.drain(None).await?;
             }
             let (mut cursor, mut removed) = (0_u64, 0_u64);
             loop {
@@ -421,7 +421,7 @@ impl Store for Cluster {
         match trip.purpose() {
             Purpose::Answer => Exchange::Pending(Box::pin(self.answer(trip))),
             Purpose::Post(_) => self.post(trip),
-            Purpose::Settle => self.settle(trip.scope()),
+            Purpose::Drain => self.drain(trip.scope()),
         }
     }
 

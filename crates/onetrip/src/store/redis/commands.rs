@@ -11,7 +11,7 @@ use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::key::is_record;
 use crate::store::not_a_number;
-use crate::trip::{Op, Replies, Reply, ScopeId, Trip, Ttl};
+use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
 use crate::wire::digits::Digits;
 use crate::wire::redis::{Commands, ServerError, Value};
 
@@ -32,7 +32,7 @@ const INCR: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return false end 
 
 /// Operations that go to one server together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Batch<'a> {
+pub(super) struct OpBatch<'a> {
     pub(super) ops: &'a [Op],
     /// Of a node of a cluster, whether each is one that it was named for by ASK. Such a node
     /// takes no command on names of different slots.
@@ -41,7 +41,7 @@ pub(super) struct Batch<'a> {
     pub(super) scope: Option<ScopeId>,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> OpBatch<'a> {
     /// To a server that has all names.
     pub(super) fn whole(trip: &'a Trip) -> Self {
         Self {
@@ -63,7 +63,7 @@ pub(super) enum Shape {
 }
 
 /// The commands for a batch. Reads that follow one another become one MGET, where they may.
-pub(super) fn commands(batch: Batch<'_>) -> (Commands, Vec<Shape>) {
+pub(super) fn commands(batch: OpBatch<'_>) -> (Commands, Vec<Shape>) {
     let size = |op: &Op| OVERHEAD + op.name().len() + op.carries().min(MAX_ENTRY);
     let mut commands = Commands::with_capacity(batch.ops.iter().map(size).sum());
     let mut shapes = Vec::with_capacity(batch.ops.len());
@@ -159,7 +159,7 @@ fn too_large(op: &Op) -> Reply {
 
 /// Whole milliseconds, at least one: Redis takes no fraction and refuses nought. One less than were
 /// asked for, since it keeps an entry for all of the millisecond in which that expires.
-fn millis(ttl: Ttl) -> Option<Digits> {
+fn millis(ttl: Option<Duration>) -> Option<Digits> {
     let millis = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     ttl.map(|ttl| Digits::of(millis(ttl).saturating_sub(1).max(1)))
 }

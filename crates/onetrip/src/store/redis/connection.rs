@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::address::{Door, Greeting};
-use super::link::Link;
+use super::transport::Transport;
 use crate::store::posted::Park;
 use crate::store::sizes::{MOST_ROOM, Sizes, room};
 use crate::store::stream::{self, Reading};
@@ -17,7 +17,7 @@ use crate::wire::redis::{Commands, Nonsense, Reader, ServerError, Value};
 /// A connection that is in step: nothing is on the wire.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) link: Link,
+    pub(super) link: Transport,
     pub(super) reader: Reader,
     pub(super) sizes: Sizes,
     /// How many primaries there were before the one that this leads to.
@@ -69,7 +69,7 @@ impl Connection {
     /// Connects, and shows what the server is to see.
     pub(super) async fn open(door: &Door, patience: Duration) -> Result<Self, Broken> {
         let until = stream::until(patience);
-        let opening = Link::open(&door.place, door.greeting.certificates.as_ref());
+        let opening = Transport::open(&door.place, door.greeting.certificates.as_ref());
         let link = timeout_at(until.into(), opening).await;
         let mut connection = Self {
             link: link.map_err(|_| Broken::Timeout)??,
@@ -117,7 +117,7 @@ impl Connection {
         commands: Commands,
         until: Instant,
     ) -> Result<Vec<Value>, Broken> {
-        let mut answers = Answers {
+        let mut answers = Responses {
             reader: &mut self.reader,
             count: self.unread + commands.count,
             expected: self.sizes.expected(commands.weight),
@@ -139,7 +139,7 @@ pub(super) fn only(answers: Vec<Value>) -> Result<Value, Broken> {
 }
 
 /// The answers to some commands, as far as they have come.
-struct Answers<'a> {
+struct Responses<'a> {
     reader: &'a mut Reader,
     count: usize,
     expected: usize,
@@ -148,7 +148,7 @@ struct Answers<'a> {
     values: Vec<Value>,
 }
 
-impl Answers<'_> {
+impl Responses<'_> {
     fn take(&mut self) -> Result<(), Broken> {
         let held = self.reader.held();
         let mut values = self.reader.take()?;
@@ -162,7 +162,7 @@ impl Answers<'_> {
     }
 }
 
-impl Reading for Answers<'_> {
+impl Reading for Responses<'_> {
     type Broken = Broken;
 
     fn room(&mut self) -> Result<Option<&mut Vec<u8>>, Broken> {

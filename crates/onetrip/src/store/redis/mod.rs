@@ -5,16 +5,16 @@ mod address;
 mod cluster;
 mod commands;
 mod connection;
-mod errand;
-mod link;
 mod node;
 mod post;
+mod routed_op;
 mod sentinel;
 mod server;
 mod shared;
 mod slots;
 mod tls;
 mod topology;
+mod transport;
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use self::cluster::Cluster;
 use self::sentinel::Sentinel;
 use self::server::{Server, Way};
 use self::topology::Topology;
-use super::guarded::Guarded;
+use super::with_breaker::WithBreaker;
 use super::{Store, StoreOptions};
 use crate::error::Result;
 use crate::url::StoreUrl;
@@ -49,5 +49,5 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Sto
         }
     };
     let server = Arc::new(Server::new(way, label, options));
-    Ok(Arc::new(Guarded::new(server, options.clock.clone())))
+    Ok(Arc::new(WithBreaker::new(server, options.clock.clone())))
 }

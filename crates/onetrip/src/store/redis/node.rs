@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::address::Greeting;
-use super::commands::Batch;
-use super::errand::{Errand, Outcome};
+use super::commands::OpBatch;
+use super::routed_op::{Outcome, RoutedOp};
 use super::server::{Failure, Server, Way};
 use super::slots::{Address, Redirect, redirect};
 use crate::breaker::{Breaker, Pass};
 use crate::error::{Error, Result};
 use crate::store::StoreOptions;
-use crate::store::settle::{self, Posting};
+use crate::store::posting::{self, Posting};
 use crate::trip::{Op, Replies, ScopeId, Trip};
 use crate::wire::redis::Value;
 
@@ -82,7 +82,7 @@ impl Node {
             let Some(ticket) = ticket else {
                 return Ok(Replies::new());
             };
-            pass.posted(settle::post(&node.server, trip, ticket).await)
+            pass.posted(posting::post(&node.server, trip, ticket).await)
         })
     }
 
@@ -90,10 +90,10 @@ impl Node {
         self.server.posted.has(scope)
     }
 
-    /// Reads the replies to what was posted, as [`Breaker::settle`].
-    pub(super) async fn settle(&self, scope: Option<ScopeId>) -> Result<()> {
-        let read = |patience| settle::settle(&self.server, scope, patience);
-        self.breaker.settle(read).await
+    /// Reads the replies to what was posted, as [`Breaker::drain`].
+    pub(super) async fn drain(&self, scope: Option<ScopeId>) -> Result<()> {
+        let read = |patience| posting::drain(&self.server, scope, patience);
+        self.breaker.drain(read).await
     }
 
     /// Where posted writes were to be sent, which were dropped here.
@@ -104,16 +104,16 @@ impl Node {
             .collect()
     }
 
-    /// Runs errands in one exchange.
+    /// Runs routed_ops in one exchange.
     pub(super) async fn run(
         &self,
         pass: Pass<'_>,
-        errands: Vec<Errand>,
+        routed_ops: Vec<RoutedOp>,
         scope: Option<ScopeId>,
-    ) -> Vec<(Errand, Outcome)> {
-        let ops: Vec<Op> = errands.iter().map(|errand| errand.op.clone()).collect();
-        let asking: Vec<bool> = errands.iter().map(|errand| errand.asking).collect();
-        let batch = Batch {
+    ) -> Vec<(RoutedOp, Outcome)> {
+        let ops: Vec<Op> = routed_ops.iter().map(|routed| routed.op.clone()).collect();
+        let asking: Vec<bool> = routed_ops.iter().map(|routed| routed.asking).collect();
+        let batch = OpBatch {
             ops: &ops,
             asking: Some(&asking),
             scope,
@@ -128,9 +128,9 @@ impl Node {
                             Some(redirect) => Outcome::Elsewhere(redirect),
                             None => Outcome::Told(reply),
                         });
-                errands.into_iter().zip(outcomes).collect()
+                routed_ops.into_iter().zip(outcomes).collect()
             }
-            Err(failure) => lost(errands, &failure.error, failure.sent),
+            Err(failure) => lost(routed_ops, &failure.error, failure.sent),
         }
     }
 }
@@ -151,11 +151,15 @@ fn judge<T>(pass: Pass<'_>, answer: Result<T, Failure>) -> Result<T, Failure> {
 }
 
 /// Errands that came to nothing; `sent` if the node may have carried them out all the same.
-pub(super) fn lost(errands: Vec<Errand>, error: &Error, sent: bool) -> Vec<(Errand, Outcome)> {
-    let lost = errands.into_iter().map(|errand| {
-        let again = !sent || errand.op.is_repeatable();
+pub(super) fn lost(
+    routed_ops: Vec<RoutedOp>,
+    error: &Error,
+    sent: bool,
+) -> Vec<(RoutedOp, Outcome)> {
+    let lost = routed_ops.into_iter().map(|routed| {
+        let again = !sent || routed.op.is_repeatable();
         let error = error.clone();
-        (errand, Outcome::Lost { error, again })
+        (routed, Outcome::Lost { error, again })
     });
     lost.collect()
 }

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::commands::{self, Batch, MAX_ENTRY, failure, nonsense, refused};
+use super::commands::{self, MAX_ENTRY, OpBatch, failure, nonsense, refused};
 use super::connection::{Broken, Connection};
 use super::server::{Server, Wire};
 use super::shared::Shared;
+use crate::blocking_runtimes::{self, Seat};
 use crate::error::{Error, Result};
-use crate::lanes::{self, Seat};
 use crate::store::Remote;
 use crate::store::posted::{Call, Held, Posted, Ticket};
-use crate::store::settle::{self, Poster, Posting, Settling};
+use crate::store::posting::{self, Draining, Poster, Posting};
 use crate::store::stream::until;
 use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
 use crate::wire::redis::{Commands, Value};
@@ -23,7 +23,7 @@ use crate::wire::redis::{Commands, Value};
 /// The most answers that are kept to learn from.
 const MOST_STRAYS: usize = 16;
 
-/// Answers to posted writes that tell of another node. Nobody sends those writes again, but what
+/// Responses to posted writes that tell of another node. Nobody sends those writes again, but what
 /// the cluster looks like is to be learned.
 #[derive(Debug, Default)]
 pub(super) struct Strays {
@@ -79,7 +79,7 @@ impl Server {
         let Wire::Shared(lease) = &line.wire else {
             return Err(self.broke(Broken::Stale));
         };
-        let (commands, shapes) = commands::commands(Batch::whole(trip));
+        let (commands, shapes) = commands::commands(OpBatch::whole(trip));
         let (id, road) = (ticket.id(), lease.connection.road);
         let answer = match lease.connection.put(commands, Some(ticket)) {
             Ok(told) => {
@@ -128,7 +128,7 @@ impl Poster for Server {
         ops: &[Op],
         until: Instant,
     ) -> Result<()> {
-        let batch = Batch {
+        let batch = OpBatch {
             ops,
             asking: None,
             scope: None,
@@ -152,11 +152,11 @@ impl Poster for Server {
     }
 
     async fn wait(&self, trip: &Trip, ticket: Ticket<Box<Connection>>) -> Result<Replies> {
-        if lanes::seat() == Seat::Elsewhere {
+        if blocking_runtimes::seat() == Seat::Elsewhere {
             return self.post_shared(trip, ticket).await;
         }
         let mut line = self.free_line(None).await?;
-        match self.ask(&mut line, Batch::whole(trip)).await {
+        match self.ask(&mut line, OpBatch::whole(trip)).await {
             Ok(replies) => {
                 self.strays.note(&replies);
                 if self.is_demoted(&replies) {
@@ -177,21 +177,21 @@ impl Poster for Server {
 impl Remote for Server {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Posting<'a> {
         Box::pin(async move {
-            let answer = self.exchange(Batch::whole(trip)).await;
+            let answer = self.exchange(OpBatch::whole(trip)).await;
             answer.map_err(|failure| failure.error)
         })
     }
 
     fn post(&self, trip: Trip) -> Posting<'_> {
-        settle::begin(self, trip)
+        posting::begin(self, trip)
     }
 
     fn has_posted(&self, scope: Option<ScopeId>) -> bool {
         self.posted.has(scope)
     }
 
-    fn settle(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Settling<'_> {
-        Box::pin(settle::settle(self, scope, patience))
+    fn drain(&self, scope: Option<ScopeId>, patience: Option<Duration>) -> Draining<'_> {
+        Box::pin(posting::drain(self, scope, patience))
     }
 
     fn label(&self) -> Arc<str> {

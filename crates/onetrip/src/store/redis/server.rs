@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::address::Door;
-use super::commands::{self, Batch, failure, is_from_replica, nonsense, refused};
+use super::commands::{self, OpBatch, failure, is_from_replica, nonsense, refused};
 use super::connection::{Broken, Connection, only};
 use super::post::Strays;
 use super::sentinel::Sentinel;
 use super::shared::Shared;
+use crate::blocking_runtimes::{self, Seat};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lanes::{self, Seat};
 use crate::store::connections::{Connections, Lease};
+use crate::store::per_runtime::ByRuntime;
 use crate::store::pool::Pool;
 use crate::store::posted::{Call, Held, Posted};
-use crate::store::runtimes::ByRuntime;
 use crate::store::stream::until;
-use crate::store::{StoreOptions, settle};
+use crate::store::{StoreOptions, posting};
 use crate::trip::{Op, Replies, Reply};
 use crate::wire::digits::Digits;
 use crate::wire::redis::{Commands, Value};
@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// Carries out the operations of `batch`: one reply for each.
-    pub(super) async fn exchange(&self, batch: Batch<'_>) -> Result<Replies, Failure> {
+    pub(super) async fn exchange(&self, batch: OpBatch<'_>) -> Result<Replies, Failure> {
         let mut line = self.line(batch).await.map_err(Failure::unsent)?;
         let again = match self.ask(&mut line, batch).await {
             // No primary any more: it has written nothing, and what it read is out of date.
@@ -221,7 +221,7 @@ impl Server {
     }
 
     /// A connection for `batch`: the one on which its scope has posted, or one that is free.
-    async fn line(&self, batch: Batch<'_>) -> Result<Line> {
+    async fn line(&self, batch: OpBatch<'_>) -> Result<Line> {
         if self.posted.is_empty() {
             return self.free_line(None).await;
         }
@@ -229,7 +229,7 @@ impl Server {
         Box::pin(self.line_behind(batch)).await
     }
 
-    async fn line_behind(&self, batch: Batch<'_>) -> Result<Line> {
+    async fn line_behind(&self, batch: OpBatch<'_>) -> Result<Line> {
         let call = Call {
             ops: batch.ops,
             scope: batch.scope,
@@ -237,14 +237,14 @@ impl Server {
             road: None,
             rides: true,
         };
-        if lanes::seat() == Seat::Elsewhere {
+        if blocking_runtimes::seat() == Seat::Elsewhere {
             return self.free_line(Some(call)).await;
         }
-        while let Some(mut held) = settle::board(self, call).await? {
+        while let Some(mut held) = posting::board(self, call).await? {
             if (held.connection()).is_some_and(|connection| self.is_current(connection.term)) {
                 return Ok(Line::new(Wire::Own(held), true));
             }
-            settle::finish(self, held, until(self.trip_timeout)).await?;
+            posting::finish(self, held, until(self.trip_timeout)).await?;
         }
         self.free_line(None).await
     }
@@ -264,12 +264,12 @@ impl Server {
     /// A connection on which nothing is posted; where tasks share one, `behind` what was posted on
     /// others.
     pub(super) async fn free_line(&self, behind: Option<Call<'_>>) -> Result<Line> {
-        if lanes::seat() != Seat::Elsewhere {
+        if blocking_runtimes::seat() != Seat::Elsewhere {
             if let Some(held) = self.idle_line() {
                 return Ok(Line::new(Wire::Own(held), true));
             }
             // Others of the same trip may be on their way.
-            let connection = lanes::side_by_side(self.connect()).await?;
+            let connection = blocking_runtimes::side_by_side(self.connect()).await?;
             let held = Held::new(Box::new(connection), self.idle.get(Pool::new));
             return Ok(Line::new(Wire::Own(held), false));
         }
@@ -286,7 +286,7 @@ impl Server {
                 rides: false,
                 ..call
             };
-            Box::pin(settle::board(self, call)).await?;
+            Box::pin(posting::board(self, call)).await?;
         }
         let reused = lease.reused;
         Ok(Line::new(Wire::Shared(lease), reused))
@@ -366,7 +366,7 @@ impl Server {
         only(self.converse(line, Commands::one(words)).await?)
     }
 
-    pub(super) async fn ask(&self, line: &mut Line, batch: Batch<'_>) -> Result<Replies, Broken> {
+    pub(super) async fn ask(&self, line: &mut Line, batch: OpBatch<'_>) -> Result<Replies, Broken> {
         let mut replies = Replies::with_capacity(batch.ops.len());
         let mut ops = batch.ops;
         // All but a clear, which takes many steps, goes out at once.
@@ -382,13 +382,13 @@ impl Server {
                 .count();
             let (run, rest) = ops.split_at(run);
             let begin = replies.len();
-            let run = Batch { ops: run, ..batch };
+            let run = OpBatch { ops: run, ..batch };
             self.pipe(line, run, &mut replies).await?;
             let told = replies.get_mut(begin..).unwrap_or_default();
             let deletes = commands::remedy(run.ops, told);
             if !deletes.is_empty() {
                 let apart = vec![false; deletes.len()];
-                let run = Batch {
+                let run = OpBatch {
                     ops: &deletes,
                     asking: batch.asking.map(|_| apart.as_slice()),
                     scope: batch.scope,
@@ -403,7 +403,7 @@ impl Server {
     async fn pipe(
         &self,
         line: &mut Line,
-        batch: Batch<'_>,
+        batch: OpBatch<'_>,
         replies: &mut Replies,
     ) -> Result<(), Broken> {
         let (commands, shapes) = commands::commands(batch);
@@ -419,7 +419,7 @@ impl Server {
     async fn clear(&self, line: &mut Line, prefix: &Bytes) -> Result<Reply, Broken> {
         let (mut cursor, mut removed) = (0_u64, 0_u64);
         loop {
-            let step = Step::new(cursor, prefix);
+            let step = ScanPage::new(cursor, prefix);
             let answer = self.say(line, &step.words()).await?;
             let (next, names) = match self.scanned(answer) {
                 Ok(scanned) => scanned,
@@ -449,7 +449,7 @@ impl Server {
         cursor: u64,
         prefix: &Bytes,
     ) -> Result<(u64, Vec<Bytes>), Failure> {
-        let step = Step::new(cursor, prefix);
+        let step = ScanPage::new(cursor, prefix);
         let answer = self.command(&step.words()).await?;
         self.scanned(answer).map_err(Failure::sent)
     }
@@ -476,13 +476,13 @@ impl Server {
 }
 
 /// One SCAN.
-struct Step {
+struct ScanPage {
     cursor: Digits,
     pattern: Vec<u8>,
     count: Digits,
 }
 
-impl Step {
+impl ScanPage {
     fn new(cursor: u64, prefix: &[u8]) -> Self {
         Self {
             cursor: Digits::of(cursor),

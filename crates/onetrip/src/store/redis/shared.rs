@@ -15,7 +15,7 @@ use crate::store::sizes::room;
 use crate::store::stream::Pull;
 use crate::wire::redis::{Commands, Value};
 
-type Answer = Result<Vec<Value>, Broken>;
+type Response = Result<Vec<Value>, Broken>;
 
 /// The way to a connection, which lives until it breaks or nobody has a way to it.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Question {
     commands: Commands,
-    tell: oneshot::Sender<Answer>,
+    tell: oneshot::Sender<Response>,
     ticket: Option<Posted>,
 }
 
@@ -42,7 +42,7 @@ struct Waiting {
     count: usize,
     values: Vec<Value>,
     /// Read all the same if nobody waits any more: what follows belongs to the next one.
-    tell: oneshot::Sender<Answer>,
+    tell: oneshot::Sender<Response>,
     ticket: Option<Posted>,
 }
 
@@ -81,7 +81,7 @@ impl Shared {
     }
 
     /// Sends commands and waits for what they are answered with.
-    pub(super) async fn exchange(&self, commands: Commands, until: Instant) -> Answer {
+    pub(super) async fn exchange(&self, commands: Commands, until: Instant) -> Response {
         Self::hear(self.put(commands, None)?, until).await
     }
 
@@ -95,7 +95,7 @@ impl Shared {
         &self,
         commands: Commands,
         ticket: Option<Posted>,
-    ) -> Result<oneshot::Receiver<Answer>, Broken> {
+    ) -> Result<oneshot::Receiver<Response>, Broken> {
         let (tell, told) = oneshot::channel();
         let question = Question {
             commands,
@@ -107,7 +107,7 @@ impl Shared {
     }
 
     /// Waits for an answer.
-    pub(super) async fn hear(told: oneshot::Receiver<Answer>, until: Instant) -> Answer {
+    pub(super) async fn hear(told: oneshot::Receiver<Response>, until: Instant) -> Response {
         match timeout_at(until.into(), told).await {
             Ok(Ok(answer)) => answer,
             // The driver ended with its runtime.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures_util::future::select_ok;
 
 use super::address::Greeting;
-use super::errand::Map;
 use super::node::Node;
+use super::routed_op::Map;
 use super::slots::{self, Address, SlotMap};
+use crate::blocking_runtimes;
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lanes;
 use crate::process::PerProcess;
 use crate::store::StoreOptions;
 
@@ -118,7 +118,7 @@ impl Topology {
         let mut trouble = None;
         for nodes in sound.chunks(ASKED).chain(failing.chunks(ASKED)) {
             let asked = nodes.iter().map(|node| Box::pin(self.ask(node)));
-            match lanes::side_by_side(select_ok(asked)).await {
+            match blocking_runtimes::side_by_side(select_ok(asked)).await {
                 Ok((shards, _)) => return self.adopt(shards),
                 Err(error) => trouble = Some(error),
             }

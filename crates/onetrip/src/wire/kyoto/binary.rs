@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Answer, Input, MAX_DATA, Stop};
+use super::{Input, MAX_DATA, ServerReply, Stop};
 
 const GET_BULK: u8 = 0xBA;
 pub(super) const SET_BULK: u8 = 0xB8;
@@ -41,7 +41,7 @@ const RECORD_HEAD: usize = 2 + 4 + 4 + 8;
 
 /// A record that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct BulkRecord {
     pub(crate) name: Range<usize>,
     pub(crate) value: Range<usize>,
     /// When it expires, in seconds since 1970.
@@ -53,7 +53,7 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(super) struct Partial {
     count: usize,
-    records: Vec<Record>,
+    records: Vec<BulkRecord>,
 }
 
 /// A record to write.
@@ -132,11 +132,11 @@ fn size(size: usize) -> [u8; 4] {
 }
 
 /// Reads the answer to a set_bulk or a remove_bulk of `asked` records.
-pub(super) fn count(input: &mut Input<'_>, magic: u8, asked: usize) -> Result<Answer, Stop> {
+pub(super) fn count(input: &mut Input<'_>, magic: u8, asked: usize) -> Result<ServerReply, Stop> {
     if !begins(input, magic)? {
-        return Ok(Answer::Refused);
+        return Ok(ServerReply::Refused);
     }
-    Ok(Answer::Count(number(input, asked)?))
+    Ok(ServerReply::Count(number(input, asked)?))
 }
 
 /// Reads the answer to a get_bulk of `asked` names, from where it stopped the last time.
@@ -144,14 +144,14 @@ pub(super) fn records(
     input: &mut Input<'_>,
     asked: usize,
     partial: &mut Option<Partial>,
-) -> Result<Answer, Stop> {
+) -> Result<ServerReply, Stop> {
     let mut so_far = match partial.take() {
         Some(partial) => partial,
         None => {
             let mut ahead = Input::new(input.buffer, input.at);
             if !begins(&mut ahead, GET_BULK)? {
                 input.at = ahead.at;
-                return Ok(Answer::Refused);
+                return Ok(ServerReply::Refused);
             }
             let count = number(&mut ahead, asked)?;
             input.at = ahead.at;
@@ -173,16 +173,16 @@ pub(super) fn records(
             }
         }
     }
-    Ok(Answer::Records(so_far.records))
+    Ok(ServerReply::Records(so_far.records))
 }
 
-fn record(input: &mut Input<'_>) -> Result<Record, Stop> {
+fn record(input: &mut Input<'_>) -> Result<BulkRecord, Stop> {
     let db = u16::from_be_bytes(input.array()?);
     let (name, value) = (length(input)?, length(input)?);
     let expires = i64::from_be_bytes(input.array()?);
     // Both at once, so that one knows all that is missing.
     let both = input.take(name + value)?;
-    Ok(Record {
+    Ok(BulkRecord {
         name: both.start..both.start + name,
         value: both.start + name..both.end,
         expires,
@@ -230,10 +230,10 @@ pub(crate) fn matched<'a>(
     db: u16,
     names: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
     buffer: &Bytes,
-    records: Vec<Record>,
+    records: Vec<BulkRecord>,
 ) -> Result<Vec<Held>, Stop> {
-    let name_of = |record: &Record| buffer.get(record.name.clone()).unwrap_or_default();
-    let held = |record: Record| (buffer.slice(record.value), record.expires);
+    let name_of = |record: &BulkRecord| buffer.get(record.name.clone()).unwrap_or_default();
+    let held = |record: BulkRecord| (buffer.slice(record.value), record.expires);
     if records.iter().any(|record| record.db != db) {
         return Err(Stop::Nonsense("a record of another database"));
     }
@@ -246,7 +246,7 @@ pub(crate) fn matched<'a>(
     if rest.peek().is_none() {
         return Ok(answers);
     }
-    let mut others: HashMap<&[u8], Vec<Record>> = HashMap::new();
+    let mut others: HashMap<&[u8], Vec<BulkRecord>> = HashMap::new();
     for record in rest {
         others.entry(name_of(&record)).or_default().push(record);
     }

@@ -12,7 +12,7 @@ mod tests;
 
 use std::ops::Range;
 
-use self::binary::{Partial, Record};
+use self::binary::{BulkRecord, Partial};
 use self::http::Response;
 
 /// The longest name or value that the server takes and sends in its binary protocol, and the
@@ -21,7 +21,7 @@ pub(crate) const MAX_DATA: usize = 1 << 28;
 
 /// What was asked, as far as it takes to read the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum RequestKind {
     /// A get_bulk of so many names.
     Get(usize),
     /// A set_bulk of so many records.
@@ -32,7 +32,7 @@ pub(crate) enum Question {
     Call,
 }
 
-impl Question {
+impl RequestKind {
     /// How many records it is about, or so.
     pub(crate) fn records(self) -> usize {
         match self {
@@ -44,9 +44,9 @@ impl Question {
 
 /// What the server answered. Ranges are of the buffer that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ServerReply {
     /// The records that there are, in any order.
-    Records(Vec<Record>),
+    Records(Vec<BulkRecord>),
     /// How many records were written or removed.
     Count(usize),
     /// The answer to a call.
@@ -68,15 +68,15 @@ pub(crate) enum Stop {
 /// pieces the answers come in.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
-    questions: &'a [Question],
-    answers: Vec<Answer>,
+    questions: &'a [RequestKind],
+    answers: Vec<ServerReply>,
     /// The records of the answer that is being read, once their number is known.
     partial: Option<Partial>,
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(questions: &'a [Question]) -> Self {
+    pub(crate) fn new(questions: &'a [RequestKind]) -> Self {
         Self {
             questions,
             answers: Vec::with_capacity(questions.len()),
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads on in `buffer`, which begins with what it held before. Once it succeeds the answers
-    /// are complete: one for each question, or fewer where the last is [`Answer::Refused`].
+    /// are complete: one for each question, or fewer where the last is [`ServerReply::Refused`].
     ///
     /// # Errors
     ///
@@ -96,19 +96,21 @@ impl<'a> Reader<'a> {
         while let Some((question, others)) = self.questions.split_first() {
             let mut input = Input::new(buffer, self.at);
             let answer = match *question {
-                Question::Get(asked) => {
+                RequestKind::Get(asked) => {
                     let read = binary::records(&mut input, asked, &mut self.partial);
                     // Whole records are kept, even where the next one is still incomplete.
                     self.at = input.at;
                     read?
                 }
-                Question::Set(asked) => binary::count(&mut input, binary::SET_BULK, asked)?,
-                Question::Remove(asked) => binary::count(&mut input, binary::REMOVE_BULK, asked)?,
-                Question::Call => Answer::Response(http::response(&mut input)?),
+                RequestKind::Set(asked) => binary::count(&mut input, binary::SET_BULK, asked)?,
+                RequestKind::Remove(asked) => {
+                    binary::count(&mut input, binary::REMOVE_BULK, asked)?
+                }
+                RequestKind::Call => ServerReply::Response(http::response(&mut input)?),
             };
             self.at = input.at;
             self.questions = match answer {
-                Answer::Refused => &[],
+                ServerReply::Refused => &[],
                 _ => others,
             };
             self.answers.push(answer);
@@ -121,7 +123,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The answers that were read so far.
-    pub(crate) fn into_answers(self) -> Vec<Answer> {
+    pub(crate) fn into_answers(self) -> Vec<ServerReply> {
         self.answers
     }
 }

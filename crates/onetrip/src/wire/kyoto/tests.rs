@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::binary::{self, Held, NewRecord};
-use super::{Answer, MAX_DATA, Question, Reader, Stop, base64, http};
+use super::{MAX_DATA, Reader, RequestKind, ServerReply, Stop, base64, http};
 
 /// An answer to get_bulk, as the server writes it.
 fn got(records: &[(&[u8], &[u8], i64)]) -> Vec<u8> {
@@ -31,7 +31,7 @@ fn responded(status: &str, encoding: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn read(questions: &[Question], reply: &[u8]) -> Result<Vec<Answer>, Stop> {
+fn read(questions: &[RequestKind], reply: &[u8]) -> Result<Vec<ServerReply>, Stop> {
     let mut reader = Reader::new(questions);
     reader.read(reply)?;
     Ok(reader.into_answers())
@@ -39,8 +39,8 @@ fn read(questions: &[Question], reply: &[u8]) -> Result<Vec<Answer>, Stop> {
 
 /// What a reply to a get_bulk of `names` holds for each.
 fn held(names: &[&[u8]], reply: &[u8]) -> Result<Vec<Held>, Stop> {
-    let answers = read(&[Question::Get(names.len())], reply)?;
-    let [Answer::Records(records)] = answers.as_slice() else {
+    let answers = read(&[RequestKind::Get(names.len())], reply)?;
+    let [ServerReply::Records(records)] = answers.as_slice() else {
         panic!("{answers:?}");
     };
     let buffer = Bytes::copy_from_slice(reply);
@@ -150,10 +150,10 @@ fn negative_and_oversized_numbers_are_nonsense() {
             let mut reply = whole.clone();
             reply[place..place + 4].copy_from_slice(&number.to_be_bytes());
             // Refused as soon as it is seen, not when so much has come.
-            let read = read(&[Question::Get(1)], &reply[..place + 4]);
+            let read = read(&[RequestKind::Get(1)], &reply[..place + 4]);
             assert!(matches!(read, Err(Stop::Nonsense(_))), "{number} {read:?}");
         }
-        for (magic, question) in [(0xB8, Question::Set(1)), (0xB9, Question::Remove(1))] {
+        for (magic, question) in [(0xB8, RequestKind::Set(1)), (0xB9, RequestKind::Remove(1))] {
             let reply = [&[magic][..], &number.to_be_bytes()].concat();
             let read = read(&[question], &reply);
             assert!(matches!(read, Err(Stop::Nonsense(_))), "{number} {read:?}");
@@ -163,11 +163,15 @@ fn negative_and_oversized_numbers_are_nonsense() {
 
 #[test]
 fn a_refusal_is_the_last_answer() {
-    let questions = [Question::Remove(1), Question::Get(1), Question::Set(1)];
+    let questions = [
+        RequestKind::Remove(1),
+        RequestKind::Get(1),
+        RequestKind::Set(1),
+    ];
     let answers = read(&questions, b"\xB9\0\0\0\x01\xBF").unwrap();
-    assert_eq!(answers, [Answer::Count(1), Answer::Refused]);
+    assert_eq!(answers, [ServerReply::Count(1), ServerReply::Refused]);
     for question in questions {
-        assert_eq!(read(&[question], b"\xBF").unwrap(), [Answer::Refused]);
+        assert_eq!(read(&[question], b"\xBF").unwrap(), [ServerReply::Refused]);
     }
     assert!(matches!(
         read(&questions, b"\xB9\0\0\0\x01\xBF\0"),
@@ -183,8 +187,8 @@ fn columns_come_in_three_encodings() {
         ("; colenc=B", "X2EgYiU=\tMA==\nbnVt\tMQ==\n"),
     ] {
         let reply = responded("200 OK", encoding, body);
-        let answers = read(&[Question::Call], &reply).unwrap();
-        let [Answer::Response(response)] = answers.as_slice() else {
+        let answers = read(&[RequestKind::Call], &reply).unwrap();
+        let [ServerReply::Response(response)] = answers.as_slice() else {
             panic!("{answers:?}");
         };
         assert_eq!(response.status, http::OK);
@@ -204,8 +208,8 @@ fn a_conflict_tells_why() {
         "",
         "ERROR\tDB: 6: record duplication\n",
     );
-    let answers = read(&[Question::Call], &reply).unwrap();
-    let [Answer::Response(response)] = answers.as_slice() else {
+    let answers = read(&[RequestKind::Call], &reply).unwrap();
+    let [ServerReply::Response(response)] = answers.as_slice() else {
         panic!("{answers:?}");
     };
     assert_eq!(response.status, http::CONFLICT);
@@ -225,11 +229,11 @@ fn calls_that_are_none_are_nonsense() {
         "HTTP/1.1 200 OK\r\nfoo\r\n\r\n",
         "\u{FFFD}",
     ] {
-        let read = read(&[Question::Call], reply.as_bytes());
+        let read = read(&[RequestKind::Call], reply.as_bytes());
         assert!(matches!(read, Err(Stop::Nonsense(_))), "{reply} {read:?}");
     }
     let endless = ["HTTP/1.1 200 OK\r\n", &"a: b\r\n".repeat(5000)].concat();
-    let read = read(&[Question::Call], endless.as_bytes());
+    let read = read(&[RequestKind::Call], endless.as_bytes());
     assert!(matches!(read, Err(Stop::Nonsense(_))), "{read:?}");
 }
 
@@ -237,7 +241,7 @@ fn calls_that_are_none_are_nonsense() {
 fn a_value_of_64_mib_is_a_slice_of_the_reply() {
     let value = vec![0x5A; 64 << 20];
     let reply = Bytes::from(got(&[(b"a", b"A", 1), (b"big", &value, 7)]));
-    let questions = [Question::Get(2)];
+    let questions = [RequestKind::Get(2)];
     let mut reader = Reader::new(&questions);
     let mut end = 0;
     // In pieces, as a socket would: what is missing is known from the lengths.
@@ -249,7 +253,7 @@ fn a_value_of_64_mib_is_a_slice_of_the_reply() {
         }
     }
     let answers = reader.into_answers();
-    let [Answer::Records(records)] = answers.as_slice() else {
+    let [ServerReply::Records(records)] = answers.as_slice() else {
         panic!("{answers:?}");
     };
     let names = [&b"a"[..], b"big"].into_iter();
@@ -265,14 +269,14 @@ fn a_value_of_64_mib_is_a_slice_of_the_reply() {
 }
 
 /// A few questions, and the reply to them all.
-fn conversation() -> (Vec<Question>, Vec<u8>) {
+fn conversation() -> (Vec<RequestKind>, Vec<u8>) {
     let questions = vec![
-        Question::Get(3),
-        Question::Set(2),
-        Question::Call,
-        Question::Remove(1),
-        Question::Get(1),
-        Question::Call,
+        RequestKind::Get(3),
+        RequestKind::Set(2),
+        RequestKind::Call,
+        RequestKind::Remove(1),
+        RequestKind::Get(1),
+        RequestKind::Call,
     ];
     let reply = [
         got(&[(b"a", b"A", 1), (b"\xFF\0", b"HTTP/1.1\r\n\r\n", -1)]),
@@ -364,14 +368,14 @@ proptest! {
                 let buffer = Bytes::from(reply);
                 for answer in reader.into_answers() {
                     match answer {
-                        Answer::Records(records) => {
+                        ServerReply::Records(records) => {
                             let names = [&b"a"[..], b"\xFF\0", b"x"].into_iter();
                             let _ = binary::matched(3, names, &buffer, records);
                         }
-                        Answer::Response(response) => {
+                        ServerReply::Response(response) => {
                             let _ = response.columns.iter(&buffer).count();
                         }
-                        Answer::Count(_) | Answer::Refused => {}
+                        ServerReply::Count(_) | ServerReply::Refused => {}
                     }
                 }
             }

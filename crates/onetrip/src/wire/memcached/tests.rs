@@ -66,17 +66,17 @@ fn times_are_whole_seconds_from_now_or_points_in_time() {
 }
 
 /// What a server would write.
-fn rendered(answers: &[Answer], first: u64) -> Vec<u8> {
+fn rendered(answers: &[Response], first: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for (answer, opaque) in answers.iter().zip(first..) {
         let line = match answer {
-            Answer::Done => format!("HD O{opaque}"),
-            Answer::Absent => format!("EN O{opaque}"),
-            Answer::NotStored => format!("NS O{opaque}"),
-            Answer::Changed => format!("EX O{opaque}"),
-            Answer::Refused(why) => format!("SERVER_ERROR {why}"),
-            Answer::Flushed => "OK".to_owned(),
-            Answer::Value { value, cas, left } => {
+            Response::Done => format!("HD O{opaque}"),
+            Response::Absent => format!("EN O{opaque}"),
+            Response::NotStored => format!("NS O{opaque}"),
+            Response::Changed => format!("EX O{opaque}"),
+            Response::Refused(why) => format!("SERVER_ERROR {why}"),
+            Response::Flushed => "OK".to_owned(),
+            Response::Value { value, cas, left } => {
                 let cas = cas.map(|cas| format!(" c{cas}")).unwrap_or_default();
                 let left = left.map(|left| format!(" t{left}")).unwrap_or_default();
                 format!("VA {}{cas}{left} O{opaque}", value.len())
@@ -84,7 +84,7 @@ fn rendered(answers: &[Answer], first: u64) -> Vec<u8> {
         };
         out.extend_from_slice(line.as_bytes());
         out.extend_from_slice(b"\r\n");
-        if let Answer::Value { value, .. } = answer {
+        if let Response::Value { value, .. } = answer {
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         }
@@ -93,7 +93,7 @@ fn rendered(answers: &[Answer], first: u64) -> Vec<u8> {
     out
 }
 
-fn answer() -> impl Strategy<Value = Answer> {
+fn answer() -> impl Strategy<Value = Response> {
     // Values that look like the protocol itself among others.
     let value = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..40),
@@ -102,19 +102,19 @@ fn answer() -> impl Strategy<Value = Answer> {
     let left = prop_oneof![Just(-1), 0..i64::MAX];
     prop_oneof![
         3 => (value, any::<Option<u64>>(), prop::option::of(left)).prop_map(|(value, cas, left)| {
-            Answer::Value { value: value.into(), cas, left }
+            Response::Value { value: value.into(), cas, left }
         }),
-        1 => Just(Answer::Done),
-        1 => Just(Answer::Absent),
-        1 => Just(Answer::NotStored),
-        1 => Just(Answer::Changed),
-        1 => Just(Answer::Flushed),
-        1 => "[a-z ]{0,20}".prop_map(Answer::Refused),
+        1 => Just(Response::Done),
+        1 => Just(Response::Absent),
+        1 => Just(Response::NotStored),
+        1 => Just(Response::Changed),
+        1 => Just(Response::Flushed),
+        1 => "[a-z ]{0,20}".prop_map(Response::Refused),
     ]
 }
 
-fn read(bytes: &[u8], first: u64, count: usize) -> Result<(Progress, Vec<Answer>), Nonsense> {
-    let mut answers = Answers::new(first, count);
+fn read(bytes: &[u8], first: u64, count: usize) -> Result<(Progress, Vec<Response>), Nonsense> {
+    let mut answers = Responses::new(first, count);
     let progress = answers.read(bytes)?;
     let came = Bytes::copy_from_slice(bytes);
     Ok((progress, answers.into_answers(came).collect()))
@@ -129,7 +129,7 @@ proptest! {
         let bytes = rendered(&expected, first);
         for cut in 0..bytes.len() {
             let (front, back) = bytes.split_at(cut);
-            let mut answers = Answers::new(first, expected.len());
+            let mut answers = Responses::new(first, expected.len());
             let Progress::Missing(missing) = answers.read(front).unwrap() else {
                 panic!("read to the end at {cut} of {}", bytes.len());
             };
@@ -146,7 +146,7 @@ proptest! {
         first in 0..u64::MAX / 2,
         off in 1..1000_u64,
     ) {
-        let told = |answer: &Answer| !matches!(answer, Answer::Refused(_) | Answer::Flushed);
+        let told = |answer: &Response| !matches!(answer, Response::Refused(_) | Response::Flushed);
         let told = answers.iter().any(told);
         prop_assume!(told);
         let bytes = rendered(&answers, first);
@@ -161,7 +161,7 @@ proptest! {
     fn garbage_is_no_value(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         if let Ok((progress, answers)) = read(&bytes, 1 << 40, 3) {
             // Nothing that holds no token of ours is taken for an answer of ours.
-            let refused = |answer: &Answer| matches!(answer, Answer::Refused(_) | Answer::Flushed);
+            let refused = |answer: &Response| matches!(answer, Response::Refused(_) | Response::Flushed);
             prop_assert!(answers.iter().all(refused));
             prop_assert!(matches!(progress, Progress::Missing(_)));
         }
@@ -172,15 +172,15 @@ proptest! {
         place in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
-        let value = Answer::Value { value: "value".into(), cas: None, left: None };
-        let expected = vec![Answer::Absent, value, Answer::Done];
+        let value = Response::Value { value: "value".into(), cas: None, left: None };
+        let expected = vec![Response::Absent, value, Response::Done];
         let mut bytes = rendered(&expected, 10);
         let place = place.index(bytes.len());
         bytes[place] = byte;
         if let Ok((Progress::Done, answers)) = read(&bytes, 10, 3) {
             // What the value is made of, and whether there is one, only the entry's seal can tell.
-            let tells = |answer: &Answer| match answer {
-                Answer::Value { value, .. } => value.len() == 5,
+            let tells = |answer: &Response| match answer {
+                Response::Value { value, .. } => value.len() == 5,
                 _ => true,
             };
             prop_assert!(answers.iter().all(tells));
@@ -230,17 +230,17 @@ fn a_promise_of_bytes_is_told_and_not_believed() {
 
 #[test]
 fn values_are_slices_of_one_buffer() {
-    let value = |value: &'static str| Answer::Value {
+    let value = |value: &'static str| Response::Value {
         value: value.into(),
         cas: None,
         left: None,
     };
     let came = Bytes::from(rendered(&[value("one"), value("two")], 0));
     let whole = came.as_ptr() as usize..came.as_ptr() as usize + came.len();
-    let mut answers = Answers::new(0, 2);
+    let mut answers = Responses::new(0, 2);
     assert_eq!(answers.read(&came), Ok(Progress::Done));
     for answer in answers.into_answers(came) {
-        let Answer::Value { value, .. } = answer else {
+        let Response::Value { value, .. } = answer else {
             panic!("{answer:?}");
         };
         assert!(whole.contains(&(value.as_ptr() as usize)));

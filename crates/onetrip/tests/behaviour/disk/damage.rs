@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use onetrip::Timeout;
+use onetrip::Ttl;
 
 use super::open;
 use crate::support::{Blob, Folder};
@@ -14,9 +14,7 @@ fn filled() -> (Folder, PathBuf) {
     let cache = open(&folder.url());
     for key in 0..50 {
         let value = Blob(vec![key; 1500]);
-        cache
-            .set_for(key.to_string(), &value, Timeout::Never)
-            .unwrap();
+        cache.set_for(key.to_string(), &value, Ttl::Never).unwrap();
     }
     let data = folder.path().join("data.mdb");
     (folder, data)

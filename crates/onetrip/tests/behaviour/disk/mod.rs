@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use onetrip::blocking::Cache;
-use onetrip::{Builder, Clock, ErrorKind, OnError, Timeout};
+use onetrip::{Builder, Clock, ErrorKind, OnError, Ttl};
 
 use crate::support::{Blob, Folder};
 
@@ -33,7 +33,7 @@ fn entries_stay_when_it_is_closed() {
         let cache = open(&folder.url());
         assert_eq!(cache.incr("n", 1).unwrap().unwrap_or(0), round);
         if round == 0 {
-            cache.set_for("n", &0, Timeout::Never).unwrap();
+            cache.set_for("n", &0, Ttl::Never).unwrap();
         }
     }
 }
@@ -132,7 +132,7 @@ fn an_expired_entry_is_as_good_as_none() {
     }
     clock.advance(second);
     assert_eq!(cache.get::<i64>("get").unwrap(), None);
-    assert!(cache.add("add", &2, Timeout::Never).unwrap());
+    assert!(cache.add("add", &2, Ttl::Never).unwrap());
     assert_eq!(cache.get("add").unwrap(), Some(2));
     assert_eq!(cache.incr("incr", 1).unwrap(), None);
     assert!(!cache.touch("touch", second).unwrap());
@@ -153,7 +153,7 @@ fn a_prefix_is_cleared_of_long_names_too() {
     let prefixes = [1, 4, 477, 478, 479, 509, 510, 511, 699, 1999, 3000];
     for prefix in prefixes.map(|length| "k".repeat(length)) {
         let values = keys.iter().map(|key| (key, 1));
-        all.set_many(values, Timeout::Never).unwrap();
+        all.set_many(values, Ttl::Never).unwrap();
         let name = format!("{prefix}:");
         let within = |end: &str| format!("{name}{end}");
         let longer = within(&"k".repeat(600));
@@ -182,11 +182,11 @@ fn a_folder_that_is_removed_is_begun_anew() {
     let folder = Folder::new();
     let clock = Clock::manual();
     let cache = build(onetrip::Cache::builder(folder.url()).clock(clock.clone()));
-    cache.set_for("a", &1, Timeout::Never).unwrap();
+    cache.set_for("a", &1, Ttl::Never).unwrap();
     std::fs::remove_dir_all(folder.path()).unwrap();
     clock.advance(Duration::from_secs(1));
     assert_eq!(cache.get::<i64>("a").unwrap(), None);
-    cache.set_for("a", &2, Timeout::Never).unwrap();
+    cache.set_for("a", &2, Ttl::Never).unwrap();
     assert_eq!(cache.get("a").unwrap(), Some(2));
     assert!(folder.path().join("data.mdb").exists());
 }
@@ -204,7 +204,7 @@ fn threads_add_once_and_lose_no_increment() {
                     (0..300)
                         .filter(|key: &usize| {
                             cache.incr("n", 1).unwrap();
-                            cache.add(key.to_string(), &thread, Timeout::Never).unwrap()
+                            cache.add(key.to_string(), &thread, Ttl::Never).unwrap()
                         })
                         .count()
                 })
@@ -231,7 +231,7 @@ fn what_is_too_large_is_refused_and_removes_the_old_one() {
         !cache.contains("a").unwrap(),
         "the old value is out of date"
     );
-    let error = cache.add("a", &large, Timeout::Default).unwrap_err();
+    let error = cache.add("a", &large, Ttl::Default).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     let largest = Blob(vec![1; 130_000]);
     cache.set("a", &largest).unwrap();

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use onetrip::Timeout;
+use onetrip::Ttl;
 use onetrip::blocking::Cache;
 
 use super::open;
@@ -36,10 +36,7 @@ fn part() {
         "count" => {
             for key in 0..500 {
                 cache.incr("n", 1).unwrap();
-                if cache
-                    .add(format!("once:{key}"), &1, Timeout::Never)
-                    .unwrap()
-                {
+                if cache.add(format!("once:{key}"), &1, Ttl::Never).unwrap() {
                     cache.incr("added", 1).unwrap();
                 }
             }
@@ -107,7 +104,7 @@ fn work(cache: &Cache, seed: u64, rounds: u64) {
                     .unwrap();
             }
             _ => cache
-                .set_for(key.to_string(), &value(key, seed), Timeout::Never)
+                .set_for(key.to_string(), &value(key, seed), Ttl::Never)
                 .unwrap(),
         }
         check(cache, [(key + 1) % KEYS, (key + 7) % KEYS]);
@@ -159,7 +156,7 @@ fn they_count_together() {
     let folder = Folder::new();
     let cache = open(&folder.url());
     cache
-        .set_many([("n", 0), ("added", 0)], Timeout::Never)
+        .set_many([("n", 0), ("added", 0)], Ttl::Never)
         .unwrap();
     let children = [1, 2, 3].map(|seed| start("count", &folder.url(), seed));
     children.into_iter().for_each(finish);
@@ -318,10 +315,10 @@ fn a_file_that_cannot_grow_fails_writes_and_nothing_else() {
 }
 
 fn full(cache: &Cache) {
-    cache.set_for("first", &1, Timeout::Never).unwrap();
+    cache.set_for("first", &1, Ttl::Never).unwrap();
     let mut failed = 0;
     for key in 0..2000 {
-        if let Err(error) = cache.set_for(key.to_string(), &value(key, 5), Timeout::Never) {
+        if let Err(error) = cache.set_for(key.to_string(), &value(key, 5), Ttl::Never) {
             assert!(error.kind().is_store_failure(), "{error:?}");
             failed += 1;
         }

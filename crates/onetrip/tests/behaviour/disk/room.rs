@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onetrip::{Clock, Timeout};
+use onetrip::{Clock, Ttl};
 
 use super::{build, open};
 use crate::support::{Blob, Folder};
@@ -45,7 +45,7 @@ fn it_is_filled_three_times_over_and_stays_within_its_bounds() {
             let value = Blob(vec![1; length as usize]);
             let key = number(20_000).to_string();
             match number(3) {
-                0 => cache.set_for(&key, &value, Timeout::Never).unwrap(),
+                0 => cache.set_for(&key, &value, Ttl::Never).unwrap(),
                 1 => cache
                     .set_for(&key, &value, Duration::from_millis(number(50) + 1))
                     .unwrap(),
@@ -76,13 +76,13 @@ fn many_small_entries_in_one_trip_are_bounded_too() {
     let cache = open(&format!("{}?size=1MiB", folder.url()));
     for round in 0..3 {
         let values = (0..30_000).map(|key| (format!("{round}:{key}"), key));
-        cache.set_many(values, Timeout::Never).unwrap();
+        cache.set_many(values, Ttl::Never).unwrap();
         assert!(cache.contains(format!("{round}:29999")).unwrap());
     }
     assert!(length(&folder) <= bound(MIB), "{} bytes", length(&folder));
     let large = Blob(vec![1; 100_000]);
     let values = (0..50).map(|key| (key.to_string(), &large));
-    cache.set_many(values, Timeout::Never).unwrap();
+    cache.set_many(values, Ttl::Never).unwrap();
     assert_eq!(cache.get("49").unwrap(), Some(large));
     assert!(length(&folder) <= bound(MIB), "{} bytes", length(&folder));
 }
@@ -94,9 +94,7 @@ fn it_stays_within_a_smaller_size_than_it_had() {
     let fill = |size: &str, keys: std::ops::Range<usize>| {
         let cache = open(&format!("{}?size={size}", folder.url()));
         for key in keys {
-            cache
-                .set_for(key.to_string(), &value, Timeout::Never)
-                .unwrap();
+            cache.set_for(key.to_string(), &value, Ttl::Never).unwrap();
         }
         cache
     };
@@ -120,7 +118,7 @@ fn what_has_expired_goes_first() {
     let url = format!("{}?size=1MiB", folder.url());
     let cache = build(onetrip::Cache::builder(url).clock(clock.clone()));
     let value = Blob(vec![1; 3000]);
-    let set = |kind: &str, count: usize, timeout: Timeout| {
+    let set = |kind: &str, count: usize, timeout: Ttl| {
         for key in 0..count {
             cache
                 .set_for(format!("{kind}{key}"), &value, timeout)
@@ -131,15 +129,15 @@ fn what_has_expired_goes_first() {
         let keys = (0..count).map(|key| format!("{kind}{key}"));
         keys.filter(|key| cache.contains(key).unwrap()).count()
     };
-    set("old", 60, Timeout::Never);
-    set("brief", 120, Timeout::After(Duration::from_secs(10)));
+    set("old", 60, Ttl::Never);
+    set("brief", 120, Ttl::After(Duration::from_secs(10)));
     // Those that were given more time do not count as expired.
     for key in 0..20 {
-        assert!(cache.touch(format!("brief{key}"), Timeout::Never).unwrap());
+        assert!(cache.touch(format!("brief{key}"), Ttl::Never).unwrap());
     }
     clock.advance(Duration::from_secs(11));
     // As many as there is no room for, unless most that have expired go.
-    set("new", 130, Timeout::Never);
+    set("new", 130, Ttl::Never);
     assert_eq!(living("old", 60), 60);
     assert_eq!(living("brief", 120), 20);
     assert_eq!(living("new", 130), 130);
@@ -152,16 +150,14 @@ fn what_is_used_stays_longer_than_what_is_not() {
     let value = Blob(vec![1; 3000]);
     for key in 0..20 {
         cache
-            .set_for(format!("used{key}"), &value, Timeout::Never)
+            .set_for(format!("used{key}"), &value, Ttl::Never)
             .unwrap();
         cache
-            .set_for(format!("left{key}"), &value, Timeout::Never)
+            .set_for(format!("left{key}"), &value, Ttl::Never)
             .unwrap();
     }
     for key in 0..2000 {
-        cache
-            .set_for(key.to_string(), &value, Timeout::Never)
-            .unwrap();
+        cache.set_for(key.to_string(), &value, Ttl::Never).unwrap();
         assert!(
             cache.contains(format!("used{}", key % 20)).unwrap(),
             "{key}"
@@ -177,17 +173,13 @@ fn a_brief_entry_is_not_sacrificed_to_those_that_stay_for_ever() {
     let cache = open(&format!("{}?size=1MiB", folder.url()));
     let value = Blob(vec![1; 3000]);
     for key in 0..600 {
-        cache
-            .set_for(key.to_string(), &value, Timeout::Never)
-            .unwrap();
+        cache.set_for(key.to_string(), &value, Ttl::Never).unwrap();
     }
     cache
         .set_for("brief", &value, Duration::from_secs(60))
         .unwrap();
     for key in 600..650 {
-        cache
-            .set_for(key.to_string(), &value, Timeout::Never)
-            .unwrap();
+        cache.set_for(key.to_string(), &value, Ttl::Never).unwrap();
     }
     assert!(cache.contains("brief").unwrap());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use onetrip::__private::{fetch, fetch_blocking};
 use onetrip::trip::{Replies, Trip};
-use onetrip::{Cache, Result, Stats, Timeout, Watch, blocking};
+use onetrip::{Cache, Result, Stats, Ttl, Watch, blocking};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -40,12 +40,12 @@ impl Face {
         fn get_many[T: DeserializeOwned, K: AsRef<[u8]>](keys: &[K]) -> Vec<Option<T>>;
         fn contains(key: impl AsRef<[u8]>) -> bool;
         fn set[T: Serialize + ?Sized](key: impl AsRef<[u8]>, value: &T) -> ();
-        fn set_for[T: Serialize + ?Sized](key: impl AsRef<[u8]>, value: &T, timeout: impl Into<Timeout>) -> ();
-        fn set_many[K: AsRef<[u8]>, T: Serialize](values: impl IntoIterator<Item = (K, T)>, timeout: impl Into<Timeout>) -> ();
-        fn add[T: Serialize + ?Sized](key: impl AsRef<[u8]>, value: &T, timeout: impl Into<Timeout>) -> bool;
+        fn set_for[T: Serialize + ?Sized](key: impl AsRef<[u8]>, value: &T, timeout: impl Into<Ttl>) -> ();
+        fn set_many[K: AsRef<[u8]>, T: Serialize](values: impl IntoIterator<Item = (K, T)>, timeout: impl Into<Ttl>) -> ();
+        fn add[T: Serialize + ?Sized](key: impl AsRef<[u8]>, value: &T, timeout: impl Into<Ttl>) -> bool;
         fn incr(key: impl AsRef<[u8]>, delta: i64) -> Option<i64>;
-        fn touch(key: impl AsRef<[u8]>, timeout: impl Into<Timeout>) -> bool;
-        fn touch_many[K: AsRef<[u8]>](keys: &[K], timeout: impl Into<Timeout>) -> usize;
+        fn touch(key: impl AsRef<[u8]>, timeout: impl Into<Ttl>) -> bool;
+        fn touch_many[K: AsRef<[u8]>](keys: &[K], timeout: impl Into<Ttl>) -> usize;
         fn delete(key: impl AsRef<[u8]>) -> bool;
         fn delete_many[K: AsRef<[u8]>](keys: &[K]) -> usize;
         fn clear() -> u64;
@@ -54,7 +54,7 @@ impl Face {
     pub(crate) async fn get_or_insert_with<T: Serialize + DeserializeOwned>(
         &self,
         key: impl AsRef<[u8]>,
-        timeout: impl Into<Timeout>,
+        timeout: impl Into<Ttl>,
         make: impl FnOnce() -> T,
     ) -> Result<T> {
         match self {
@@ -71,7 +71,7 @@ impl Face {
     pub(crate) async fn cached<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,
-        timeout: impl Into<Timeout>,
+        timeout: impl Into<Ttl>,
         make: impl FnOnce() -> T,
     ) -> Result<T> {
         self.fetch(key, timeout.into(), false, make).await
@@ -81,7 +81,7 @@ impl Face {
     pub(crate) async fn refresh<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,
-        timeout: impl Into<Timeout>,
+        timeout: impl Into<Ttl>,
         make: impl FnOnce() -> T,
     ) -> Result<T> {
         self.fetch(key, timeout.into(), true, make).await
@@ -90,7 +90,7 @@ impl Face {
     async fn fetch<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,
-        timeout: Timeout,
+        timeout: Ttl,
         refresh: bool,
         make: impl FnOnce() -> T,
     ) -> Result<T> {

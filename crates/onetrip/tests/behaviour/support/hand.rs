@@ -6,7 +6,7 @@ use bytes::Bytes;
 use onetrip::codec::Decode;
 use onetrip::entry::{BadEntry, Content, Kind};
 use onetrip::trip::{Op, Replies, Trip};
-use onetrip::{Cache, Caller, Context, Fetch, Outcome, Page, Scope, Stage, Step, Timeout, Work};
+use onetrip::{Cache, Caller, Context, Fetch, Outcome, Page, Scope, Stage, Step, Ttl, Work};
 
 /// Texts, as a language reads them.
 #[derive(Debug)]
@@ -134,14 +134,14 @@ impl Hand {
         let entries = texts.iter().map(|(key, text)| (*key, self.seal(key, text)));
         let entries: Vec<_> = entries.collect();
         let policy = self.cache.policy();
-        written(policy.set_many(&self.at, entries, Timeout::Default))
+        written(policy.set_many(&self.at, entries, Ttl::Default))
     }
 
     /// Answers `true` or nothing.
     pub(crate) fn add(&self, key: &'static str, text: &str) -> Called<'_> {
         let entry = self.seal(key, text);
         let policy = self.cache.policy();
-        let step = policy.add(&self.at, key.as_bytes(), entry, Timeout::Default);
+        let step = policy.add(&self.at, key.as_bytes(), entry, Ttl::Default);
         told(step, |added| vec![added.then(|| "true".to_owned())])
     }
 
@@ -151,10 +151,7 @@ impl Hand {
 
     pub(crate) fn touch(&self, keys: &'static [&'static str]) -> Called<'_> {
         let policy = self.cache.policy();
-        told(
-            policy.touch_many(&self.at, keys, Timeout::Never),
-            |_| vec![],
-        )
+        told(policy.touch_many(&self.at, keys, Ttl::Never), |_| vec![])
     }
 
     pub(crate) fn clear(&self) -> Called<'_> {
@@ -181,7 +178,7 @@ impl Hand {
     pub(crate) fn fetch(&self, key: &'static str, caller: Caller) -> Fetch<'_, &'static str, Text> {
         let keys: &'static [&'static str; 1] = Box::leak(Box::new([key]));
         let policy = self.cache.policy();
-        policy.fetch(&self.at, keys, Timeout::Default, &Text, caller)
+        policy.fetch(&self.at, keys, Ttl::Default, &Text, caller)
     }
 
     /// Begins a fetch and looks the key up.

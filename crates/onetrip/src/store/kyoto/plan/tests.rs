@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::wire::kyoto::Reader;
 
-const HOUR: Ttl = Some(Duration::from_secs(3600));
+const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
 fn name(name: &'static str) -> Bytes {
     Bytes::from_static(name.as_bytes())
@@ -55,7 +55,7 @@ fn responded(status: u16) -> Vec<u8> {
     format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
-fn read(questions: &[Question], reply: &[u8]) -> (Vec<Answer>, Bytes) {
+fn read(questions: &[RequestKind], reply: &[u8]) -> (Vec<ServerReply>, Bytes) {
     let mut reader = Reader::new(questions);
     reader.read(reply).unwrap();
     (reader.into_answers(), Bytes::copy_from_slice(reply))
@@ -112,15 +112,15 @@ fn what_follows_one_another_is_one_request() {
         get("a"),
     ];
     let (batch, _) = Segment::new(0, &ops).ask();
-    let (one, all) = (Question::Remove(1), batch.questions);
+    let (one, all) = (RequestKind::Remove(1), batch.questions);
     assert_eq!(
         all,
         [
-            Question::Get(3),
-            Question::Set(2),
+            RequestKind::Get(3),
+            RequestKind::Set(2),
             one,
             one,
-            Question::Get(1)
+            RequestKind::Get(1)
         ]
     );
 }
@@ -181,7 +181,7 @@ fn what_is_behind_a_refusal_is_still_to_be_asked() {
     step(&mut segment, b"\xB9\0\0\0\x01\xBF", b"");
     assert_eq!(told(&segment), ["Flag(true)", "Refused", "None", "None"]);
     let (batch, _) = segment.ask();
-    assert_eq!(batch.questions, [Question::Get(2)]);
+    assert_eq!(batch.questions, [RequestKind::Get(2)]);
 }
 
 #[test]
@@ -213,7 +213,10 @@ fn what_is_too_large_is_not_sent_and_replaces_what_was_there() {
     let mut segment = Segment::new(0, &ops);
     segment.refuse_what_is_too_large();
     let (batch, _) = segment.ask();
-    assert_eq!(batch.questions, [Question::Remove(1), Question::Get(1)]);
+    assert_eq!(
+        batch.questions,
+        [RequestKind::Remove(1), RequestKind::Get(1)]
+    );
     assert!(batch.bytes.len() < 100);
     let reply = [&b"\xB9\0\0\0\x01"[..], &got(&[("c", "C")])].concat();
     step(&mut segment, &reply, b"");

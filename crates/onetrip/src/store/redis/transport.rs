@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::address::Place;
+use super::address::Endpoint;
 use super::tls::{Certificates, Session};
 use crate::store::socket::Socket;
 use crate::store::stream::{Pull, Stream};
@@ -15,23 +15,23 @@ const RECORD: usize = 17 << 10;
 
 /// A connection to a server, whatever is said over it.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Transport {
     stream: Stream,
     tls: Option<Box<Session>>,
 }
 
-impl Link {
+impl Transport {
     /// Connects to the server at `place`.
     pub(super) async fn open(
-        place: &Place,
+        place: &Endpoint,
         certificates: Option<&Arc<Certificates>>,
     ) -> io::Result<Self> {
         let (socket, host) = match place {
-            Place::Host(address) => {
+            Endpoint::Host(address) => {
                 let socket = Socket::tcp(&address.host, address.port).await?;
                 (socket, address.host.as_str())
             }
-            Place::Path(path) => (Socket::unix(path).await?, ""),
+            Endpoint::Path(path) => (Socket::unix(path).await?, ""),
         };
         let tls = certificates.map(|certificates| certificates.session(host));
         let mut link = Self {
@@ -90,7 +90,7 @@ impl Link {
     }
 }
 
-impl Pull for Link {
+impl Pull for Transport {
     fn pull_waiting(&mut self, buffer: &mut Vec<u8>, until: Instant) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             return self.stream.pull_waiting(buffer, until);

@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 4;
 /// It is never dropped: threads of a parent process may have been in the midst of a trip when
 /// this one was forked, and what they used must not be closed here.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Folder {
     path: PathBuf,
     size: AtomicU64,
     users: AtomicUsize,
@@ -61,9 +61,9 @@ pub(super) enum Trouble {
     Failed(Error),
 }
 
-static PLACES: LazyLock<Mutex<HashMap<PathBuf, Arc<Place>>>> = LazyLock::new(Mutex::default);
+static PLACES: LazyLock<Mutex<HashMap<PathBuf, Arc<Folder>>>> = LazyLock::new(Mutex::default);
 
-impl Place {
+impl Folder {
     /// The place of `path`, for one more user. All have the same `size`; one that gives none
     /// takes the others', or `default`.
     pub(super) fn enter(path: &Path, size: Option<u64>, default: u64) -> Result<Arc<Self>> {

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use crate::latch::Latch;
 use crate::process::PerProcess;
 use crate::scope::next_in_order;
-use crate::writes::{self, Slot, Stamp};
+use crate::write_clock::{self, Slot, Stamp};
 
 /// How long a flight is waited for whose cost is not known.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -215,7 +215,7 @@ pub(crate) fn claim(
             shared: claimant.shared,
             began: next_in_order(),
             started: Instant::now(),
-            stamp: writes::stamp(),
+            stamp: write_clock::stamp(),
             costs: Arc::clone(claimant.costs),
             over: Latch::default(),
             state: Mutex::default(),

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onetrip::trip::{Replies, Reply, Trip};
-use onetrip::{Batch, Context, Footprint, Latch};
+use onetrip::{Context, Footprint, Latch, MergedTrip};
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -111,7 +111,7 @@ impl Drop for SetOnDrop {
 /// The trips of one cache that leave in this turn of the loop.
 struct Gathering {
     cache: onetrip::Cache,
-    batch: Batch,
+    batch: MergedTrip,
     waiters: Vec<Waiter>,
     /// Whether others may join.
     open: bool,
@@ -147,7 +147,7 @@ struct State {
 struct Leaving {
     number: u64,
     cache: onetrip::Cache,
-    batch: Batch,
+    batch: MergedTrip,
     /// Those who wait for posts alone.
     posts: Vec<Waiter>,
 }
@@ -275,7 +275,7 @@ impl Desk {
         }
         let state = &mut *lock(&slf.get().state);
         state.scheduled = true;
-        let open = Batch::takes(trip);
+        let open = MergedTrip::takes(trip);
         // It goes past those that nobody joins, unless the order matters.
         let footprint = LazyCell::new(|| Footprint::of(trip));
         let own = state.gatherings.iter_mut().rev();
@@ -287,7 +287,7 @@ impl Desk {
             None => {
                 let mut gathering = Gathering {
                     cache: cache.clone(),
-                    batch: Batch::default(),
+                    batch: MergedTrip::default(),
                     waiters: Vec::new(),
                     open,
                 };

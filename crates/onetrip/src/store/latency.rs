@@ -44,7 +44,7 @@ impl Store for Slow {
         match trip.purpose() {
             Purpose::Answer => Exchange::Pending(Box::pin(self.wait_and_ask(trip))),
             // Nobody waits for the way there and back.
-            Purpose::Post(_) | Purpose::Settle => self.store.exchange(trip),
+            Purpose::Post(_) | Purpose::Drain => self.store.exchange(trip),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::budget::Budget;
+use super::candidates::Offers;
 use super::earn::{Counts, READS};
-use super::offer::Offers;
 use super::page::Page;
 use super::report::Use;
 use super::route::FORGET;

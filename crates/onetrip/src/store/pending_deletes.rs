@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The deletes that a store is owed, each with the place `P` in the store that missed it.
 #[derive(Debug)]
-pub(super) struct Owed<P> {
+pub(super) struct PendingDeletes<P> {
     label: Arc<str>,
     clock: Clock,
     debts: PerProcess<Mutex<Debts<P>>>,
@@ -41,7 +41,7 @@ struct Debts<P> {
 
 #[derive(Debug)]
 struct Debt<P> {
-    /// When it became owed, counted; a delivery settles only what it carried.
+    /// When it became owed, counted; a delivery drains only what it carried.
     since: u64,
     place: P,
     /// How it was refused.
@@ -52,18 +52,18 @@ struct Debt<P> {
 #[derive(Debug)]
 pub(super) struct Ahead {
     pub(super) ops: Vec<Op>,
-    /// The last of the debts that there were: [told](Owed::told) are no later ones.
+    /// The last of the debts that there were: [told](PendingDeletes::told) are no later ones.
     pub(super) until: u64,
 }
 
 /// The deletes of a trip under way. Those not [delivered](Self::told) when it is dropped are owed.
 #[derive(Debug)]
 pub(super) struct Pledge<'a, P> {
-    owed: &'a Owed<P>,
+    owed: &'a PendingDeletes<P>,
     unpaid: Vec<(Op, P, Option<Error>)>,
 }
 
-impl<P> Owed<P> {
+impl<P> PendingDeletes<P> {
     pub(super) fn new(label: Arc<str>, clock: Clock) -> Self {
         Self {
             label,
@@ -153,7 +153,7 @@ impl<P> Owed<P> {
                     debts.again = Some(again);
                 } else {
                     is_taken |= debt.refused.is_some();
-                    debts.settle(op);
+                    debts.drain(op);
                 }
             }
             if is_taken {
@@ -163,7 +163,7 @@ impl<P> Owed<P> {
     }
 
     /// Takes off the places where the debt of `op`, as it was `until` then, was delivered. Without
-    /// one where it is owed it is settled.
+    /// one where it is owed it is drained.
     #[cfg(feature = "redis")]
     pub(super) fn narrow(&self, op: &Op, until: u64, delivered: impl FnOnce(&mut P) -> bool) {
         self.debts(|debts| {
@@ -174,7 +174,7 @@ impl<P> Owed<P> {
                     debts.again = None;
                 }
                 if delivered(&mut debt.place) {
-                    debts.settle(op);
+                    debts.drain(op);
                 }
             }
         });
@@ -195,9 +195,9 @@ impl<P> Owed<P> {
                     | (Op::Incr { name, .. }, Reply::Number(None))
                     | (Op::Touch { name, .. }, Reply::Flag(false))
                     | (Op::Add { name, .. }, Reply::Flag(true)) => {
-                        debts.settle(&Op::Delete { name: name.clone() });
+                        debts.drain(&Op::Delete { name: name.clone() });
                     }
-                    (Op::Delete { .. } | Op::Clear { .. }, _) => debts.settle(op),
+                    (Op::Delete { .. } | Op::Clear { .. }, _) => debts.drain(op),
                     _ => {
                         if let Some(error) = debts.refusal(op) {
                             *reply = Reply::Failed(self.unknown(error));
@@ -262,7 +262,7 @@ impl<P> Debts<P> {
         false
     }
 
-    fn settle(&mut self, op: &Op) {
+    fn drain(&mut self, op: &Op) {
         self.by_op.remove(op);
         if self.by_op.is_empty() {
             self.lost = 0;

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::background;
+use crate::blocking_runtimes;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lanes;
 use crate::scope::Scope;
 use crate::trip::{Op, Purpose, Replies, Trip};
 
 /// Trips that are about to leave together, such as those of one turn of an event loop.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct MergedTrip {
     trip: Trip,
     /// All that watch one of the trips see the one that is made.
     at: Context,
@@ -70,7 +70,7 @@ impl Footprint {
     }
 }
 
-impl Batch {
+impl MergedTrip {
     /// Whether others may travel with `trip`.
     ///
     /// Not with what must not be sent twice, since then none of them could be sent again when an
@@ -81,7 +81,7 @@ impl Batch {
             .ops()
             .iter()
             .any(|op| matches!(op, Op::Add { .. } | Op::Incr { .. } | Op::Clear { .. }))
-            && !matches!(trip.purpose(), Purpose::Settle)
+            && !matches!(trip.purpose(), Purpose::Drain)
     }
 
     /// Takes the trip of one more caller along, who is answered after those that came before.
@@ -195,7 +195,7 @@ impl Cache {
     /// it, what [`send`](Self::send) would have answered each caller, in their order.
     pub fn dispatch(
         &self,
-        batch: Batch,
+        batch: MergedTrip,
         deliver: impl FnOnce(Vec<Result<Replies>>) + Send + 'static,
     ) {
         let delivery = Delivery {
@@ -220,7 +220,7 @@ impl Cache {
             delivery.make(answers);
         });
         // Begun here, so that what this thread does next on the same names comes behind it.
-        if !is_post || lanes::look(work.as_mut()).is_pending() {
+        if !is_post || blocking_runtimes::look(work.as_mut()).is_pending() {
             runtime.spawn(work);
         }
     }
@@ -231,10 +231,10 @@ impl Cache {
     ///
     /// Under [`OnError::Raise`](crate::OnError::Raise), `error`.
     pub fn fail(&self, trip: &Trip, error: Error) -> Result<Replies> {
-        self.0.carrier.fail(&self.0.policy.counters, trip, error)
+        self.0.dispatcher.fail(&self.0.policy.counters, trip, error)
     }
 
-    fn answers(&self, batch: &Batch, replies: Result<Replies>) -> Vec<Result<Replies>> {
+    fn answers(&self, batch: &MergedTrip, replies: Result<Replies>) -> Vec<Result<Replies>> {
         match replies {
             Ok(replies) => {
                 let parts = batch.split(replies).into_iter();
@@ -264,7 +264,7 @@ mod tests {
 
     /// What each caller is answered by a store that tells each name, and how many operations left.
     fn answers(trips: &[Trip]) -> (Vec<Vec<String>>, usize) {
-        let mut batch = Batch::default();
+        let mut batch = MergedTrip::default();
         for trip in trips {
             batch.join(&Context::default(), trip);
         }

@@ -2,8 +2,8 @@
 
 use tokio::task::JoinHandle;
 
+use crate::blocking_runtimes;
 use crate::context::task;
-use crate::lanes;
 
 /// Calls `body` on a thread that may block, within the scopes and under the watches of this task.
 ///
@@ -39,5 +39,7 @@ pub fn spawn_blocking<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
     let contexts = task::all();
-    tokio::task::spawn_blocking(move || lanes::may_block(|| task::within_all(contexts, body)))
+    tokio::task::spawn_blocking(move || {
+        blocking_runtimes::may_block(|| task::within_all(contexts, body))
+    })
 }

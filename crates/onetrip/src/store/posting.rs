@@ -7,15 +7,15 @@ use tokio::time::timeout_at;
 
 use super::posted::{Call, Held, Next, Park, Posted, Ticket};
 use super::stream::until;
+use crate::blocking_runtimes::{self, Seat};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lanes::{self, Seat};
 use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
 
 /// How long replies are waited for that should be there already.
 const BLINK: Duration = Duration::from_millis(1);
 
 /// What reads replies, until it is done or dropped.
-pub(super) type Settling<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+pub(super) type Draining<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// A post on its way.
 pub(super) type Posting<'a> = Pin<Box<dyn Future<Output = Result<Replies>> + Send + 'a>>;
@@ -161,7 +161,7 @@ pub(super) async fn post<P: Poster>(
     ticket: Ticket<P::Connection>,
 ) -> Result<Replies> {
     // A task has another one wait in its place.
-    if lanes::seat() == Seat::Elsewhere {
+    if blocking_runtimes::seat() == Seat::Elsewhere {
         return poster.wait(&trip, ticket).await;
     }
     let takes = P::takes(trip.ops());
@@ -194,7 +194,7 @@ pub(super) async fn post<P: Poster>(
 /// # Errors
 ///
 /// [`ErrorKind::Timeout`] if something did not come in time.
-pub(super) async fn settle<P: Poster>(
+pub(super) async fn drain<P: Poster>(
     poster: &P,
     scope: Option<ScopeId>,
     patience: Option<Duration>,

@@ -7,7 +7,7 @@ use crate::codec::MAX_DEPTH;
 
 /// The same MessagePack value with every extension replaced by the value that it holds; `None`
 /// if it has none, or is not one whole value.
-pub(crate) fn untag(payload: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn strip_extensions(payload: &[u8]) -> Option<Vec<u8>> {
     let mut walk = Walk {
         rest: payload,
         out: Vec::with_capacity(payload.len()),

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::blocking_runtimes;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::flight::StoreId;
-use crate::lanes;
+use crate::single_flight::StoreId;
 use crate::stats::Counters;
 use crate::store::{Exchange, Store};
 use crate::trip::{Late, Op, Purpose, Replies, Reply, ScopeId, Trip};
@@ -25,14 +25,14 @@ pub enum OnError {
 }
 
 /// A trip that was begun.
-pub(crate) enum Departed<F> {
+pub(crate) enum Dispatched<F> {
     /// It is over: answered without waiting, or refused.
     Back(Result<Replies>),
     /// Its answer is to be waited for.
     Away(F),
 }
 
-impl<F: Future<Output = Result<Replies>>> Departed<F> {
+impl<F: Future<Output = Result<Replies>>> Dispatched<F> {
     /// Its answer, once it is there.
     pub(crate) async fn answer(self) -> Result<Replies> {
         match self {
@@ -60,7 +60,7 @@ impl Late for LateFailures {
 
 /// One store and the way to it.
 #[derive(Debug)]
-pub(crate) struct Carrier {
+pub(crate) struct Dispatcher {
     store: Arc<dyn Store>,
     label: Arc<str>,
     on_error: OnError,
@@ -68,7 +68,7 @@ pub(crate) struct Carrier {
     may_owe: AtomicBool,
 }
 
-impl Carrier {
+impl Dispatcher {
     pub(crate) fn new(store: Arc<dyn Store>, on_error: OnError) -> Self {
         let label = store.label();
         Self {
@@ -143,10 +143,10 @@ impl Carrier {
         counters: &'a Counters,
         at: &'a Context,
         trip: &'a Trip,
-    ) -> Departed<impl Future<Output = Result<Replies>> + Send + 'a> {
+    ) -> Dispatched<impl Future<Output = Result<Replies>> + Send + 'a> {
         let began = watch::is_watched(at.watches()).then(Instant::now);
         let arrive = move |replies| {
-            if matches!(trip.purpose(), Purpose::Settle) {
+            if matches!(trip.purpose(), Purpose::Drain) {
                 return Ok(replies);
             }
             counters.trip(trip, &replies);
@@ -161,11 +161,11 @@ impl Carrier {
             Ok(replies)
         };
         match self.store.exchange(trip) {
-            Exchange::Ready(replies) => Departed::Back(arrive(replies)),
+            Exchange::Ready(replies) => Dispatched::Back(arrive(replies)),
             // Its breaker has told already.
-            Exchange::Refused(error) => Departed::Back(self.fail(counters, trip, error.logged())),
-            Exchange::Pending(answer) => Departed::Away(async move {
-                lanes::runtime().await;
+            Exchange::Refused(error) => Dispatched::Back(self.fail(counters, trip, error.logged())),
+            Exchange::Pending(answer) => Dispatched::Away(async move {
+                blocking_runtimes::runtime().await;
                 arrive(answer.await.unwrap_or_else(|error| trip.failed(&error)))
             }),
         }
@@ -173,13 +173,13 @@ impl Carrier {
 
     /// Reads the replies to what `scope` posted, or to all that is posted. Done at once where
     /// nothing is; counted in no case. Those who posted hear of what failed.
-    pub(crate) async fn settle(&self, scope: Option<ScopeId>) {
-        let trip = Trip::settle(scope);
-        let Exchange::Pending(settling) = self.store.exchange(&trip) else {
+    pub(crate) async fn drain(&self, scope: Option<ScopeId>) {
+        let trip = Trip::drain(scope);
+        let Exchange::Pending(draining) = self.store.exchange(&trip) else {
             return;
         };
-        lanes::runtime().await;
-        if let Err(error) = settling.await
+        blocking_runtimes::runtime().await;
+        if let Err(error) = draining.await
             && !error.is_logged()
         {
             log::warn!("the replies to posted writes did not come in time: {error}");

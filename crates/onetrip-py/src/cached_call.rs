@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::error::Result;
 use crate::fetch::How;
 use crate::key::{self, Key};
-use crate::timeout::Lifetime;
+use crate::timeout::Timeout;
 
 /// The arguments of one call.
 pub(crate) struct Arguments<'py> {
@@ -70,7 +70,7 @@ pub(crate) struct Recipe {
     /// Whether what it returns is to be awaited.
     pub(crate) is_async: bool,
     namer: Namer,
-    pub(crate) timeout: Lifetime,
+    pub(crate) timeout: Timeout,
 }
 
 /// How a decorator was told to make keys.
@@ -94,7 +94,7 @@ impl Recipe {
     pub(crate) fn new(
         cache: &Bound<'_, Cache>,
         function: &Bound<'_, PyAny>,
-        timeout: Lifetime,
+        timeout: Timeout,
         naming: &Naming,
     ) -> Result<Self> {
         let py = cache.py();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::owed::Owed;
+use super::pending_deletes::PendingDeletes;
 use super::{Exchange, Remote, Store};
 use crate::breaker::{Breaker, Pass};
 use crate::clock::Clock;
@@ -13,19 +13,19 @@ use crate::trip::{Purpose, Replies, ScopeId, Trip};
 ///
 /// Every trip carries the deletes that are owed in front of its own operations.
 #[derive(Debug)]
-pub(super) struct Guarded {
+pub(super) struct WithBreaker {
     server: Arc<dyn Remote>,
     breaker: Breaker,
-    owed: Owed<()>,
+    owed: PendingDeletes<()>,
 }
 
-impl Guarded {
+impl WithBreaker {
     pub(super) fn new(server: Arc<dyn Remote>, clock: Clock) -> Self {
         let label = server.label();
         Self {
             server,
             breaker: Breaker::new(Arc::clone(&label), clock.clone()),
-            owed: Owed::new(label, clock),
+            owed: PendingDeletes::new(label, clock),
         }
     }
 
@@ -80,14 +80,14 @@ impl Guarded {
         }))
     }
 
-    /// Reads the replies to what was posted, as [`Breaker::settle`].
-    pub(super) fn settle(&self, scope: Option<ScopeId>) -> Exchange<'_> {
+    /// Reads the replies to what was posted, as [`Breaker::drain`].
+    pub(super) fn drain(&self, scope: Option<ScopeId>) -> Exchange<'_> {
         if !self.server.has_posted(scope) {
             return Exchange::Ready(Replies::new());
         }
         Exchange::Pending(Box::pin(async move {
-            let read = |patience| self.server.settle(scope, patience);
-            self.breaker.settle(read).await?;
+            let read = |patience| self.server.drain(scope, patience);
+            self.breaker.drain(read).await?;
             Ok(Replies::new())
         }))
     }
@@ -111,12 +111,12 @@ fn silence(replies: &Replies) -> Option<&Error> {
     errors.all(|error| error.is_some()).then_some(first)
 }
 
-impl Store for Guarded {
+impl Store for WithBreaker {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
         match trip.purpose() {
             Purpose::Answer => {}
             Purpose::Post(_) => return self.post(trip.clone()),
-            Purpose::Settle => return self.settle(trip.scope()),
+            Purpose::Drain => return self.drain(trip.scope()),
         }
         match self.breaker.admit() {
             Ok(pass) => Exchange::Pending(Box::pin(self.answer(trip, pass))),

@@ -13,7 +13,7 @@ pub(super) type Map = SlotMap<Arc<Node>>;
 
 /// One operation under way.
 #[derive(Debug)]
-pub(super) struct Errand {
+pub(super) struct RoutedOp {
     pub(super) op: Op,
     pub(super) slot: u16,
     pub(super) origin: Origin,
@@ -21,16 +21,16 @@ pub(super) struct Errand {
     pub(super) asking: bool,
 }
 
-/// Who waits for an errand.
+/// Who waits for an routed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Origin {
     /// The operation of a trip with this number.
     Trip(usize),
     /// A delete that is owed since this or earlier.
-    Owed(u64),
+    PendingDeletes(u64),
 }
 
-/// What became of an errand.
+/// What became of an routed.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Told(Reply),
@@ -42,17 +42,17 @@ pub(super) enum Outcome {
     },
 }
 
-/// The errands to one node. They keep their order, so those on one name do too.
+/// The routed_ops to one node. They keep their order, so those on one name do too.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) node: Arc<Node>,
-    pub(super) errands: Vec<Errand>,
+    pub(super) routed_ops: Vec<RoutedOp>,
 }
 
 /// What a visit brought.
-pub(super) type Visited = (Arc<Node>, Vec<(Errand, Outcome)>);
+pub(super) type Visited = (Arc<Node>, Vec<(RoutedOp, Outcome)>);
 
-impl Errand {
+impl RoutedOp {
     pub(super) fn of_trip(place: usize, op: &Op) -> Self {
         Self {
             op: op.clone(),
@@ -66,21 +66,21 @@ impl Errand {
         Self {
             slot: slot(op.name()),
             op,
-            origin: Origin::Owed(until),
+            origin: Origin::PendingDeletes(until),
             asking: false,
         }
     }
 }
 
-/// Puts errands together by node. There are few nodes, so looking for one beats hashing it.
-pub(super) fn parts(errands: impl IntoIterator<Item = (Arc<Node>, Errand)>) -> Vec<Part> {
+/// Puts routed_ops together by node. There are few nodes, so looking for one beats hashing it.
+pub(super) fn parts(routed_ops: impl IntoIterator<Item = (Arc<Node>, RoutedOp)>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    for (node, errand) in errands {
+    for (node, routed) in routed_ops {
         match parts.iter_mut().find(|part| Arc::ptr_eq(&part.node, &node)) {
-            Some(part) => part.errands.push(errand),
+            Some(part) => part.routed_ops.push(routed),
             None => parts.push(Part {
                 node,
-                errands: vec![errand],
+                routed_ops: vec![routed],
             }),
         }
     }
@@ -103,17 +103,17 @@ impl Ledger {
         }
     }
 
-    /// Notes the end of an errand.
-    pub(super) fn note(&mut self, errand: Errand, reply: Reply) {
-        match errand.origin {
+    /// Notes the end of an routed.
+    pub(super) fn note(&mut self, routed: RoutedOp, reply: Reply) {
+        match routed.origin {
             Origin::Trip(place) => {
                 if let Some(slot) = self.replies.get_mut(place) {
                     *slot = Some(reply);
                 }
             }
-            Origin::Owed(until) => {
+            Origin::PendingDeletes(until) => {
                 let refusal = reply.failure().cloned();
-                self.owed.insert(errand.op, (until, refusal));
+                self.owed.insert(routed.op, (until, refusal));
             }
         }
     }

@@ -7,10 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyTuple};
 
 use crate::aio::Face;
+use crate::cached_call::{Arguments, Recipe, Unbound};
 use crate::coroutine::{Coroutine, awaited};
 use crate::error::Result;
 use crate::fetch::How;
-use crate::recipe::{Arguments, Recipe, Unbound};
 
 impl Recipe {
     fn face(&self, py: Python<'_>) -> Face {

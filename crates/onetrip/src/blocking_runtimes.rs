@@ -21,7 +21,7 @@ use crate::process::{self, PerProcess};
 /// The idle lanes of a cache. There are as many as trips were ever under way at once; they are
 /// used last in, first out, so that few stay warm.
 #[derive(Debug)]
-pub(crate) struct Lanes(Arc<Idle>);
+pub(crate) struct BlockingRuntimes(Arc<Idle>);
 
 type Idle = PerProcess<Mutex<Vec<Runtime>>>;
 
@@ -103,7 +103,7 @@ pub(crate) fn may_wait() -> bool {
     Handle::try_current().is_err() || MAY_BLOCK.get()
 }
 
-impl Lanes {
+impl BlockingRuntimes {
     /// Polls `work` on this thread until it is done: once as it is, which is enough for what a
     /// scope or a local store answers, and then on a lane.
     ///
@@ -165,7 +165,7 @@ impl Lanes {
     }
 }
 
-impl Default for Lanes {
+impl Default for BlockingRuntimes {
     fn default() -> Self {
         let idle = Arc::<Idle>::default();
         ALL.rcu(|all| {
@@ -198,7 +198,7 @@ fn with<T>(idle: &Idle, change: impl FnOnce(&mut Vec<Runtime>) -> T) -> T {
 }
 
 /// The last of a cache's clones may be dropped within a task, where a runtime must not be.
-impl Drop for Lanes {
+impl Drop for BlockingRuntimes {
     fn drop(&mut self) {
         self.close();
     }

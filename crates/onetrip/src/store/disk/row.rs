@@ -69,14 +69,14 @@ impl Header {
 
 /// A row of an entry, read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Record<'a> {
+pub(super) struct Row<'a> {
     pub(super) header: Header,
     /// The name, where the key is only its digest; else empty.
     pub(super) name: &'a [u8],
     pub(super) entry: &'a [u8],
 }
 
-impl<'a> Record<'a> {
+impl<'a> Row<'a> {
     /// What `value` holds; `None` if it is no record.
     pub(super) fn read(value: &'a [u8]) -> Option<Self> {
         let (place, rest) = value.split_first_chunk()?;
@@ -139,7 +139,7 @@ pub(super) fn entries_under(prefix: &[u8]) -> [Key; 2] {
 }
 
 /// The name of the entry at `key`.
-pub(super) fn name_of<'a>(key: &'a [u8], record: &Record<'a>) -> &'a [u8] {
+pub(super) fn name_of<'a>(key: &'a [u8], record: &Row<'a>) -> &'a [u8] {
     match key.split_first() {
         Some((&ENTRY, name)) => name,
         _ => record.name,
