@@ -152,8 +152,8 @@ impl Policy {
             self.answered(at, false);
             return Read::Absent;
         };
-        if let Some((scope, _)) = kept {
-            scope.note_read(key, reading, entry.as_deref());
+        if let Some((scope, ticket)) = kept {
+            scope.note_read(ticket, key, reading, entry.as_ref());
         }
         let Some(entry) = entry else {
             if let (Some((scope, ticket)), Reading::Plain(_)) = (kept, reading) {

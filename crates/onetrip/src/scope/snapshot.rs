@@ -4,8 +4,8 @@
 //! a page is older than another that it had before.
 //!
 //! A write ends it, since a program that writes may wait for what others answer to that. Setting a
-//! key to the very bytes that the snapshot has of it tells others nothing: that ends the answer for
-//! the key alone. Some programs do so with every object that they read from the cache.
+//! key to the very bytes that the snapshot's trip found there tells others nothing: that ends the
+//! answer for the key alone. Some programs do so with every object that they read from the cache.
 
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ use crate::write_clock::{Slot, Stamp};
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     answers: HashMap<Bytes, Shot>,
+    /// The entries that the reads of the same trip found. They answer nothing unless they are among
+    /// the answers, too; they tell whether the same is written back.
+    read: HashMap<Box<[u8]>, Bytes>,
     taken: Option<(Moment, Stamp)>,
     /// The last trip that brought it, and how many have departed to bring one.
     number: u64,
@@ -51,6 +54,7 @@ impl Snapshot {
     pub(super) fn end(&mut self) {
         self.ended += 1;
         self.answers.clear();
+        self.read.clear();
         self.taken = None;
     }
 
@@ -67,26 +71,36 @@ impl Snapshot {
         max_age: Duration,
         clock: &Clock,
     ) -> Option<&mut Answer> {
-        let (taken, stamp) = self.taken?;
+        let is_good = self.is_good(slot, max_age, clock);
         let shot = self.answers.get_mut(key)?;
-        let is_good = slot.is_unwritten_since(stamp) && clock.now() < taken.after(max_age);
         is_good.then_some(&mut shot.answer)
     }
 
-    /// Returns whether it answers `key` by exactly these bytes.
-    pub(super) fn has(
-        &mut self,
+    /// Returns whether what it knows of a name is still good.
+    fn is_good(&self, slot: Slot, max_age: Duration, clock: &Clock) -> bool {
+        self.taken.is_some_and(|(taken, stamp)| {
+            slot.is_unwritten_since(stamp) && clock.now() < taken.after(max_age)
+        })
+    }
+
+    /// Returns whether its trip found exactly these bytes under `key`.
+    pub(super) fn found(
+        &self,
         key: &[u8],
         slot: Slot,
         entry: &Bytes,
         max_age: Duration,
         clock: &Clock,
     ) -> bool {
-        self.look(key, slot, max_age, clock).is_some()
-            && self
-                .answers
-                .get(key)
-                .is_some_and(|shot| shot.entry.as_ref() == Some(entry))
+        let shot = self.answers.get(key).and_then(|shot| shot.entry.as_ref());
+        shot.or_else(|| self.read.get(key)) == Some(entry) && self.is_good(slot, max_age, clock)
+    }
+
+    /// Notes what a read of the trip that brought it found.
+    pub(super) fn note_read(&mut self, ticket: Ticket, key: &[u8], entry: &Bytes) {
+        if self.taken.is_some() && self.number == ticket.number && !self.answers.contains_key(key) {
+            self.read.insert(key.into(), entry.clone());
+        }
     }
 
     pub(super) fn answer(&mut self, key: &[u8]) -> Option<&mut Answer> {
@@ -110,10 +124,10 @@ impl Snapshot {
 }
 
 impl Scope {
-    /// Returns whether setting `key` to `entry` writes back what the snapshot has of it.
+    /// Returns whether setting `key` to `entry` writes back what the snapshot's trip found.
     pub(crate) fn writes_back(&self, key: &[u8], slot: Slot, entry: &Bytes) -> bool {
-        let snapshot = &mut self.state().snapshot;
-        snapshot.has(key, slot, entry, self.read_max_age, &self.clock)
+        let snapshot = &self.state().snapshot;
+        snapshot.found(key, slot, entry, self.read_max_age, &self.clock)
     }
 
     /// Replaces the snapshot by what a trip brought, unless it ended while that was under way, or
@@ -129,6 +143,7 @@ impl Scope {
         snapshot.number = ticket.number;
         snapshot.taken = Some((ticket.departed, ticket.stamp));
         snapshot.answers.clear();
+        snapshot.read.clear();
         let shots = brought.map(|brought| {
             let shot = Shot {
                 entry: brought.entry.clone(),

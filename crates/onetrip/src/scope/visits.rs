@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::{Reading, Scope, Work};
+use super::{Reading, Scope, State, Ticket, Work};
 use crate::learn::{Page, Predicted, Use, Visit};
 
 /// The most keys that a visit remembers: no page makes one trip of more.
@@ -254,13 +255,24 @@ impl Scope {
     }
 
     /// Notes a read that the store answered.
-    pub(crate) fn note_read(&self, key: &[u8], reading: Reading, entry: Option<&[u8]>) {
-        let visits = &mut self.state().visits;
+    pub(crate) fn note_read(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        reading: Reading,
+        entry: Option<&Bytes>,
+    ) {
+        let State {
+            visits, snapshot, ..
+        } = &mut *self.state();
         match reading {
-            Reading::Piece(_) => visits.note_piece(key, entry.map_or(0, <[u8]>::len)),
+            Reading::Piece(_) => visits.note_piece(key, entry.map_or(0, Bytes::len)),
             Reading::Plain(_) => {
-                visits.compare(key, entry);
-                visits.note_plain(key, entry.map(<[u8]>::len));
+                visits.compare(key, entry.map(|entry| &**entry));
+                visits.note_plain(key, entry.map(Bytes::len));
+                if let Some(entry) = entry {
+                    snapshot.note_read(ticket, key, entry);
+                }
             }
         }
     }

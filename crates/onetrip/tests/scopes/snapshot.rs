@@ -210,6 +210,34 @@ fn writing_back_what_the_snapshot_has_ends_that_key_alone() {
     assert_ended(&hand, "a");
 }
 
+/// A key that has not earned its place is read from the store, and may be written back as well.
+#[test]
+fn writing_back_what_a_read_of_the_same_trip_found_keeps_the_snapshot() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    for value in ["x", "y"] {
+        elsewhere(&cache, "x", Some("x"));
+        let hand = visit(&cache);
+        assert_eq!(hand.finish(hand.get("x")), [Some("x".to_owned())]);
+        elsewhere(&cache, "a", Some("new"));
+        hand.finish(hand.set("x", value));
+        let called = hand.get("a");
+        match value {
+            "x" => assert_eq!(called.held(), old()),
+            _ => assert_eq!(hand.finish(called), new(), "another value is news"),
+        }
+        hand.close();
+        elsewhere(&cache, "a", Some("old"));
+    }
+    // What a trip found before the one that brought the snapshot is too old.
+    let hand = visit(&cache);
+    hand.finish(hand.get("x"));
+    hand.finish(hand.get("z"));
+    hand.finish(hand.set("x", "y"));
+    elsewhere(&cache, "a", Some("new"));
+    assert_ended(&hand, "a");
+}
+
 #[test]
 fn writing_back_ends_what_other_scopes_hold_of_the_key() {
     let _turn = turn();
