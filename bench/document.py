@@ -35,7 +35,7 @@ def aims(report: Report) -> str:
     """The table of the aims, and what could not be held against them."""
     met = sum(aim.met for aim in report.aims)
     lines = [
-        f"Of {len(report.aims)} aims {met} are met.",
+        f"{met} of {len(report.aims)} aims are met.",
         "",
         "| work | aim | limit | wall | processor | |",
         "| --- | --- | ---: | ---: | ---: | --- |",
@@ -50,7 +50,7 @@ def aims(report: Report) -> str:
         )
     if report.absent:
         lines.append("")
-        lines.extend(f"Not measured: {name}, since {why}." for name, why in report.absent.items())
+        lines.extend(f"Not measured: {name}, because {why}." for name, why in report.absent.items())
     return "\n".join(lines)
 
 
@@ -68,12 +68,13 @@ def machine(took: float) -> str:
     peers = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     today = datetime.now(timezone.utc).date()
     measured = (
-        f"Measured on {today}, in {took / 60:.0f} minutes of {ROUNDS} rounds, on "
-        f"{_processors()}, {_memory()}, {_system()}, Linux {platform.release()}, "
+        f"Measured on {today}, in {took / 60:.0f} minutes of {ROUNDS} rounds. "
+        f"The machine and its software: {_processors()}, {_memory()}, {_system()}, "
+        f"Linux {platform.release()}, "
         f"{platform.python_implementation()} {platform.python_version()}, "
         f"{_said('rustc', '--version')}, {_said('redis-server', '--version')}, "
-        f"{_said('memcached', '--version')}. The load average was {os.getloadavg()[2]:.1f} over "
-        f"its last quarter of an hour; the spinners themselves make {os.cpu_count()}."
+        f"{_said('memcached', '--version')}. The load average of the last quarter of an hour was "
+        f"{os.getloadavg()[2]:.1f}, of which the spinners make {os.cpu_count()}."
     )
     return f"{measured}\n\nPeers: {peers}."
 

@@ -62,7 +62,7 @@ def entries_stored(report: Report, server: RedisServer, folder: Path) -> None:
         section = report.compare(
             f"Growth: entries stored, {name} (time for one get, 100 B)",
             [_among(own.cache(url(n)), c) for n, c in enumerate(STORED)],
-            f"Gets of {READ} keys in turn, spread over all.",
+            f"Gets of {READ} keys in turn, spread over all entries.",
         )
         few, many = f"{STORED[0]:,} entries", f"{STORED[-1]:,} entries"
         aim = f"cost does not grow with the number of entries stored ({name}, {many}: ≤ 1.1)"

@@ -63,8 +63,8 @@ def memory(report: Report) -> None:
         section = report.compare(
             f"The memory store, {word}",
             [held[number], mine[number], *(pair[number] for pair in peers)],
-            "onetrip writes values as bytes, so that what it gives is fresh and its memory is "
-            "bounded; cachebox and the dict hand out the object that was put in.",
+            "onetrip stores values as bytes, so it returns fresh values and its memory is bounded. "
+            "cachebox and the dict return the object that was put in.",
         )
         # Whichever is faster: the one that bounds, or the one that expires.
         boxes = [name for name in section.results if name.startswith("cachebox")]

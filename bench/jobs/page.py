@@ -85,8 +85,8 @@ def on_redis(report: Report, server: RedisServer) -> None:
             Work("redis-py with hiredis, mget", lambda: plain.mget(KEYS), RIGHT),
             peer(report, "valkey-glide-sync", of_glide),
         ],
-        "onetrip verifies each value's checksum and decodes it, as ucache and Django unpickle it; "
-        "`mget` of redis-py and of valkey-glide gives bare strings or bytes.",
+        "onetrip verifies each value's checksum and decodes the value. ucache and Django unpickle "
+        "it. `mget` of redis-py and of valkey-glide returns bare strings or bytes.",
     )
     work = "page of 50 keys, preloaded, Redis"
     report.aim(work, "≤ 1.3 × the floor", 1.3, section, (ONETRIP, "floor"))
@@ -138,7 +138,8 @@ def cold(report: Report, server: RedisServer) -> None:
             Work(COLD, make(own.cache(server.url)), RIGHT, reset=reset),
             peer(report, "ucache", ucache_page),
         ],
-        "The floor is two bare exchanges of the same bytes. What is computed costs nothing here.",
+        "The floor is two bare exchanges of the same bytes. Computing the values costs nothing "
+        "here.",
     )
     aim = "≤ 1.5 × two bare exchanges of the same bytes"
     report.aim("cold page: 50 misses, computed and stored", aim, 1.5, section, (COLD, "floor"))

@@ -73,7 +73,7 @@ def run(report: Report, server: RedisServer) -> None:
             peer(report, "valkey-glide", of_glide),
             peer(report, "coredis", coredis),
         ],
-        "onetrip asks for what the tasks of one turn of the loop want in one trip; the floor is "
+        "onetrip sends the gets of all tasks in one turn of the loop as one trip. The floor is "
         "that one trip, without a loop.",
     )
     stop.set()

@@ -45,7 +45,8 @@ def run(report: Report, server: RedisServer) -> None:
                 work(REDIS_PY, lambda: plain.get("plain")),
                 peer(report, "valkey-glide-sync", of_glide),
             ],
-            "The server has a processor to itself only where there are more than the threads use.",
+            "The server has its own processor only if there are more processors than the "
+            "threads use.",
         )
     aim = "throughput ≥ 3 × redis-py: time ≤ 1/3"
     report.aim("8 threads, one process", aim, 1 / 3, section, ("onetrip", REDIS_PY))
