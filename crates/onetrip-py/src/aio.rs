@@ -126,7 +126,7 @@ fn number(
 
 #[pymethods]
 impl Cache {
-    /// As `get`, to be awaited. What the tasks of a loop ask for in one turn of it makes one trip.
+    /// Returns a coroutine of `get`. Calls made in one turn of the event loop share a trip.
     #[pyo3(signature = (key, default=None))]
     fn aget(
         slf: &Bound<'_, Self>,
@@ -139,7 +139,7 @@ impl Cache {
         }))
     }
 
-    /// As `get_many`, to be awaited.
+    /// Returns a coroutine of `get_many`.
     fn aget_many(slf: &Bound<'_, Self>, keys: &Bound<'_, PyAny>) -> Result<Coroutine> {
         let (face, keys) = (Face::of(slf), listed(keys)?);
         let (bytes, keys) = (all_owned(&keys)?, unbound(keys));
@@ -151,7 +151,7 @@ impl Cache {
         }))
     }
 
-    /// As `set`, to be awaited.
+    /// Returns a coroutine of `set`. `value` is encoded at once.
     #[pyo3(signature = (key, value, timeout=Timeout::default()), text_signature = "($self, key, value, timeout=...)")]
     fn aset(
         slf: &Bound<'_, Self>,
@@ -168,7 +168,7 @@ impl Cache {
         }))
     }
 
-    /// As `set_many`, to be awaited.
+    /// Returns a coroutine of `set_many`. The values are encoded at once.
     #[pyo3(signature = (mapping, timeout=Timeout::default()), text_signature = "($self, mapping, timeout=...)")]
     fn aset_many(
         slf: &Bound<'_, Self>,
@@ -186,7 +186,7 @@ impl Cache {
         }))
     }
 
-    /// As `add`, to be awaited.
+    /// Returns a coroutine of `add`. `value` is encoded at once.
     #[pyo3(signature = (key, value, timeout=Timeout::default()), text_signature = "($self, key, value, timeout=...)")]
     fn aadd(
         slf: &Bound<'_, Self>,
@@ -203,7 +203,7 @@ impl Cache {
         }))
     }
 
-    /// As `get_or_set`, to be awaited. What a callable default returns is awaited if it can be.
+    /// Returns a coroutine of `get_or_set`. A callable `default` may return an awaitable.
     #[pyo3(signature = (key, default, timeout=Timeout::default()), text_signature = "($self, key, default, timeout=...)")]
     fn aget_or_set(
         slf: &Bound<'_, Self>,
@@ -218,7 +218,7 @@ impl Cache {
         }))
     }
 
-    /// As `_fragment`, to be awaited, and so is what `render()` returns.
+    /// Returns a coroutine of `_fragment`. `render` returns an awaitable.
     fn _afragment(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
@@ -232,7 +232,7 @@ impl Cache {
         }))
     }
 
-    /// As `_piece_get`, to be awaited.
+    /// Returns a coroutine of `_piece_get`.
     #[pyo3(signature = (key, default=None))]
     fn _apiece_get(
         slf: &Bound<'_, Self>,
@@ -248,7 +248,7 @@ impl Cache {
         }))
     }
 
-    /// As `_piece_set`, to be awaited.
+    /// Returns a coroutine of `_piece_set`.
     #[pyo3(signature = (key, value, timeout=Timeout::default()))]
     fn _apiece_set(
         slf: &Bound<'_, Self>,
@@ -264,13 +264,13 @@ impl Cache {
         }))
     }
 
-    /// As `incr`, to be awaited.
+    /// Returns a coroutine of `incr`.
     #[pyo3(signature = (key, delta=1))]
     fn aincr(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, delta: i64) -> Result<Coroutine> {
         number(slf, "aincr", key, delta)
     }
 
-    /// As `decr`, to be awaited.
+    /// Returns a coroutine of `decr`.
     #[pyo3(signature = (key, delta=1))]
     fn adecr(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, delta: i64) -> Result<Coroutine> {
         let delta = delta.checked_neg().ok_or_else(|| {
@@ -279,7 +279,7 @@ impl Cache {
         number(slf, "adecr", key, delta)
     }
 
-    /// As `touch`, to be awaited.
+    /// Returns a coroutine of `touch`.
     fn atouch(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
@@ -291,7 +291,7 @@ impl Cache {
         }))
     }
 
-    /// As `touch_many`, to be awaited.
+    /// Returns a coroutine of `touch_many`.
     fn atouch_many(
         slf: &Bound<'_, Self>,
         keys: &Bound<'_, PyAny>,
@@ -303,7 +303,7 @@ impl Cache {
         }))
     }
 
-    /// As `delete`, to be awaited.
+    /// Returns a coroutine of `delete`.
     fn adelete(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> Result<Coroutine> {
         let (face, keys) = (Face::of(slf), [owned(key)?]);
         Ok(Coroutine::new("adelete", async move {
@@ -311,7 +311,7 @@ impl Cache {
         }))
     }
 
-    /// As `delete_many`, to be awaited.
+    /// Returns a coroutine of `delete_many`.
     fn adelete_many(slf: &Bound<'_, Self>, keys: &Bound<'_, PyAny>) -> Result<Coroutine> {
         let (face, keys) = (Face::of(slf), all_owned(&listed(keys)?)?);
         Ok(Coroutine::new("adelete_many", async move {
@@ -319,7 +319,7 @@ impl Cache {
         }))
     }
 
-    /// As `clear`, to be awaited.
+    /// Returns a coroutine of `clear`.
     fn aclear(slf: &Bound<'_, Self>) -> Coroutine {
         let face = Face::of(slf);
         Coroutine::new("aclear", async move {
@@ -329,7 +329,7 @@ impl Cache {
         })
     }
 
-    /// As `shared_pages`, to be awaited.
+    /// Returns a coroutine of `shared_pages`.
     fn ashared_pages(slf: &Bound<'_, Self>) -> Coroutine {
         let face = Face::of(slf);
         Coroutine::new("ashared_pages", async move {
@@ -342,7 +342,7 @@ impl Cache {
         })
     }
 
-    /// As `close`, to be awaited.
+    /// Returns a coroutine of `close`.
     fn aclose(slf: &Bound<'_, Self>) -> Coroutine {
         let face = Face::of(slf);
         Coroutine::new("aclose", async move {

@@ -27,22 +27,36 @@ use crate::stats::Stats;
 use crate::timeout::{Timeout, span};
 use crate::watch::Watch;
 
-/// A cache: a store, the keys in it under one prefix, and how its entries are written.
+/// Caches values in one store, under one prefix. Thread-safe; share one per process.
 ///
-/// `url` names the store: "memory://" (the default), "redis://host:port/db". Nothing connects
-/// until the first trip.
+///     cache = Cache("redis://127.0.0.1:6379/0", prefix="blog", timeout=300)
 ///
-/// Options: `prefix` ("") of all keys; `timeout` (300 seconds) of entries that name none;
-/// `serializer` "native", "pickle" (needs a secret) or "raw"; `secret`, one or several, to sign
-/// entries; `compression` None, "zstd" or "lz4" of payloads from `compression_min` (1024 bytes);
-/// `on_error` "miss" or "raise" when the store fails; `connect_timeout` and `trip_timeout`
-/// (1 second); `scope_max_age` (10 seconds) of the pieces that a scope holds and `read_max_age` (0.1
-/// seconds) of the plain answers that a learned page holds; `debug` (False) to cache nothing;
-/// `pages` "preload", "shadow" (only count) or "off" of what pages learn, and `page_keys` (512) and
-/// `page_bytes` (1 MiB) of what they preload.
+/// `url` names the store: "memory://" (the default), "disk:///path", "redis://host:port/db",
+/// "memcached://host:port", "kt://host:port/db". Nothing connects before the first trip. Times
+/// are seconds (int or float) or a timedelta.
 ///
-/// Raises ConfigurationError if the URL or an option is not known; the message names those that
-/// are.
+/// - `prefix` (""): prefix of all keys in the store, as in "prefix:key".
+/// - `timeout` (300): time to live of entries stored without one. None keeps them until they
+///   are evicted.
+/// - `serializer` ("native"): "native" for plain data, "pickle" (needs `secret`) or "raw" for
+///   bytes without a header.
+/// - `secret` (None): signs entries. Of several, the first signs and all are accepted.
+/// - `compression` (None): "zstd" or "lz4".
+/// - `compression_min` (1024): bytes from which payloads are compressed.
+/// - `on_error` ("miss"): "miss" turns a failing store into misses and dropped writes, "raise"
+///   into exceptions.
+/// - `connect_timeout` (1.0): limit for connecting.
+/// - `trip_timeout` (1.0): limit for one trip, connecting not included.
+/// - `scope_max_age` (10.0): maximum age of pieces held by a scope.
+/// - `read_max_age` (0.1): maximum age of plain answers held by a learned page, and of pieces
+///   once the response is being sent.
+/// - `debug` (False): True caches nothing.
+/// - `pages` ("preload"): "preload" loads what pages are known to read, "shadow" only counts
+///   what it would load, "off" learns nothing.
+/// - `page_keys` (512), `page_bytes` (1048576): limits of what a page preloads.
+///
+/// Raises ConfigurationError for an unknown URL scheme, option or value. The message lists the
+/// known ones.
 #[pyclass(frozen, subclass, weakref, module = "onetrip")]
 pub(crate) struct Cache {
     pub(crate) core: onetrip::Cache,
@@ -252,7 +266,9 @@ impl Cache {
         })
     }
 
-    /// The value of `key`, or `default` if there is none.
+    /// Returns the value of `key`, or `default` if the key is missing. One trip outside scopes.
+    ///
+    /// A cached None is a hit. Raises BadKeyError if `key` is not a string.
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
         &self,
@@ -287,7 +303,7 @@ impl Cache {
         Ok(self.read(key.py(), &key::bytes(key)?)?.is_some())
     }
 
-    /// A dict of those of `keys` that were found, read in one trip.
+    /// Returns a dict of the `keys` that were found, in one trip. Missing keys are left out.
     fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> Result<Bound<'py, PyDict>> {
         let py = keys.py();
         let keys = listed(keys)?;
@@ -295,11 +311,15 @@ impl Cache {
         Ok(found(py, &keys, values)?)
     }
 
-    /// Store `value` under `key`. It is there when this returns; within `batch()`, when the batch has left.
+    /// Stores `value` under `key` and waits for the store.
     ///
-    /// `timeout` is in seconds (int, float) or a `timedelta`; left out, it is the cache's default; `None` never expires; zero or less stores nothing and removes what was there.
+    /// `timeout` is the time to live: seconds (int or float), a timedelta, or None for "until
+    /// evicted". Unset, it is the cache's `timeout`. Zero or less deletes the entry. Within
+    /// `batch()` the value leaves with the batch.
     ///
-    /// Raises SerializationError if the serializer cannot hold the value.
+    ///     cache.set("note:5", {"title": "Milk"}, timeout=60)
+    ///
+    /// Raises SerializationError if the serializer cannot encode `value`.
     #[pyo3(signature = (key, value, timeout=Timeout::default()), text_signature = "($self, key, value, timeout=...)")]
     fn set(
         &self,
@@ -310,7 +330,10 @@ impl Cache {
         self.write(key.py(), [(&*key::bytes(key)?, value)], timeout)
     }
 
-    /// Store many values, in one trip; `timeout` as in `set`. Raises SerializationError, and then stores nothing, if one of them cannot be held.
+    /// Stores many values in one trip. `timeout` is as in `set`.
+    ///
+    /// `mapping` is a dict or an iterable of (key, value) pairs. Raises SerializationError if a
+    /// value cannot be encoded; nothing is stored then.
     #[pyo3(signature = (mapping, timeout=Timeout::default()), text_signature = "($self, mapping, timeout=...)")]
     fn set_many(&self, mapping: &Bound<'_, PyAny>, timeout: Timeout) -> Result<()> {
         let (keys, values) = items(mapping)?;
@@ -321,7 +344,9 @@ impl Cache {
         )
     }
 
-    /// Store `value` under `key` if there is nothing; True if it did. `timeout` as in `set`.
+    /// Stores `value` if `key` is absent. Returns True if it was stored.
+    ///
+    /// Atomic: of several processes that add one key, one gets True. `timeout` is as in `set`.
     #[pyo3(signature = (key, value, timeout=Timeout::default()), text_signature = "($self, key, value, timeout=...)")]
     fn add(
         &self,
@@ -339,9 +364,13 @@ impl Cache {
         )
     }
 
-    /// Return the value of `key`. On a miss, store `default` and return it.
+    /// Returns the value of `key`. On a miss, stores `default` and returns it.
     ///
-    /// A callable default is called on a miss, with no arguments; callers of this process who miss the key together call it once. If others stored a value meanwhile, that one is kept and returned. `timeout` as in `set`.
+    ///     notes = cache.get_or_set("notes", load_notes, timeout=60)
+    ///
+    /// A callable `default` is called on a miss, without arguments. Callers of this process that
+    /// miss the key together call it once. If another process stores a value first, that value is
+    /// kept and returned. `timeout` is as in `set`. One trip on a hit, two on a miss.
     #[pyo3(signature = (key, default, timeout=Timeout::default()), text_signature = "($self, key, default, timeout=...)")]
     fn get_or_set<'py>(
         &self,
@@ -359,7 +388,7 @@ impl Cache {
         })
     }
 
-    /// Fetch the markup of a fragment: of `key`, or what `render()` gives, which is then stored. For integrations.
+    /// Returns the markup under `key`, or renders and stores it. For integrations.
     fn _fragment<'py>(
         &self,
         key: &Bound<'py, PyAny>,
@@ -371,7 +400,7 @@ impl Cache {
         self.fetch(py, &bytes, How::new(timeout).text(), render)
     }
 
-    /// Fetch the value of `key`, or what `compute()` gives, which is then stored as that of a cached function is. For integrations.
+    /// Returns the value of `key`, or computes and stores it. For integrations.
     fn _fetch<'py>(
         &self,
         key: &Bound<'py, PyAny>,
@@ -382,7 +411,7 @@ impl Cache {
         self.fetch(py, &bytes, How::new(timeout), || Ok(compute.call0()?))
     }
 
-    /// As `get`, of a piece. For integrations.
+    /// Does what `get` does, for a piece. For integrations.
     #[pyo3(signature = (key, default=None))]
     fn _piece_get<'py>(
         &self,
@@ -392,7 +421,7 @@ impl Cache {
         Ok(self.peek(key.py(), &key::bytes(key)?)?.or(default))
     }
 
-    /// As `set`, of a piece. For integrations.
+    /// Does what `set` does, for a piece. For integrations.
     #[pyo3(signature = (key, value, timeout=Timeout::default()))]
     fn _piece_set(
         &self,
@@ -406,15 +435,18 @@ impl Cache {
         Ok(())
     }
 
-    /// Add `delta` to the integer under `key`; the new number. Its time to live stays.
+    /// Adds `delta` to the integer under `key`, atomically. Returns the sum.
     ///
-    /// Raises KeyError if there is no entry, and NotANumberError if it holds no integer or the sum leaves 64 bits.
+    /// The entry keeps its timeout. Raises KeyError if the key is missing, NotANumberError if the
+    /// entry holds no integer or the sum does not fit in 64 bits.
     #[pyo3(signature = (key, delta=1))]
     fn incr(&self, key: &Bound<'_, PyAny>, delta: i64) -> Result<i64> {
         self.number(key, delta)
     }
 
-    /// Subtract `delta` from the integer under `key`; otherwise as `incr`.
+    /// Subtracts `delta` from the integer under `key`, atomically. Returns the difference.
+    ///
+    /// Raises the errors of `incr`.
     #[pyo3(signature = (key, delta=1))]
     fn decr(&self, key: &Bound<'_, PyAny>, delta: i64) -> Result<i64> {
         let delta = delta.checked_neg().ok_or_else(|| {
@@ -423,7 +455,9 @@ impl Cache {
         self.number(key, delta)
     }
 
-    /// Give the entry of `key` a new timeout, counted from now; True if there was one.
+    /// Gives the entry of `key` a new timeout, counted from now. Returns True if it exists.
+    ///
+    /// `timeout` is as in `set`.
     fn touch(&self, key: &Bound<'_, PyAny>, timeout: Timeout) -> Result<bool> {
         let (py, bytes) = (key.py(), key::bytes(key)?);
         let (here, keys) = (self.variable.here(py)?, [bytes]);
@@ -435,7 +469,7 @@ impl Cache {
         Ok(count > 0)
     }
 
-    /// Give many entries a new timeout, in one trip; how many there were.
+    /// Gives many entries a new timeout, in one trip. Returns how many exist.
     fn touch_many(&self, keys: &Bound<'_, PyAny>, timeout: Timeout) -> Result<usize> {
         let (py, keys) = (keys.py(), listed(keys)?);
         let (here, names) = (self.variable.here(py)?, names(&keys)?);
@@ -446,27 +480,37 @@ impl Cache {
         )
     }
 
-    /// Remove the entry of `key`, at once; True if there was one.
+    /// Deletes the entry of `key`. Returns True if there was one.
+    ///
+    /// A delete that cannot reach the store is sent again when the store is back. Until then the
+    /// key is missing for this process.
     fn delete(&self, key: &Bound<'_, PyAny>) -> Result<bool> {
         Ok(self.remove(key.py(), &[key::bytes(key)?])? > 0)
     }
 
-    /// Remove many entries, in one trip; how many there were.
+    /// Deletes many entries in one trip. Returns how many there were.
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> Result<usize> {
         self.remove(keys.py(), &names(&listed(keys)?)?)
     }
 
-    /// Remove every entry under this cache's prefix, and no other; how many there were.
+    /// Deletes every entry under this cache's prefix. Returns how many there were.
+    ///
+    /// Raises UnsupportedError on Memcached if the cache has a prefix.
     fn clear(&self, py: Python<'_>) -> Result<u64> {
         let here = self.variable.here(py)?;
         self.travel(py, &here, self.core.policy().clear(&here))
     }
 
-    /// A scope that holds the entries of `keys`, read in one trip when `with` enters it.
+    /// Returns a scope that holds the entries of `keys`. Entering it reads them in one trip.
     ///
-    /// For `scope_max_age` it answers plain reads of these keys, too, and absent ones as absent. Do not preload keys that must be exact, such as locks and counters.
+    ///     with cache.preload("note_markup:5", note.comments):
+    ///         html = render(note)
     ///
-    /// Takes strings, iterables of strings, and cached functions bound to their arguments: methods, and `functools.partial`.
+    /// `keys` are strings, cached methods, functools.partial of cached functions, and iterables of
+    /// these. For `scope_max_age` the scope also answers plain reads of these keys; keys found
+    /// absent stay absent. Do not preload keys that must be exact, such as locks and counters.
+    ///
+    /// Raises BadKeyError for any other key.
     #[pyo3(signature = (*keys))]
     fn preload(slf: &Bound<'_, Self>, keys: &Bound<'_, PyTuple>) -> Result<Scope> {
         let mut names = Vec::new();
@@ -474,26 +518,32 @@ impl Cache {
         Ok(Scope::new(slf.clone().unbind(), names))
     }
 
-    /// A scope that holds nothing yet: what is fetched twice in it is asked for once, and what is computed in it is stored without waiting.
+    /// Returns an empty scope. It fetches each piece once and stores results without waiting.
     ///
-    /// Plain reads ask the store each time, unless `max_age` says for how long (in seconds) the scope may answer them by what it holds, absences included.
+    /// Plain reads ask the store each time. With `max_age` (seconds) the scope answers them with
+    /// what it holds, absences included, for that long.
     #[pyo3(signature = (*, max_age=None))]
     fn scope(slf: &Bound<'_, Self>, max_age: Option<&Bound<'_, PyAny>>) -> Result<Scope> {
         let hold = max_age.map(|age| span("max_age", age)).transpose()?;
         Ok(Scope::new(slf.clone().unbind(), Vec::new()).holding(hold))
     }
 
-    /// The scope of one request, which is `safe` if it changes nothing. For integrations.
+    /// Returns the scope of one request. `safe` requests change nothing. For integrations.
     fn _request_scope(slf: &Bound<'_, Self>, safe: bool) -> Scope {
         Scope::new(slf.clone().unbind(), Vec::new()).of_request(safe)
     }
 
-    /// Gather the values that `set` and `set_many` store in a `with` block: they leave in one trip, with the next operation that asks the store, at the latest when the block ends.
+    /// Returns a context manager that sends the `set` calls of a block in one trip.
+    ///
+    /// `set_many` calls count too. They leave with the next operation that asks the store, at the
+    /// latest when the block ends.
     fn batch(slf: &Bound<'_, Self>) -> Batch {
         Batch::new(slf.clone().unbind())
     }
 
-    /// End the plain answers that the scope of a page holds: the next plain read asks the store. For news that came another way than through this cache, such as a row lock or a message.
+    /// Drops the plain answers held by the current scope. The next plain read asks the store.
+    ///
+    /// Call it after news that did not come through this cache: a message, a row lock.
     fn fresh(&self, py: Python<'_>) -> Result<()> {
         if let Some(scope) = self.variable.here(py)?.scope() {
             scope.refresh();
@@ -501,9 +551,13 @@ impl Cache {
         Ok(())
     }
 
-    /// A scope for one visit to a page: its first read brings what visits to that page are likely to read, as they showed before, and what it reads itself is learned.
+    /// Returns a scope for one visit to a page. Its first read preloads the page's keys.
     ///
-    /// `name` is that of the view and `args` what it is called with: from a few visits to some of its pages, those never visited are known as well.
+    ///     with cache.page("note_detail", note_id=5):
+    ///         html = render(note)
+    ///
+    /// `name` is the name of the view and `args` are its arguments. The cache learns which keys a
+    /// page reads, and predicts the keys of pages of the same view that nobody visited yet.
     #[pyo3(signature = (name, /, **args))]
     fn page(slf: &Bound<'_, Self>, name: &str, args: Option<&Bound<'_, PyDict>>) -> Result<Scope> {
         Ok(Scope::of_page(
@@ -512,12 +566,12 @@ impl Cache {
         ))
     }
 
-    /// What was learned of each route, those that are visited most first.
+    /// Returns what this process learned of each route, the most visited first.
     fn pages(&self) -> Vec<Route> {
         self.core.pages().into_iter().map(Route).collect()
     }
 
-    /// What the workers of a site know of each route that they visited of late, by name, as they told it each other through the store. Two trips.
+    /// Returns what all workers learned of each recently visited route, by name. Two trips.
     fn shared_pages(&self, py: Python<'_>) -> Result<Vec<Route>> {
         let at = Context::clone(&*self.variable.here(py)?);
         let policy = self.core.policy();
@@ -526,24 +580,37 @@ impl Cache {
         Ok(pages.into_iter().map(Route).collect())
     }
 
-    /// Whether its pages learn: not with `pages="off"`, and not under `debug`.
+    /// Whether pages learn. False with `pages="off"` or `debug=True`.
     #[getter]
     fn learns(&self) -> bool {
         self.core.policy().learns()
     }
 
-    /// Count and list the trips that a `with` block makes: `with cache.watch() as seen: …; seen.trips`.
+    /// Returns a context manager that counts and lists the trips of a block.
+    ///
+    ///     with cache.watch() as seen:
+    ///         cache.get("note:5")
+    ///     assert seen.trips == 1
+    ///
+    /// It sees the trips of this thread or task and of the tasks that it starts.
     fn watch(slf: &Bound<'_, Self>) -> Watch {
         Watch::new(slf.clone().unbind())
     }
 
-    /// Decorate a function or method, so that its results are cached. Callers of this process who miss a result together compute it once.
+    /// Caches the results of a function, method or `async def`.
     ///
-    /// In a scope results may be up to `scope_max_age` old, and what is computed is stored without waiting.
+    ///     @cache.cached(timeout=60, key="note_markup:{note_id}")
+    ///     def note_markup(note_id): ...
     ///
-    /// `key` is a format over the arguments, `"note:{note.id}"`. `key_fn(args, kwargs)` gives what follows the function's name and a colon. With neither, the key is the module and name of the function and a digest of all arguments. `timeout` as in `set`.
+    /// `key` is a format over the arguments. `key_fn(args, kwargs)` returns the part of the key
+    /// after the function's name and a colon. With neither, the key is the function's module and
+    /// name with a digest of all arguments. `timeout` is as in `set`.
     ///
-    /// Raises ConfigurationError for what cannot be cached; its calls raise BadKeyError if an argument has no stable form to make a key of.
+    /// Callers of this process that miss a result together compute it once. In a scope, results
+    /// may be `scope_max_age` old, and new ones are stored without waiting.
+    ///
+    /// Raises ConfigurationError if the function cannot be cached. Calls raise BadKeyError if an
+    /// argument has no stable form for a key.
     #[pyo3(
         signature = (timeout=First::Unset, *, key=None, key_fn=None),
         text_signature = "($self, timeout=..., *, key=None, key_fn=None)"
@@ -557,7 +624,9 @@ impl Cache {
         cached::decorate::<Cached>(slf, timeout, key, key_fn)
     }
 
-    /// Decorate a method of no arguments, to be a property whose values are cached; options as those of `cached`.
+    /// Turns a method without arguments into a property with cached values.
+    ///
+    /// The options are those of `cached`.
     #[pyo3(
         signature = (timeout=First::Unset, *, key=None, key_fn=None),
         text_signature = "($self, timeout=..., *, key=None, key_fn=None)"
@@ -571,17 +640,17 @@ impl Cache {
         cached::decorate::<CachedProperty>(slf, timeout, key, key_fn)
     }
 
-    /// The counters of this cache since it was opened or last reset, over all threads.
+    /// Returns the counters since the cache was opened or reset, over all threads.
     fn stats(&self) -> Stats {
         Stats(self.core.stats())
     }
 
-    /// Set all counters to zero.
+    /// Sets all counters to zero.
     fn reset_stats(&self) {
         self.core.reset_stats();
     }
 
-    /// Close the connections that are idle. The next trip opens a new one.
+    /// Closes idle connections. The next trip opens a new one.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.core.close_idle());
     }

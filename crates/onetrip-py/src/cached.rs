@@ -178,7 +178,7 @@ impl Cached {
         self.recipe.call(&self.arguments(args, kwargs)?)
     }
 
-    /// The key of a call with these arguments.
+    /// Returns the key of the call with these arguments.
     #[pyo3(signature = (*args, **kwargs))]
     fn key<'py>(
         &self,
@@ -188,7 +188,7 @@ impl Cached {
         self.recipe.key_text(&self.arguments(args, kwargs)?)
     }
 
-    /// Remove the stored result of a call with these arguments; True if there was one.
+    /// Deletes the stored result of the call. Returns True if it existed.
     #[pyo3(signature = (*args, **kwargs))]
     fn bust<'py>(
         &self,
@@ -198,7 +198,7 @@ impl Cached {
         self.recipe.bust(&self.arguments(args, kwargs)?)
     }
 
-    /// Compute the result of a call anew and store it.
+    /// Computes the result of the call anew, stores it and returns it.
     #[pyo3(signature = (*args, **kwargs))]
     fn refresh<'py>(
         &self,
@@ -208,7 +208,7 @@ impl Cached {
         self.recipe.refresh(&self.arguments(args, kwargs)?)
     }
 
-    /// Call the function itself, without the cache.
+    /// Calls the function itself, without the cache.
     #[pyo3(signature = (*args, **kwargs))]
     fn uncached<'py>(
         &self,
@@ -218,9 +218,12 @@ impl Cached {
         self.recipe.compute(&self.arguments(args, kwargs)?)
     }
 
-    /// The results of many calls, in their order: all from the cache in one trip, the missing computed, and those stored together: in one trip, and in a scope without waiting.
+    /// Returns the results of many calls, in order.
     ///
-    /// Each item is the tuple of a call's positional arguments, or its only argument.
+    /// Reads all of them in one trip, computes the missing ones and stores those together. Each
+    /// item is a call's only argument, or the tuple of its positional arguments.
+    ///
+    ///     first, second = note_markup.many([5, 6])
     fn many<'py>(&self, arguments: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         let calls = arguments
             .try_iter()?
@@ -319,7 +322,7 @@ impl Cached {
     }
 }
 
-/// A property whose values are cached, by instance.
+/// A property with cached values, made by `Cache.cached_property`.
 #[pyclass(frozen, dict, weakref, generic, module = "onetrip")]
 pub(crate) struct CachedProperty {
     recipe: Arc<Recipe>,
@@ -352,27 +355,29 @@ impl CachedProperty {
         }
     }
 
-    /// The key of the property of `instance`.
+    /// Returns the key of the property of `instance`.
     fn key<'py>(&self, instance: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
         self.recipe.key_text(&only(instance)?)
     }
 
-    /// Remove the stored value of the property of `instance`; True if there was one.
+    /// Deletes the stored value of `instance`. Returns True if it existed.
     fn bust<'py>(&self, instance: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         self.recipe.bust(&only(instance)?)
     }
 
-    /// Compute the property of `instance` anew and store it.
+    /// Computes the value of `instance` anew, stores it and returns it.
     fn refresh<'py>(&self, instance: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         self.recipe.refresh(&only(instance)?)
     }
 
-    /// The property of `instance`, computed without the cache.
+    /// Computes the value of `instance` without the cache.
     fn uncached<'py>(&self, instance: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         self.recipe.compute(&only(instance)?)
     }
 
-    /// The values for many instances, in their order: one trip to read, one to store the missing, which nobody waits for in a scope.
+    /// Returns the values of many instances, in order.
+    ///
+    /// Reads all of them in one trip, computes the missing ones and stores those together.
     fn many<'py>(&self, instances: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         let calls = instances
             .try_iter()?

@@ -22,7 +22,7 @@ use crate::error::Result;
 
 type Work = Pin<Box<dyn Future<Output = Result<Py<PyAny>>> + Send>>;
 
-/// What a Rust future does, as a Python coroutine. Nothing happens before it is awaited.
+/// Result of the `a…` methods. Starts when it is awaited.
 #[pyclass(frozen, weakref, module = "onetrip")]
 pub(crate) struct Coroutine {
     name: &'static str,
@@ -121,6 +121,7 @@ impl Coroutine {
         self.resume(py, None)
     }
 
+    /// Resumes the coroutine with `value`.
     #[pyo3(signature = (value, /))]
     fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         // Event loops send nothing but None.
@@ -128,6 +129,7 @@ impl Coroutine {
         self.resume(py, None)
     }
 
+    /// Raises an exception in the coroutine.
     #[pyo3(signature = (kind, value=None, traceback=None))]
     fn throw(
         &self,
@@ -149,6 +151,7 @@ impl Coroutine {
         self.resume(py, Some(PyErr::from_value(exception)))
     }
 
+    /// Ends the coroutine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         match self.change(State::Over) {
             State::Running => {

@@ -109,8 +109,10 @@ impl<D: Decode> Decode for Reader<D> {
 /// What tells whether a caller is within a database transaction, if an integration knows.
 static PROBE: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 
-/// Take a function that tells whether its caller is within a database transaction: what is computed
-/// there is not shared with other callers. None takes it away.
+/// Sets the function that tells whether its caller is within a database transaction.
+///
+/// Values computed within a transaction are not shared with other callers. None removes the
+/// function.
 #[pyfunction]
 pub(crate) fn set_transaction_probe(probe: Option<Py<PyAny>>) {
     *PROBE.lock().unwrap_or_else(PoisonError::into_inner) = probe;

@@ -63,10 +63,9 @@ fn stable_text<'py>(part: &Bound<'py, PyAny>) -> Result<Bound<'py, PyString>> {
     }
 }
 
-/// The part of a key that is given.
+/// Returns `part`, a part of a key, if its text is the same in every process.
 ///
-/// Raises BadKeyError if its text would be another one in each process: an address, or the order
-/// of a set.
+/// Raises BadKeyError otherwise, as for an object whose text is an address, or for a set.
 #[pyfunction]
 pub(crate) fn stable<'a, 'py>(part: &'a Bound<'py, PyAny>) -> Result<&'a Bound<'py, PyAny>> {
     if is_stable(part, 0)? {
@@ -114,9 +113,9 @@ fn is_stable(part: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
     Ok(false)
 }
 
-/// A digest of a call's arguments by name: the same for equal arguments, in every process.
+/// Returns a digest of a call's arguments by name, the same in every process.
 ///
-/// Raises BadKeyError if one of them has no stable form.
+/// Raises BadKeyError if an argument has no stable form.
 #[pyfunction]
 pub(crate) fn digest(arguments: &Bound<'_, PyDict>) -> Result<String> {
     let mut form = Vec::new();

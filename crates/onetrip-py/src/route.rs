@@ -3,55 +3,55 @@
 use onetrip::learn::Report;
 use pyo3::prelude::*;
 
-/// What is known of one route, and what came of it.
+/// What was learned of one route, and how well its preloads fit. Returned by `Cache.pages`.
 #[pyclass(frozen, module = "onetrip", name = "Route")]
 pub(crate) struct Route(pub(crate) Report);
 
 #[pymethods]
 impl Route {
-    /// The name of the view.
+    /// Name of the view.
     #[getter]
     fn name(&self) -> &str {
         &self.0.route
     }
 
-    /// Visits that were learned from.
+    /// Number of visits learned from.
     #[getter]
     fn visits(&self) -> u64 {
         self.0.visits
     }
 
-    /// Different keys that they read: the trips that they would have made one by one.
+    /// Number of different keys that each visit read, summed: one trip each without preloads.
     #[getter]
     fn reads(&self) -> u64 {
         self.0.reads
     }
 
-    /// Trips that they made to read.
+    /// Number of trips made to read them.
     #[getter]
     fn trips(&self) -> u64 {
         self.0.trips
     }
 
-    /// The share of keys read that was preloaded, from 0 to 1.
+    /// Share of the keys read that were preloaded, from 0 to 1. Exact reads do not count.
     #[getter]
     fn recall(&self) -> f64 {
         self.0.recall()
     }
 
-    /// The share of keys preloaded that was read, from 0 to 1.
+    /// Share of the preloaded keys that were read, from 0 to 1.
     #[getter]
     fn precision(&self) -> f64 {
         self.0.precision()
     }
 
-    /// Those of the reads that are exact: of state that has not earned a place in a snapshot.
+    /// Number of reads that must ask the store, because the key may change at any time.
     #[getter]
     fn exact(&self) -> u64 {
         self.0.exact
     }
 
-    /// The share of bytes preloaded that was not read, from 0 to 1.
+    /// Share of the preloaded bytes that were not read, from 0 to 1.
     #[getter]
     fn waste(&self) -> f64 {
         self.0.waste()
@@ -63,7 +63,7 @@ impl Route {
         self.0.unused_bytes
     }
 
-    /// Keys as functions of the arguments, `"note_markup:{note_id}"`, and the share of visits that read each.
+    /// Learned keys, as in "note_markup:{note_id}", with the share of visits that read each.
     #[getter]
     fn templates(&self) -> Vec<(String, f32)> {
         self.0.templates.clone()

@@ -15,7 +15,10 @@ use crate::error::{Raised, Result, configuration, is_ordinary};
 use crate::fetch::awaken;
 use crate::key::Key;
 
-/// A scope to be entered by `with`, and the keys to preload when it is.
+/// Holds what one page or task has read from a cache. Opened by `with` or `async with`.
+///
+/// Belongs to one thread or task, and to the tasks it starts. Made by `Cache.scope`,
+/// `Cache.preload` and `Cache.page`.
 #[pyclass(frozen, module = "onetrip")]
 pub(crate) struct Scope {
     cache: Py<Cache>,
@@ -182,6 +185,7 @@ fn closed(result: Result<()>, raising: bool) -> Result<()> {
 
 #[pymethods]
 impl Scope {
+    /// Opens the scope and reads its preloaded keys in one trip.
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, Self>> {
         let (py, this) = (slf.py(), slf.get());
         let cache = this.cache.get();
@@ -192,6 +196,7 @@ impl Scope {
         Ok(slf.clone())
     }
 
+    /// Closes the scope. Waits for the replies to posted writes, at most `trip_timeout`.
     #[pyo3(signature = (*exception))]
     fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> Result<()> {
         let Some((scope, at)) = self.exit(py, is_raising(exception))? else {
@@ -206,6 +211,7 @@ impl Scope {
         closed(result, is_raising(exception))
     }
 
+    /// Returns a coroutine of `__enter__`.
     fn __aenter__(slf: &Bound<'_, Self>) -> Coroutine {
         let face = Face::of(slf.get().cache.bind(slf.py()));
         let slf = slf.clone().unbind();
@@ -219,6 +225,7 @@ impl Scope {
         })
     }
 
+    /// Returns a coroutine of `__exit__`.
     #[pyo3(signature = (*exception))]
     fn __aexit__(slf: &Bound<'_, Self>, exception: &Bound<'_, PyTuple>) -> Coroutine {
         let face = Face::of(slf.get().cache.bind(slf.py()));
@@ -236,11 +243,10 @@ impl Scope {
         })
     }
 
-    /// Say which page this open scope is made for: its first read from here on brings what visits to
-    /// that page are likely to read, and this visit is learned from when the scope closes.
+    /// Marks this open scope as a visit to the page `route` with the arguments `args`.
     ///
-    /// `route` is the name of the view, and `args` what it is called with. Raises ConfigurationError
-    /// if the scope is not open.
+    /// The next read brings what the page usually reads. When the scope closes, the page learns
+    /// what the visit read. Raises ConfigurationError if the scope is not open.
     #[pyo3(signature = (route, /, **args))]
     fn visit(&self, route: &str, args: Option<&Bound<'_, PyDict>>) -> Result<()> {
         let page = page(route, args)?;
@@ -259,12 +265,12 @@ impl Scope {
         Ok(())
     }
 
-    /// End the visit and learn from it, while the scope stays open: what follows is not of the page.
+    /// Ends the visit and learns from it. The scope stays open. For integrations.
     fn _end_visit(&self) {
         self.end_visits(true);
     }
 
-    /// Let the first trip of a page bring what it reads in this open scope and in another one, if both caches are on one store. For integrations.
+    /// Shares the page's first trip with `other`, if both are on one store. For integrations.
     fn _link(&self, other: &Self) {
         let (mine, theirs) = (self.scope(), other.scope());
         if let (Some(mine), Some(theirs)) = (mine, theirs) {
@@ -273,14 +279,14 @@ impl Scope {
         }
     }
 
-    /// Note that the response begins to be sent: it may take long, so that what is held grows old. For integrations.
+    /// Limits the age of held pieces to `read_max_age` from now on. For integrations.
     fn _begin_sending(&self) {
         if let Some(entered) = self.entered().as_ref() {
             entered.scope.begin_sending();
         }
     }
 
-    /// Learn nothing from what this scope is made for: it failed, or was a request of its own kind.
+    /// Learns nothing from the visit, because it failed or is not typical.
     fn discard(&self) {
         self.end_visits(false);
     }
@@ -295,7 +301,7 @@ impl Scope {
     }
 }
 
-/// Gathers the plain `set`s of a block.
+/// Sends the plain `set` and `set_many` calls of a block in one trip. Made by `Cache.batch`.
 #[pyclass(frozen, module = "onetrip")]
 pub(crate) struct Batch {
     cache: Py<Cache>,
@@ -343,11 +349,13 @@ impl Batch {
 
 #[pymethods]
 impl Batch {
+    /// Starts collecting writes.
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, Self>> {
         slf.get().enter(slf.py())?;
         Ok(slf.clone())
     }
 
+    /// Sends the writes that have not left yet.
     #[pyo3(signature = (*exception))]
     fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> Result<()> {
         let Some(at) = self.exit(py)? else {
@@ -358,6 +366,7 @@ impl Batch {
         closed(sent, is_raising(exception))
     }
 
+    /// Returns a coroutine of `__enter__`.
     fn __aenter__(slf: &Bound<'_, Self>) -> Coroutine {
         let slf = slf.clone().unbind();
         Coroutine::new("__aenter__", async move {
@@ -366,6 +375,7 @@ impl Batch {
         })
     }
 
+    /// Returns a coroutine of `__exit__`.
     #[pyo3(signature = (*exception))]
     fn __aexit__(slf: &Bound<'_, Self>, exception: &Bound<'_, PyTuple>) -> Coroutine {
         let face = Face::of(slf.get().cache.bind(slf.py()));

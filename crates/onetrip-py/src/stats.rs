@@ -7,7 +7,7 @@ use pyo3::types::PyString;
 
 use crate::error::shown;
 
-/// The counters of a cache, by attribute or by name.
+/// Counters of a cache at one moment, as attributes and as a mapping. Made by `Cache.stats`.
 #[pyclass(frozen, mapping, module = "onetrip")]
 pub(crate) struct Stats(pub(crate) Core);
 
@@ -31,7 +31,7 @@ impl Stats {
         self.0.fields().len()
     }
 
-    /// The names of the counters.
+    /// Returns the names of the counters.
     fn keys(&self) -> Vec<&'static str> {
         self.0.fields().into_iter().map(|(name, _)| name).collect()
     }

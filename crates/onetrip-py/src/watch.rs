@@ -10,19 +10,19 @@ use crate::cache::Cache;
 use crate::context::{Entry, Layer};
 use crate::error::{Result, configuration};
 
-/// One trip that was seen.
+/// One exchange with a store, recorded by a `Watch`. `len` is the number of operations.
 #[pyclass(frozen, module = "onetrip")]
 pub(crate) struct Trip(TripRecord);
 
 #[pymethods]
 impl Trip {
-    /// The store, as its URL names it, without password.
+    /// URL of the store, without password.
     #[getter]
     fn store(&self) -> &str {
         &self.0.store
     }
 
-    /// Word and name of the first hundred operations: ("get", "blog:note:5").
+    /// The first hundred operations as (word, key) pairs: ("get", "blog:note:5").
     #[getter]
     fn ops(&self) -> Vec<(&'static str, &str)> {
         self.0
@@ -32,13 +32,13 @@ impl Trip {
             .collect()
     }
 
-    /// How many operations failed.
+    /// Number of operations that failed.
     #[getter]
     fn failed(&self) -> usize {
         self.0.failed
     }
 
-    /// Whether it was posted: sent, and not waited for. Such a trip is not counted as one.
+    /// Whether it was posted: sent without waiting. Posts do not count as trips.
     #[getter]
     fn posted(&self) -> bool {
         self.0.posted
@@ -56,7 +56,7 @@ impl Trip {
         self.0.bytes_out
     }
 
-    /// Seconds from sending the trip until its answer.
+    /// Seconds from sending to the reply.
     #[getter]
     fn seconds(&self) -> f64 {
         self.0.took.as_secs_f64()
@@ -90,7 +90,9 @@ fn trips(watch: &Core) -> Vec<Trip> {
     watch.records().into_iter().map(Trip).collect()
 }
 
-/// The trips that one cache makes in this thread or task, and the tasks that it starts.
+/// Records the trips of one cache in a thread or task and the tasks it starts.
+///
+/// Made by `Cache.watch`.
 #[pyclass(frozen, module = "onetrip")]
 pub(crate) struct Watch {
     cache: Py<Cache>,
@@ -114,36 +116,37 @@ impl Watch {
 
 #[pymethods]
 impl Watch {
-    /// How many trips were made.
+    /// Number of trips.
     #[getter]
     fn trips(&self) -> usize {
         self.watch.trips()
     }
 
-    /// How many values were posted: sent to the store, and not waited for.
+    /// Number of values posted: sent to the store without waiting.
     #[getter]
     fn posted(&self) -> usize {
         self.watch.posted()
     }
 
-    /// How many reads were answered with a value, by a scope or by the store.
+    /// Number of reads that found a value, in a scope or in the store.
     #[getter]
     fn hits(&self) -> usize {
         self.watch.hits()
     }
 
-    /// How many reads were answered with none.
+    /// Number of reads that found nothing.
     #[getter]
     fn misses(&self) -> usize {
         self.watch.misses()
     }
 
-    /// The trips, oldest first; the first ten thousand are kept.
+    /// The trips, oldest first. The first ten thousand are kept.
     #[getter]
     fn records(&self) -> Vec<Trip> {
         trips(&self.watch)
     }
 
+    /// Starts recording.
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, Self>> {
         let (py, this) = (slf.py(), slf.get());
         if this.entered().is_some() {
@@ -157,6 +160,7 @@ impl Watch {
         Ok(slf.clone())
     }
 
+    /// Stops recording. The records stay.
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> Result<()> {
         let entry = self.entered().take();
@@ -171,7 +175,7 @@ impl Watch {
     }
 }
 
-/// The trips that all caches of this process make, in all threads.
+/// Records the trips of all caches of this process, in all threads. For tests.
 #[pyclass(frozen, module = "onetrip._core")]
 pub(crate) struct Everything {
     watch: Mutex<Arc<Core>>,
@@ -194,18 +198,19 @@ impl Everything {
         }
     }
 
-    /// How many trips were made.
+    /// Number of trips.
     #[getter]
     fn trips(&self) -> usize {
         self.watch().trips()
     }
 
-    /// The trips, oldest first; the first ten thousand are kept.
+    /// The trips, oldest first. The first ten thousand are kept.
     #[getter]
     fn records(&self) -> Vec<Trip> {
         trips(&self.watch())
     }
 
+    /// Starts recording.
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
         let this = slf.get();
         let everything = onetrip::watch_everything();
@@ -214,6 +219,7 @@ impl Everything {
         slf.clone()
     }
 
+    /// Stops recording. The records stay.
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, _exception: &Bound<'_, PyAny>) {
         self.open
