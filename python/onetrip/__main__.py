@@ -1,4 +1,4 @@
-"""onetrip on the command line: what the workers of a site learned of its pages.
+"""Command line: shows what the workers of a site learned of its pages.
 
 onetrip pages redis://127.0.0.1:6379/0 --prefix blog
 onetrip pages redis://127.0.0.1:6379/0 --prefix blog note_detail note_list
@@ -24,22 +24,21 @@ _SECRET = "ONETRIP_SECRET"  # noqa: S105 - the name of a variable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; how the process is to exit."""
+    """Runs a command. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="onetrip",
         description=(
-            "Show for each route what its visits of late read and in how many trips, how good "
-            "what was brought ahead was, and which keys its pages read, as templates over their "
-            "arguments, with the share of visits that read them. It is read from the store, which "
-            "is left as it is. Signed records want the secret of the cache in the variable "
-            f"{_SECRET}."
+            "Show what each route learned: how many keys recent visits read and in how many trips, "
+            "how well preloads fit, and the keys as templates over the page's arguments with the "
+            "share of visits that read them. Reads the store and changes nothing. For signed "
+            f"records, set the variable {_SECRET} to the secret of the cache."
         ),
     )
-    parser.add_argument("command", choices=["pages"], help="what workers learned of their pages")
+    parser.add_argument("command", choices=["pages"], help="show what the workers learned")
     parser.add_argument("url", help="the URL of the store")
     parser.add_argument("route", nargs="*", help="only these routes, by name")
     parser.add_argument("--prefix", default="", help="the prefix of the cache")
-    # Routes may stand before and behind options.
+    # Routes may come before and after options.
     given = parser.parse_intermixed_args(arguments)
     try:
         return _pages(given.url, given.prefix, given.route)
@@ -49,12 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _pages(url: str, prefix: str, routes: Sequence[str]) -> int:
-    # One that is empty signs nothing, as one that is not set.
+    # An empty variable counts as unset.
     secret = os.environ.get(_SECRET) or None
     cache = Cache(url, prefix=prefix, secret=secret, on_error="raise")
     shared = {route.name: route for route in cache.shared_pages()}
     if cache.stats().bad_entries:
-        sys.stderr.write(f"onetrip: some records cannot be read; is {_SECRET} that of the cache?\n")
+        sys.stderr.write(
+            f"onetrip: some records cannot be read; check that {_SECRET} is the cache's secret\n"
+        )
         return 1
     if not routes and not shared:
         sys.stdout.write("nothing is shared under this prefix\n")
@@ -65,7 +66,7 @@ def _pages(url: str, prefix: str, routes: Sequence[str]) -> int:
 
 
 def _lines(route: Route) -> list[str]:
-    """Return what is told of a route: its visits of late, and its keys."""
+    """Returns the lines about a route: a summary of its recent visits, then its keys."""
     visits = max(route.visits, 1)
     trips = f"{_mean(route.reads, visits)} trips before, {_mean(route.trips, visits)} now"
     came = f"recall {route.recall:.0%}, precision {route.precision:.0%}, waste {route.waste:.0%}"
@@ -74,7 +75,7 @@ def _lines(route: Route) -> list[str]:
 
 
 def _shown(line: str) -> str:
-    """Return a line without what a terminal obeys: whoever writes to the store names routes."""
+    """Escapes control characters: anyone who can write to the store can name routes."""
     shown = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
     return "".join(shown)
 

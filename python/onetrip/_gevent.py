@@ -1,24 +1,24 @@
-"""Trips of greenlets: while one waits for the store, the others of its thread go on."""
+"""Runs the trips of greenlets in native threads, so that other greenlets go on meanwhile."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import gevent  # type: ignore[import-untyped]  # it has no types
+import gevent  # type: ignore[import-untyped]  # untyped
 from gevent import monkey
 
-# The public `get_hub` would give each native thread that asks a hub of its own.
-from gevent._hub_local import get_hub_if_exists  # type: ignore[import-untyped]  # nor here
+# The public `get_hub` would create a hub in each native thread that asks.
+from gevent._hub_local import get_hub_if_exists  # type: ignore[import-untyped]  # untyped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def elsewhere() -> Callable[[Callable[[], Any]], Any] | None:
-    """What calls a function in a native thread, if this thread has greenlets that could go on.
+    """Returns a caller of functions in a native thread, or None where it would gain nothing.
 
-    A program whose sockets are not patched did not ask for them to give way. The hub itself cannot
-    wait, and a thread without one has nobody else to run.
+    Without patched sockets the program did not ask for cooperative waiting. The hub itself cannot
+    wait, and a thread without a hub has no other greenlet to run.
     """
     if not monkey.is_module_patched("socket"):
         return None

@@ -1,4 +1,4 @@
-"""What the middlewares have in common: which caches they serve, and what `Server-Timing` tells."""
+"""Shared by the middlewares: checks of their caches, and the `Server-Timing` header."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ if TYPE_CHECKING:
 
     from onetrip import Watch
 
-# What a middleware takes: one cache, or several.
+# The `cache` argument of a middleware.
 Caches: TypeAlias = Cache | Iterable[Cache]
 
-# Where a request says whose trips a middleware around this one tells already.
+# Request key: the caches whose trips an outer middleware reports.
 _TOLD = "onetrip.server_timing"
 
 
 def several(caches: Any) -> tuple[Cache, ...]:
-    """Return the caches that a middleware was given, and refuse what is none."""
+    """Returns the caches as a tuple. Raises ConfigurationError for anything else."""
     if caches is None:
         msg = (
-            "PageMiddleware has no cache whose scopes it could open; give it yours: "
-            "PageMiddleware(app, cache)"
+            "PageMiddleware needs a cache to open scopes of; pass yours: PageMiddleware(app, cache)"
         )
         raise ConfigurationError(msg)
-    # A cache has `cache[key]`, so Python would take it for a sequence; and text is one.
+    # A cache has `__getitem__`, so Python takes it for a sequence. Text is one.
     single = isinstance(caches, (Cache, str)) or not isinstance(caches, Iterable)
     listed: tuple[Any, ...] = (caches,) if single else tuple(caches)
     if not listed or not all(isinstance(one, Cache) for one in listed):
@@ -41,7 +40,7 @@ def several(caches: Any) -> tuple[Cache, ...]:
 
 
 def watches(caches: Sequence[Cache], request: MutableMapping[str, Any]) -> list[Watch]:
-    """Return watches of those caches whose trips no other middleware of this request tells."""
+    """Returns watches of the caches that no outer middleware of this request reports."""
     told = request.get(_TOLD, ())
     untold = [cache for cache in caches if cache not in told]
     request[_TOLD] = (*told, *untold)
@@ -49,7 +48,7 @@ def watches(caches: Sequence[Cache], request: MutableMapping[str, Any]) -> list[
 
 
 def server_timing(watches: Iterable[Watch]) -> str:
-    """Return the value of a `Server-Timing` header: the milliseconds of the trips, both counts."""
+    """Returns the value of a `Server-Timing` header: milliseconds, trips and hits."""
     trips = hits = 0
     seconds = 0.0
     for watch in watches:

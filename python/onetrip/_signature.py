@@ -1,8 +1,8 @@
-"""Keys from the signatures of functions: what only Python can tell of them."""
+"""Makes keys from the arguments of functions."""
 
 from __future__ import annotations
 
-import _string  # type: ignore[import-not-found]  # what `string.Formatter` splits fields with
+import _string  # type: ignore[import-not-found]  # used by `string.Formatter`
 import inspect
 import keyword
 import operator
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 
 def check(function: object, *, named: bool) -> bool:
-    """Refuse what cannot be cached: anything but a function that returns its result.
+    """Returns whether `function` is a coroutine function. Refuses anything that cannot be cached.
 
-    Return whether that result is to be awaited. Unless its key is given whole, a function is known
-    by its name, which a lambda lacks.
+    `named` means that the key does not need the function's name, which a lambda lacks.
     """
     if isinstance(function, (staticmethod, classmethod)):
         kind = type(function).__name__
@@ -31,13 +30,13 @@ def check(function: object, *, named: bool) -> bool:
         msg = "a property cannot be cached; use cache.cached_property instead of both"
         raise ConfigurationError(msg)
     if not callable(function) or isinstance(function, type) or not hasattr(function, "__name__"):
-        msg = f"{function!r} is not a function with a name; decorate one that is written with def"
+        msg = f"{function!r} is not a function; decorate one that is written with def"
         raise ConfigurationError(msg)
     if not named and function.__name__ == "<lambda>":
-        msg = "a lambda has no name to make keys of; write it with def, or give cached() a key="
+        msg = "a lambda has no name to make keys of; write it with def, or pass key= to cached()"
         raise ConfigurationError(msg)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        msg = f"{_name(function)} is a generator, used up once; return a list instead"
+        msg = f"{_name(function)} is a generator, which can be read once; return a list instead"
         raise ConfigurationError(msg)
     is_coroutine_function = inspect.iscoroutinefunction(function)
     if is_coroutine_function:
@@ -46,37 +45,36 @@ def check(function: object, *, named: bool) -> bool:
 
 
 def _mark_coroutine_function(function: Callable[..., Any]) -> None:
-    """Let frameworks see that a cached `function`, itself no function any more, is to be awaited.
+    """Marks `function` as a coroutine function, for frameworks that look at the cached object.
 
-    What is cached has the attributes of its function, and so this mark.
+    A cached function has the attributes of its function, including this mark.
     """
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
     else:
-        # Not for those who only import onetrip: asyncio takes longer to load than all of it.
+        # Imported late: asyncio takes longer to load than all of onetrip.
         import asyncio.coroutines  # noqa: PLC0415
 
         function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def key_maker(function: Callable[..., Any], key: str | None) -> Callable[..., str]:
-    """Return what makes a key of the arguments of a call, to be called like `function`.
+    """Returns a function with the parameters of `function` that returns the key of a call.
 
-    With a format, `"note:{note.id}"`, its fields are the arguments by name. Without one, the key
-    is the function's module and name and a digest of all arguments, so that `f(1)` and `f(x=1)`
-    share it. A function within another one is known by its name alone: what it closes over is not
-    part of the key.
+    The fields of a format, `"note:{note.id}"`, are arguments by name. Without a format the key is
+    the function's module and name and a digest of all arguments: `f(1)` and `f(x=1)` share it.
+    Variables that a nested function closes over are not part of the key.
     """
     name = _name(function)
     try:
         signature = inspect.signature(function)
     except ValueError as error:
-        msg = f"{name} does not tell its arguments ({error}); give cached() a key_fn="
+        msg = f"the parameters of {name} are unknown ({error}); pass key_fn= to cached()"
         raise ConfigurationError(msg) from error
     if key is not None:
         _check_format(function, signature, key)
-    # Python binds the arguments of a function of its own many times as fast as `inspect` does.
-    # Compiled are only names of parameters and of constants, and literals as `repr` writes them.
+    # A compiled lambda binds arguments much faster than `inspect` does. Its source consists of
+    # parameter names, constant names and literals written by `repr`.
     constants = _Constants(signature.parameters)
     parameters = [_bare(parameter, constants) for parameter in signature.parameters.values()]
     head = str(inspect.Signature(parameters))[1:-1]
@@ -88,9 +86,9 @@ def key_maker(function: Callable[..., Any], key: str | None) -> Callable[..., st
     try:
         made: Callable[..., str] = eval(f"lambda {head}: {body}", constants)  # noqa: S307
     except SyntaxError as error:
-        msg = f"{name} has an argument that is named like a word of Python; give cached() a key_fn="
+        msg = f"{name} has a parameter named like a Python keyword; pass key_fn= to cached()"
         raise ConfigurationError(msg) from error
-    # As Python words it where a call does not fit.
+    # Named in Python's TypeError for wrong arguments.
     made.__name__, made.__qualname__ = function.__name__, _qualname(function)
     return made
 
@@ -100,12 +98,12 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def _qualname(function: Callable[..., Any]) -> str:
-    # A callable object has a name if it was given one, and this one rarely.
+    # A callable object may have a `__name__` without a `__qualname__`.
     return getattr(function, "__qualname__", function.__name__)
 
 
 class _Constants(dict[str, Any]):
-    """What a compiled expression names, by names that are no parameter's."""
+    """The constants of a compiled expression, under names that no parameter has."""
 
     def __init__(self, parameters: Iterable[str]) -> None:
         super().__init__()
@@ -120,7 +118,7 @@ class _Constants(dict[str, Any]):
 
 
 class _Named:
-    """What is written as its name."""
+    """An object whose `repr` is its name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -130,7 +128,7 @@ class _Named:
 
 
 def _bare(parameter: inspect.Parameter, constants: _Constants) -> inspect.Parameter:
-    """Return a parameter without annotation, whose default is a constant."""
+    """Returns the parameter without annotation, its default replaced by a constant's name."""
     bare = parameter.replace(annotation=parameter.empty)
     if bare.default is bare.empty:
         return bare
@@ -138,9 +136,9 @@ def _bare(parameter: inspect.Parameter, constants: _Constants) -> inspect.Parame
 
 
 def _formatted(key: str, constants: _Constants) -> str:
-    """Return the expression for what `str.format` makes of the arguments.
+    """Returns an expression equal to `key.format(**arguments)`.
 
-    It refuses values that have another text in each process.
+    It refuses values whose text differs between processes.
     """
     pieces = []
     for literal, field, specification, conversion in string.Formatter().parse(key):
@@ -154,11 +152,11 @@ def _formatted(key: str, constants: _Constants) -> str:
 def _value(
     field: str, specification: str | None, conversion: str | None, constants: _Constants
 ) -> str:
-    """Return the expression for one field, without quotes: it may stand in a string."""
+    """Returns the expression for one field, without quotes: it is put in an f-string."""
     name, steps = _string.formatter_field_name_split(field)
     value = name
     for is_attribute, step in steps:
-        # Names beyond ASCII are made others when they are compiled.
+        # The compiler normalizes names beyond ASCII.
         if is_attribute and step.isascii() and step.isidentifier() and not keyword.iskeyword(step):
             value = f"{value}.{step}"
         else:
@@ -183,14 +181,14 @@ _CONVERSIONS = {"s": str, "r": repr, "a": ascii}
 
 
 def _fields(key: str) -> Iterator[tuple[str, str | None]]:
-    """Yield what the fields of a format begin with, and their conversions, of nested ones as well.
+    """Yields the argument name and the conversion of each field, nested fields included.
 
-    Raises ValueError if one of them is none.
+    Raises ValueError if a field is malformed.
     """
     for _, field, specification, conversion in string.Formatter().parse(key):
         if field is not None:
             root, steps = _string.formatter_field_name_split(field)
-            # Each step is checked as it is looked at.
+            # Iterating checks each step.
             list(steps)
             yield str(root), conversion
             yield from _fields(specification or "")
@@ -203,15 +201,15 @@ def _check_format(function: Callable[..., Any], signature: inspect.Signature, ke
     try:
         fields = list(_fields(key))
     except ValueError as error:
-        msg = f"key={key!r} is not a format ({error}); {advice}"
+        msg = f"key={key!r} is not a valid format ({error}); {advice}"
         raise ConfigurationError(msg) from error
     if not fields and parameters:
         msg = f"key={key!r} names no argument, so all calls would share one result; {advice}"
         raise ConfigurationError(msg)
     for root, conversion in fields:
         if root not in parameters:
-            msg = f"key={key!r} names {root!r}, which is no argument; {advice}"
+            msg = f"key={key!r} names {root!r}, which is not an argument; {advice}"
             raise ConfigurationError(msg)
         if conversion not in (None, *_CONVERSIONS):
-            msg = f"key={key!r} has the conversion !{conversion}; there are !s, !r and !a"
+            msg = f"key={key!r} has the unknown conversion !{conversion}; use !s, !r or !a"
             raise ConfigurationError(msg)

@@ -1,4 +1,4 @@
-"""What page a request is for: told to its open scopes, which learn from it what such pages read."""
+"""Tells the open scopes of a request which page it is for, so that they learn what it reads."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
     from onetrip._core import Cache, Scope
 
-# A page: the name of its view, and what the view is called with.
+# The name of a view, and its arguments.
 Page: TypeAlias = tuple[str, Mapping[str, object]]
 
-# The user agents of bots, or a function that knows them.
+# A pattern of user agents, or a function that recognizes bots.
 Bots: TypeAlias = str | re.Pattern[str] | Callable[..., object]
 
-# Where a request holds its scopes for those who know what page it is for.
+# Request key of the visit.
 _VISIT = "onetrip.visit"
 
-# Requests that change nothing, so that others will read what these did.
+# Requests that change nothing: others will read what these read.
 _SAFE = frozenset({"GET", "HEAD"})
 
-# Values whose text is theirs in every process, and costs nothing. That of an object which a route
-# makes of its URL may be a question to the database, or an error outside of its session.
+# Types whose text is the same in every process and cheap. The text of other objects, such as those
+# that a URL converter makes, may query a database or fail outside of its session.
 _PLAIN = (str, int, float, Decimal, UUID, date, time, type(None))
 
 
 class Visit:
-    """The scopes that are open for one request, each of which is told once what page it is for.
+    """The open scopes of one request. Each is told once which page it is for.
 
-    Of several middlewares with one cache the outermost counts.
+    If several middlewares have one cache, the outermost counts.
     """
 
     def __init__(self) -> None:
@@ -46,17 +46,17 @@ class Visit:
 
     @classmethod
     def of(cls, request: MutableMapping[str, Any]) -> Visit:
-        """Return that of a WSGI environment or an ASGI scope."""
+        """Returns the visit of a WSGI environment or an ASGI scope."""
         visit: Visit = request.setdefault(_VISIT, cls())
         return visit
 
     def open(self, cache: Cache, scope: Scope) -> None:
-        """Take in a scope that was opened."""
+        """Adds an open scope."""
         if cache not in self._named:
             self._unnamed.setdefault(cache, scope)
 
     def name(self, page: Page, *, learns: bool = True) -> None:
-        """Say what page the scopes are for, and whether anything is learned from this visit."""
+        """Names the page of the scopes. With `learns=False` nothing is learned from this visit."""
         route, arguments = page
         while self._unnamed:
             cache, scope = self._unnamed.popitem()
@@ -65,21 +65,21 @@ class Visit:
         self._learns = self._learns and learns
 
     def discard(self) -> None:
-        """Learn nothing from what was done so far: it failed, or was not done to its end."""
+        """Learns nothing from the visit so far: it failed or was cut short."""
         for scope in self._named.values():
             scope.discard()
         self._unnamed |= self._named
         self._named.clear()
 
     def end(self, scopes: Iterable[Scope]) -> None:
-        """End the visit, and let go of scopes that stay open."""
+        """Ends the visit and forgets its scopes, which stay open."""
         ending = list(scopes)
         self.close(ending)
         for scope in ending:
             scope._end_visit()  # noqa: SLF001 - of this package
 
     def close(self, scopes: Iterable[Scope]) -> None:
-        """Let go of scopes that are about to close."""
+        """Forgets scopes that are about to close."""
         closing = list(scopes)
         if not self._learns:
             self.discard()
@@ -87,54 +87,54 @@ class Visit:
             for cache in [cache for cache, scope in open_.items() if scope in closing]:
                 del open_[cache]
         if not self._unnamed and not self._named:
-            # The request may be made again.
+            # The same environment may be used for another request.
             self._learns = True
 
 
 def link(scopes: Sequence[Scope]) -> None:
-    """Let the first trip of a page bring what it reads in all of these open scopes."""
+    """Makes the first trip of a page preload for all of these open scopes."""
     for number, scope in enumerate(scopes):
         for other in scopes[number + 1 :]:
             scope._link(other)  # noqa: SLF001 - of this package
 
 
 def plain(arguments: Mapping[str, object]) -> dict[str, object]:
-    """Return those of a view's arguments that name a page: others are made for the view alone."""
+    """Returns the arguments that can name a page: plain values, not objects made for the view."""
     return {name: value for name, value in arguments.items() if isinstance(value, _PLAIN)}
 
 
 def tell(scope: Scope, route: str, arguments: Mapping[str, object]) -> None:
-    """Tell a scope which page it is for. No page fails for that: what has no text is left out."""
+    """Tells a scope its page. Leaves out arguments whose `str` fails: a page never fails for it."""
     texts = {}
     for name, value in arguments.items():
         try:
             texts[_text(name)] = _text(value)
-        except Exception:  # noqa: BLE001, S112 - whatever the text of an application's object raises
+        except Exception:  # noqa: BLE001, S112 - `str` of an application's object may raise anything
             continue
     scope.visit(_text(route), **texts)
 
 
 def _text(value: object) -> str:
-    # What is no text in UTF-8 came from a path that was not.
+    # A path that is not UTF-8 leaves surrogates.
     return str(value).encode("utf-8", "replace").decode()
 
 
 def is_safe(method: object) -> bool:
-    """Whether a request of that method is a visit that others will be like."""
+    """Returns whether `method` changes nothing, so that visits can be learned from."""
     return method in _SAFE
 
 
 def is_bot(
     bots: Callable[..., object] | re.Pattern[str] | None, agent: str, *request: object
 ) -> bool:
-    """Whether the client is one that others will not be like, by its user agent or the request."""
+    """Returns whether the client is a bot, by its user agent or by the request."""
     if isinstance(bots, re.Pattern):
         return bots.search(agent) is not None
     return bots is not None and bool(bots(*request))
 
 
 def checked_name(page: Any) -> Page | None:
-    """Return what an application's `name` gave, and refuse what is no page."""
+    """Returns the result of an application's `name`. Refuses anything but a page or None."""
     if page is None or (
         isinstance(page, tuple)
         and len(page) == 2  # noqa: PLR2004 - a pair
@@ -143,32 +143,32 @@ def checked_name(page: Any) -> Page | None:
     ):
         return page
     msg = (
-        f"the name of a page is a route and its arguments, not {page!r}; return "
-        '("note_detail", {"note_id": 5}), or None for what is no page'
+        f"a page is named by a route and its arguments, not {page!r}; return "
+        '("note_detail", {"note_id": 5}), or None if the request is for no page'
     )
     raise ConfigurationError(msg)
 
 
 def checked_query(option: str, query: Any) -> tuple[str, ...]:
-    """Return the names of query parameters, and refuse a single text."""
+    """Returns the names of query parameters. Refuses a single string."""
     if not isinstance(query, str) and isinstance(query, Iterable):
         names = tuple(query)
         if all(isinstance(name, str) for name in names):
             return names
-    msg = f'{option}={query!r} has to list query parameters by name, as in ["page", "sort"]'
+    msg = f'{option}={query!r} must list query parameters by name, as in ["page", "sort"]'
     raise ConfigurationError(msg)
 
 
 def checked_function(option: str, function: Any, example: str) -> Any:
-    """Return a function that may be None, and refuse what is neither."""
+    """Returns a function or None. Refuses anything else."""
     if function is None or callable(function):
         return function
-    msg = f"{option}={function!r} is not a function; give one, as in {example}"
+    msg = f"{option}={function!r} is not a function; pass one, as in {example}"
     raise ConfigurationError(msg)
 
 
 def checked_bots(option: str, bots: Any) -> Any:
-    """Return what tells bots, a text as a pattern."""
+    """Returns `bots`, compiled if it is a string. Refuses anything that cannot recognize bots."""
     if isinstance(bots, str):
         try:
             return re.compile(bots, re.IGNORECASE)

@@ -1,19 +1,18 @@
-"""A scope for each request of an ASGI application: FastAPI, Starlette, Quart and others.
+"""Opens a scope for each request of an ASGI application: FastAPI, Starlette, Quart and others.
 
     app.add_middleware(PageMiddleware, cache=cache)      # FastAPI and Starlette
     app = PageMiddleware(app, cache)                     # any
 
-Within a request the cache is asked once for the pieces that are fetched again and again, and what
-is computed is stored without waiting. Plain reads and writes are exact. Tasks that the request
-starts and functions that it runs in threads are in its scope as well; what outlives the request
-reads and writes directly.
+Within a request, each piece is fetched once and results are stored without waiting. Plain reads and
+writes are exact. Tasks and threads started by the request share its scope. Work that outlives the
+request asks the store directly.
 
-Background tasks, which run when the page is sent, have a scope of their own. A WebSocket has none:
-it may be open for hours. Open one around what belongs together, `async with cache.scope()`. When
-the application shuts down, idle connections are closed.
+Background tasks, which run after the response, get a scope of their own. A WebSocket gets none,
+since it may be open for hours: use `async with cache.scope()` around each unit of work. When the
+application shuts down, idle connections are closed.
 
-The scope of a Starlette or FastAPI application's request knows which page it is for, by its route
-and path parameters. It learns what such pages read, and brings it in one trip the next time.
+Requests of a Starlette or FastAPI application are named by route and path parameters. The cache
+learns what such pages read, and brings it in one trip the next time.
 """
 
 from __future__ import annotations
@@ -53,24 +52,32 @@ _Receive: TypeAlias = Callable[[], Awaitable[_Message]]
 _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 _App: TypeAlias = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
-# The statuses of errors, of the client and of the application, begin here.
+# From this status on, a response is an error.
 _ERRORS = 400
 
 
 class PageMiddleware:
-    """The ASGI application `app`, each of whose requests has a scope of `cache`, or of several.
+    """Wraps the ASGI application `app`: each request has a scope of `cache`, one or several.
 
-    With `server_timing`, which may be a function of the ASGI scope, responses have a header
-    `Server-Timing: cache;dur=0.4;desc="2 trips, 12 hits"`. It goes before the body: it tells all of
-    a page whose length is known, and of one that is streamed what happened until it began.
+    Pages are named for GET and HEAD requests. Nothing is learned from a response of status 400 or
+    more, or from one that raises, is cancelled or cut short.
 
-    A page is named for GET and HEAD, by the route and path parameters of a Starlette or FastAPI
-    application. For another, `name` is a function of the ASGI scope that gives the two,
-    `("note_detail", {"note_id": 5})`, or None for what is no page. Its arguments are also the query
-    parameters that `query` lists, and the facets, such as the tenant, that `facets` gives for the
-    ASGI scope. `bots`, a pattern of user agents or a function of the ASGI scope, tells from whose
-    visits nothing is learned; they are served as fast. Nothing is learned from a response of status
-    400 or more, nor from one that raises, is cancelled or cut short.
+    `server_timing` (False): True, or a function of the ASGI scope, adds the header
+    `Server-Timing: cache;dur=0.4;desc="2 trips, 12 hits"`. Headers precede the body, so for a
+    streamed response it covers the time until the body began.
+
+    `name`: a function of the ASGI scope that returns route and arguments,
+    `("note_detail", {"note_id": 5})`, or None if the request is for no page. Unset, it is the route
+    and the path parameters of Starlette or FastAPI.
+
+    `query`: names of query parameters that are arguments of the page.
+
+    `facets`: a function of the ASGI scope that returns more arguments, such as the tenant.
+
+    `bots`: a pattern of user agents, or a function of the ASGI scope. Bots are served from the
+    cache, but their visits teach it nothing.
+
+    Raises ConfigurationError if an argument is wrong.
     """
 
     def __init__(
@@ -93,9 +100,9 @@ class PageMiddleware:
         self._bots = checked_bots("bots", bots)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Answer a request in its scope; let everything else pass."""
+        """Answers a request in its scope. Passes everything else on."""
         if scope["type"] == "http":
-            # Routes are matched a second time for it, which is for nothing where nobody learns.
+            # Naming matches the routes a second time. Skip it if no cache learns.
             learning = any(cache.learns for cache in self._caches)
             named = self._page(scope) if learning and is_safe(scope.get("method")) else None
             learns = named is None or not is_bot(self._bots, _user_agent(scope), scope)
@@ -122,7 +129,7 @@ class PageMiddleware:
         return route, {**facets, **_declared(self._query, scope), **arguments}
 
     def _closing(self, send: _Send) -> _Send:
-        """Return what sends for the lifespan, and closes connections when that is over."""
+        """Returns a `send` for the lifespan that closes idle connections at shutdown."""
 
         async def close_and_send(message: _Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
@@ -134,7 +141,7 @@ class PageMiddleware:
 
 
 class _Page:
-    """A response that is being made, in scopes that its application's task opens and closes."""
+    """A response in progress. The application's task opens and closes its scopes."""
 
     def __init__(
         self, caches: Sequence[Cache], seen: Sequence[Watch], send: _Send, *, safe: bool
@@ -144,18 +151,18 @@ class _Page:
         self._seen = seen
         self._send_on = send
         self._open = AsyncExitStack()
-        # Whether the last of the body was sent.
+        # Whether the whole body was sent.
         self._is_sent = False
         self._visit: Visit | None = None
         self._scopes: list[Scope] = []
         self._task = asyncio.current_task()
-        # The head, held back while what `Server-Timing` tells may still change.
+        # The head, held back while the numbers of `Server-Timing` may still change.
         self._held: _Message | None = None
 
     async def make(
         self, app: _App, scope: _Scope, receive: _Receive, named: Page | None, *, learns: bool
     ) -> None:
-        """Run `app` for the page that is named, until it ends or its client left."""
+        """Runs `app` for the page `named`, until it ends or the client leaves."""
         await self._enter(
             cache._request_scope(self._is_safe)  # noqa: SLF001 - of this package
             for cache in self._caches
@@ -186,7 +193,7 @@ class _Page:
     async def _leave(self, error: BaseException | None = None) -> None:
         if self._visit is not None:
             self._visit.close(self._scopes)
-            # What follows the page is a visit to none.
+            # What follows the page is not part of its visit.
             self._visit = None
         self._scopes = []
         await self._open.pop_all().__aexit__(type(error) if error else None, error, None)
@@ -202,17 +209,18 @@ class _Page:
             self._held = message
             if not _is_of_known_length(message):
                 await self._send_head()
-        # Context variables belong to a task. Of one that was started only to send, as Starlette
-        # starts one to stream where it cannot know that the client left, the scope stays open.
+        # Context variables belong to a task, so only the task that opened the scope can close it.
+        # Starlette may stream from another task, to notice a client that leaves. Then the scope
+        # stays open.
         elif _is_last(message) and asyncio.current_task() is self._task:
             await self._leave()
             await self._send_head()
             await self._send_on(message)
-            # For the background tasks.
+            # A scope of their own for background tasks.
             await self._enter(cache.scope() for cache in self._caches)
         else:
             if _is_last(message) and self._visit is not None:
-                # What it reads from here on, in background tasks, is none of the page.
+                # Background tasks follow; their reads are not part of the page.
                 self._visit.end(self._scopes)
                 self._visit = None
             await self._send_head()
@@ -226,7 +234,7 @@ class _Page:
 
 
 def _declared(names: Sequence[str], scope: _Scope) -> dict[str, str]:
-    """Return the query parameters of those names; of one that is repeated, the last."""
+    """Returns the query parameters with these names. The last one wins if it is repeated."""
     if not names:
         return {}
     text = scope.get("query_string", b"").decode("latin-1")
@@ -242,7 +250,7 @@ def _user_agent(scope: _Scope) -> str:
 
 
 def _is_last(message: _Message) -> bool:
-    """Whether the body ends with this message: no more of it comes, or it is a file."""
+    """Returns whether `message` ends the body: no more follows, or it sends a file."""
     kind = message["type"]
     return kind == "http.response.pathsend" or (
         kind in {"http.response.body", "http.response.zerocopysend"}

@@ -1,9 +1,9 @@
-"""A cachelib cache over onetrip, for Flask-Caching, Flask-Session and others that take one.
+"""A cachelib cache over onetrip, for Flask-Caching, Flask-Session and other users of cachelib.
 
     cache = OneTripCache("redis://127.0.0.1:6379/0", key_prefix="blog", default_timeout=60)
 
-It speaks cachelib's language: a timeout of zero is for ever and `None` is the default one, many
-keys are positional arguments and their values a list, and `inc` makes a number that is missing.
+It follows cachelib: a timeout of 0 never expires, `None` is the default timeout, `get_many` takes
+positional arguments and returns a list, and `inc` creates a missing number.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["OneTripCache"]
 
 
 class OneTripCache(BaseCache):
-    """The cachelib face of `cache`: an `onetrip.Cache`, or the URL that it opens with `options`.
+    """Wraps `cache`: an `onetrip.Cache`, or a URL to open with `options`.
 
-    `key_prefix` is the cache's `prefix`; `clear` removes these keys alone. Its serializer is
-    onetrip's: what cachelib's own caches would pickle needs `serializer="pickle"` and a `secret`.
+    `default_timeout` is in seconds. `key_prefix` is the cache's `prefix`; `clear` deletes only keys
+    under it. Objects that cachelib's own caches pickle need `serializer="pickle"` and a `secret`.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class OneTripCache(BaseCache):
         **options: Any,
     ) -> None:
         super().__init__(default_timeout)
-        # Older releases of cachelib have no such attribute. Here no key fails to be deleted.
+        # Older releases of cachelib do not set it. `delete_many` never fails here.
         self.ignore_delete_many_errors = ignore_delete_many_errors
         if isinstance(cache, Cache):
             if options or key_prefix:
-                msg = "an onetrip.Cache has its options and its prefix; give them where it is made"
+                msg = "an onetrip.Cache has its own options and prefix; pass them where it is made"
                 raise ConfigurationError(msg)
             self.cache = cache
             return
@@ -52,63 +52,63 @@ class OneTripCache(BaseCache):
         self.cache = Cache(**options)
 
     def _lifetime(self, timeout: int | timedelta | None) -> int | None:
-        """Return seconds as onetrip has them, where `None` is for ever."""
+        """Returns seconds for onetrip, where `None` never expires."""
         return self._normalize_timeout(timeout) or None
 
     def get(self, key: str) -> Any:
-        """Return the value of `key`, or `None`."""
+        """Returns the value of `key`, or `None` if it is missing."""
         return self.cache.get(key)
 
     def get_many(self, *keys: str) -> list[Any]:
-        """Return the values of `keys` in their order, `None` for the missing, in one trip."""
+        """Returns the values of `keys` in order, `None` for missing ones. One trip."""
         found = self.cache.get_many(keys)
         return [found.get(key) for key in keys]
 
     def has(self, key: str) -> bool:
-        """Tell whether `key` has a value, which may be `None`."""
+        """Returns whether `key` has a value. `None` is a value."""
         return key in self.cache
 
     def set(self, key: str, value: Any, timeout: int | timedelta | None = None) -> bool:
-        """Store `value`; true, for a write that the store misses is counted there."""
+        """Stores `value`. Returns True; a failed write is counted in the cache's stats."""
         self.cache.set(key, value, self._lifetime(timeout))
         return True
 
     def add(self, key: str, value: Any, timeout: int | timedelta | None = None) -> bool:
-        """Store `value` if `key` has none; whether it did."""
+        """Stores `value` if `key` is absent. Returns True if it was stored."""
         return self.cache.add(key, value, self._lifetime(timeout))
 
     def set_many(
         self, mapping: dict[str, Any], timeout: int | timedelta | None = None
     ) -> list[Any]:
-        """Store many values in one trip; their keys."""
+        """Stores many values in one trip. Returns their keys."""
         self.cache.set_many(mapping, self._lifetime(timeout))
         return list(mapping)
 
     def delete(self, key: str) -> bool:
-        """Remove `key`; whether it was there."""
+        """Deletes `key`. Returns True if it existed."""
         return self.cache.delete(key)
 
     def delete_many(self, *keys: str) -> list[Any]:
-        """Remove many keys in one trip; all of them, for none is there any more."""
+        """Deletes many keys in one trip. Returns all of them: none exists any more."""
         self.cache.delete_many(keys)
         return list(keys)
 
     def clear(self) -> bool:
-        """Remove every key of this prefix."""
+        """Deletes every key under this prefix."""
         self.cache.clear()
         return True
 
     def inc(self, key: str, delta: int = 1) -> int | None:
-        """Add `delta` to a number, which is zero if it is missing; `None` if the store failed."""
+        """Adds `delta` to a number, from 0 if it is missing. Returns `None` if the store failed."""
         for _ in range(2):
             try:
                 return self.cache.incr(key, delta)
             except KeyError:
                 if self.add(key, delta):
                     return delta
-            # Somebody else made it meanwhile.
+            # Another process created it first: add to that.
         return None
 
     def dec(self, key: str, delta: int = 1) -> int | None:
-        """Subtract `delta` from a number; otherwise as `inc`."""
+        """Subtracts `delta` from a number, as `inc` adds."""
         return self.inc(key, -delta)

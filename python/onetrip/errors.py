@@ -1,28 +1,28 @@
-"""The exceptions of onetrip. Each message says what to do."""
+"""Exceptions. Each message says what to do."""
 
 
 class OneTripError(Exception):
-    """Any error of onetrip."""
+    """Base class of all errors of onetrip."""
 
 
 class ConfigurationError(OneTripError, ValueError):
-    """A URL, an option, a decoration or a call that cannot work: mend the program."""
+    """A URL, an option, a decorator or a call is wrong: fix the program."""
 
 
 class BadKeyError(OneTripError, TypeError):
-    """A key that is not a string, or that cannot be made of what was given."""
+    """A key is not a string, or cannot be made from the arguments."""
 
 
 class SerializationError(OneTripError, TypeError):
-    """A value that the serializer cannot hold: convert it, or choose another serializer."""
+    """The serializer cannot encode a value: convert it, or choose another serializer."""
 
 
 class NotANumberError(OneTripError, ValueError):
-    """A number was asked of an entry that does not hold an integer."""
+    """`incr` or `decr` found an entry that is not an integer."""
 
 
 class UnsupportedError(OneTripError, NotImplementedError):
-    """The store has no such operation."""
+    """The store does not support the operation."""
 
 
 class StoreError(OneTripError):
@@ -30,16 +30,16 @@ class StoreError(OneTripError):
 
 
 class EntryTooLargeError(StoreError, ValueError):
-    """The entry is larger than the store takes."""
+    """The entry is larger than the store accepts."""
 
 
 class StoreRefusedError(StoreError):
-    """The store answered with an error of its own."""
+    """The store replied with an error."""
 
 
 class StoreTimeoutError(StoreError, TimeoutError):
-    """The store did not answer in time."""
+    """The store did not reply in time."""
 
 
 class StoreUnavailableError(StoreError, ConnectionError):
-    """The store could not be reached, or the connection broke."""
+    """The store cannot be reached, or the connection broke."""

@@ -1,4 +1,4 @@
-"""onetrip for Flask: a scope for each request, `{% cache %}` in templates, options in the config.
+"""Flask: a scope for each request, `{% cache %}` in templates, options in the config.
 
     onetrip = OneTrip()
 
@@ -10,8 +10,8 @@
         app.config["ONETRIP_URL"] = "redis://127.0.0.1:6379/0"
         onetrip.init_app(app)
 
-The scope is that of `onetrip.wsgi.PageMiddleware`, which `init_app` puts around `app.wsgi_app`. It
-is told which page it is for, by endpoint and view arguments, so that pages learn what they read.
+`init_app` wraps `app.wsgi_app` in `onetrip.wsgi.PageMiddleware`. Pages are named by endpoint and
+view arguments, and learn what they read.
 """
 
 from __future__ import annotations
@@ -60,49 +60,52 @@ _PAGE_QUERY = "ONETRIP_PAGE_QUERY"
 _PAGE_FACETS = "ONETRIP_PAGE_FACETS"
 _PAGE_BOTS = "ONETRIP_PAGE_BOTS"
 
-# What is set for an application, whichever cache it has.
+# Settings of an application, not of its cache.
 _OWN = (_SERVER_TIMING, _PAGE_NAME, _PAGE_QUERY, _PAGE_FACETS, _PAGE_BOTS)
 
 
 class OneTrip:
-    """The cache of a Flask application, or of several that share it or have one each.
+    """Gives Flask applications a cache: one shared by all of them, or one each.
 
-    A cache that is ready serves all applications: `OneTrip(app, Cache("redis://…"))`. Without one,
-    each application opens its own from its configuration: `ONETRIP_URL`, and for each option of
-    `onetrip.Cache` its name in capitals, `ONETRIP_PREFIX`, `ONETRIP_TIMEOUT`, … Either way
-    `ONETRIP_SERVER_TIMING` is the middleware's `server_timing`.
+    `OneTrip(app, Cache("redis://…"))` shares the given cache. Without one, each application opens
+    its own from its configuration: `ONETRIP_URL`, and each option of `onetrip.Cache` in capitals,
+    `ONETRIP_PREFIX`, `ONETRIP_TIMEOUT`, …
 
-    Pages are named by their endpoint and view arguments. `ONETRIP_PAGE_QUERY` lists the query
-    parameters that are arguments too, `ONETRIP_PAGE_FACETS` is a function that gives more, such as
-    the tenant, and `ONETRIP_PAGE_BOTS`, a pattern of user agents or a function, tells from whose
-    visits nothing is learned. `ONETRIP_PAGE_NAME` is a function that names pages otherwise, None
-    being what is no page. These functions are called without arguments, in the request.
+    More settings; their functions are called without arguments, within the request:
 
-    Raises ConfigurationError if the configuration names something else, or cannot work.
+    - `ONETRIP_SERVER_TIMING` (False): the `server_timing` of `onetrip.wsgi.PageMiddleware`.
+    - `ONETRIP_PAGE_NAME`: a function that returns route and arguments, or None if the request is
+      for no page. Unset, pages are named by endpoint and view arguments.
+    - `ONETRIP_PAGE_QUERY` (()): names of query parameters that are arguments of the page.
+    - `ONETRIP_PAGE_FACETS`: a function that returns more arguments, such as the tenant.
+    - `ONETRIP_PAGE_BOTS`: a pattern of user agents, or a function. Bots are served from the cache,
+      but their visits teach it nothing.
+
+    Raises ConfigurationError for an unknown setting or a wrong value.
     """
 
     def __init__(self, app: Flask | None = None, cache: Cache | None = None) -> None:
         self._ready = cache
         self._opened: WeakKeyDictionary[Flask, _Opened] = WeakKeyDictionary()
-        # What the only application has, which is there outside of its context as well.
+        # The only application's cache, usable outside of its context too.
         self._only: _Opened | None = None
         self._apps = 0
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Give `app` its cache, its scopes and the template tag; `app.extensions["onetrip"]`."""
+        """Adds cache, scopes and template tag to `app`. Sets `app.extensions["onetrip"]`."""
         given: object = app
         if not isinstance(given, Flask):
             msg = (
                 f"OneTrip takes a Flask application, not {given!r}; "
-                "a cache is given by name, OneTrip(cache=cache)"
+                "pass a cache by name, OneTrip(cache=cache)"
             )
             raise ConfigurationError(msg)
         if "onetrip" in app.extensions:
             msg = (
-                f"the application {app.name!r} has a OneTrip already; call init_app once, and give "
-                "another cache its scopes by app.wsgi_app = PageMiddleware(app.wsgi_app, cache)"
+                f"the application {app.name!r} has a OneTrip already; call init_app once, and open "
+                "scopes of another cache by app.wsgi_app = PageMiddleware(app.wsgi_app, cache)"
             )
             raise ConfigurationError(msg)
         naming = _Naming(app)
@@ -113,11 +116,11 @@ class OneTrip:
         self._opened[app] = opened
         app.extensions["onetrip"] = cache
         install(app.jinja_env, cache)
-        # Before others may take arguments away, as they do with that of the language.
+        # First: other preprocessors may remove arguments, such as a language code.
         if cache.learns:
             app.url_value_preprocessors.setdefault(None, []).insert(0, naming)
         timing = app.config.get(_SERVER_TIMING, False)
-        # Flask's own way for a middleware, which leaves `app` what it is.
+        # Flask's way to add a middleware: `app` stays a Flask object.
         app.wsgi_app = PageMiddleware(  # type: ignore[method-assign]
             app.wsgi_app, cache, server_timing=timing
         )
@@ -140,7 +143,7 @@ class OneTrip:
                 raise ConfigurationError(msg) from error
         if given:
             msg = (
-                f"{min(given)} in the configuration of {app.name!r} would change nothing, for "
+                f"{min(given)} in the configuration of {app.name!r} has no effect, since "
                 "OneTrip was given a cache; remove one of the two"
             )
             raise ConfigurationError(msg)
@@ -148,10 +151,10 @@ class OneTrip:
 
     @property
     def cache(self) -> Cache:
-        """The cache of the running application; of the only one, everywhere.
+        """The cache of the current application, or of the only one.
 
-        Raises ConfigurationError where no application has one, and outside of an application's
-        context where several have.
+        Raises ConfigurationError if there is none, or if several have one and no application
+        context is active.
         """
         return self._here().cache if self._ready is None else self._ready
 
@@ -163,10 +166,10 @@ class OneTrip:
         else:
             opened = self._only
             hint = (
-                "several applications have a cache each; use theirs within app.app_context()"
+                "several applications have a cache each; use it within app.app_context()"
                 if self._apps
-                else "no application has a cache yet; call init_app(app), or give one that is "
-                "ready: OneTrip(cache=Cache(url))"
+                else "no application has a cache yet; call init_app(app), or pass a cache: "
+                "OneTrip(cache=Cache(url))"
             )
         if opened is None:
             raise ConfigurationError(hint)
@@ -188,7 +191,7 @@ class OneTrip:
         key_fn: Callable[[tuple[Any, ...], dict[str, Any]], object] | None = None,
     ) -> CachedDecorator: ...
     def cached(self, *arguments: Any, **options: Any) -> Any:
-        """Decorate a function or method as `Cache.cached` does, before there is a cache as well."""
+        """Does what `Cache.cached` does, even before `init_app`."""
         return self._decorator("cached", arguments, options)
 
     @overload
@@ -202,7 +205,7 @@ class OneTrip:
         key_fn: Callable[[tuple[Any, ...], dict[str, Any]], object] | None = None,
     ) -> CachedPropertyDecorator: ...
     def cached_property(self, *arguments: Any, **options: Any) -> Any:
-        """Decorate a property as `Cache.cached_property` does, before there is a cache as well."""
+        """Does what `Cache.cached_property` does, even before `init_app`."""
         return self._decorator("cached_property", arguments, options)
 
     def _decorator(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -220,7 +223,7 @@ class OneTrip:
 
 
 class _Opened:
-    """The cache of one application, and the functions that were decorated before it was there."""
+    """The cache of one application, and the functions decorated before it was opened."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -228,7 +231,7 @@ class _Opened:
 
 
 class _Naming:
-    """Says which page a request is for, once its view is known and before anything else runs."""
+    """Names the page of a request when its view is known, before anything else runs."""
 
     def __init__(self, app: Flask) -> None:
         config = app.config
@@ -242,7 +245,7 @@ class _Naming:
         self._bots = checked_bots(_PAGE_BOTS, config.get(_PAGE_BOTS))
 
     def __call__(self, endpoint: str | None, arguments: dict[str, Any] | None) -> None:
-        """Name the page, as a preprocessor of what is in its URL."""
+        """Names the page. Called by Flask as a URL value preprocessor."""
         page = self._page(endpoint, arguments or {}) if is_safe(request.method) else None
         if page is not None:
             learns = not is_bot(self._bots, request.headers.get("User-Agent", ""))
@@ -251,7 +254,7 @@ class _Naming:
     def _page(self, endpoint: str | None, arguments: dict[str, Any]) -> Page | None:
         if self._name is not None:
             page = checked_name(self._name())
-        # Files are sent as they are.
+        # Static files read no cache.
         elif endpoint is None or endpoint.rpartition(".")[2] == "static":
             page = None
         else:
@@ -264,10 +267,9 @@ class _Naming:
 
 
 class _Decorated:
-    """A function decorated before its cache was known: in each application, a `Cached` of its own.
+    """A function decorated before its cache was known. Delegates to a `Cached` per application.
 
-    It is no more than the way to that one, and only `cache.preload` tells them apart: bound to an
-    instance this is a `Cached` and can be preloaded, of others give `preload` the `.key(…)`.
+    `cache.preload` takes it bound to an instance. For plain functions pass `.key(…)`.
     """
 
     def __init__(
@@ -279,7 +281,7 @@ class _Decorated:
         self._owner = owner
         self._decorator = decorator
         self._function = function
-        # A decoration that cannot work is an error where it stands, not at the first call.
+        # A wrong decoration raises here, not at the first call.
         self._kind = type(decorator(Cache())(function))
         update_wrapper(self, function)
 
@@ -302,11 +304,11 @@ class _Decorated:
 def caching_backend(
     app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
 ) -> OneTripCache:
-    """Return the cache of Flask-Caching, by `CACHE_TYPE = "onetrip.flask.caching_backend"`.
+    """Returns a cache for Flask-Caching: `CACHE_TYPE = "onetrip.flask.caching_backend"`.
 
-    `CACHE_OPTIONS` has the `url` and other options of `onetrip.Cache`. As Flask-Caching's own
-    backends pickle what they store, so does this where the application has a `SECRET_KEY` to sign
-    it with, unless a `serializer` is named.
+    `CACHE_OPTIONS` holds the `url` and other options of `onetrip.Cache`. Like Flask-Caching's own
+    backends it pickles values, signed with the application's `SECRET_KEY`, unless there is no such
+    key or the options name a `serializer` or `secret`.
     """
     from onetrip.cachelib import OneTripCache  # noqa: PLC0415 - only those who use it have cachelib
 

@@ -1,10 +1,10 @@
-"""Cached pieces of Jinja2 templates.
+"""Cached fragments of Jinja2 templates.
 
     {% cache 60, "note_comments", note.id %} … {% endcache %}
 
 renders its body at most once in 60 seconds for each `note.id`, under the key
-`note_comments:<id>`. The first argument is the timeout in seconds, a `timedelta`, or `none` for
-ever; it and the others may be any expressions.
+`note_comments:<id>`. The timeout is in seconds, a `timedelta`, or `none` to keep the fragment until
+it is evicted. All arguments may be expressions.
 
     env = Environment(extensions=[CacheExtension])
     install(env, cache)
@@ -31,33 +31,35 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheExtension", "fragment_key", "install"]
 
-# The attribute of an environment that holds its cache.
+# The attribute of an environment with its cache.
 _CACHE = "onetrip_cache"
 
 
 def install(environment: Environment, cache: Cache) -> None:
-    """Make `{% cache %}` known to `environment`, with `cache` behind it."""
+    """Adds `{% cache %}` to `environment`. Fragments are stored in `cache`."""
     environment.add_extension(CacheExtension)
-    # `Environment.extend` would leave an earlier cache in place.
+    # `Environment.extend` would keep an earlier cache.
     setattr(environment, _CACHE, cache)
 
 
 def fragment_key(name: str, *vary_on: object) -> str:
-    """Return the key of a fragment: its name and what it varies on, joined by colons.
+    """Returns the key of a fragment: its name and the values it varies on, joined by colons.
 
-    A colon within one of them is written `%3A` (and `%` is `%25`), so that no two fragments share
-    a key. Use it to preload fragments: `cache.preload(fragment_key("note_comments", note.id))`.
+        cache.preload(fragment_key("note_comments", note.id))
+
+    A colon within a part becomes `%3A`, and `%` becomes `%25`, so that no two fragments share a
+    key.
     """
     return ":".join(str(part).replace("%", "%25").replace(":", "%3A") for part in (name, *vary_on))
 
 
 class CacheExtension(Extension):
-    """The tag `{% cache timeout, name, vary_on… %} … {% endcache %}`."""
+    """Adds the tag `{% cache timeout, name, vary_on… %} … {% endcache %}`."""
 
     tags = {"cache"}  # noqa: RUF012 - jinja2 declares it as a plain set
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Turn the tag into a call that has its body as `caller`."""
+        """Compiles the tag to a call with the body as `caller`."""
         lineno = next(parser.stream).lineno
         arguments = [parser.parse_expression()]
         while parser.stream.skip_if("comma"):
@@ -70,24 +72,24 @@ class CacheExtension(Extension):
         return nodes.CallBlock(call, [], [], body, lineno=lineno)
 
     def _key(self, name: object, vary_on: tuple[object, ...]) -> tuple[Cache, str]:
-        """Return the cache and the key of a fragment."""
+        """Returns the cache and the key of a fragment. Raises if one cannot be had."""
         cache: Cache | None = getattr(self.environment, _CACHE, None)
         if cache is None:
             msg = (
-                "a template uses {% cache %} and its environment has no cache; "
+                "a template uses {% cache %}, but its environment has no cache; "
                 "call onetrip.jinja.install(environment, cache)"
             )
             raise ConfigurationError(msg)
         if not isinstance(name, str):
             msg = (
-                f"the name of a fragment is a string, not {name!r}; it stands behind the timeout, "
+                f"the name of a fragment is a string, not {name!r}; write it after the timeout, "
                 'as in {% cache 60, "note_comments", note.id %}'
             )
             raise ConfigurationError(msg)
         if any(isinstance(part, Undefined) for part in vary_on):
             msg = (
-                f"the fragment {name!r} varies on a variable that is not defined, "
-                "so all its pages would share one text; mend its name, or give it a value"
+                f"the fragment {name!r} varies on an undefined variable, "
+                "so all pages would share one text; fix its name, or define it"
             )
             raise ConfigurationError(msg)
         return cache, fragment_key(name, *vary_on)
@@ -101,7 +103,7 @@ class CacheExtension(Extension):
     ) -> str:
         cache, key = self._key(name, vary_on)
         markup = cache._fragment(key, timeout, lambda: str(caller()))  # noqa: SLF001 - of this package
-        return Markup(markup)  # noqa: S704 - as it was rendered
+        return Markup(markup)  # noqa: S704 - markup as rendered
 
     async def _render_async(
         self,
@@ -116,4 +118,4 @@ class CacheExtension(Extension):
             return str(await caller())
 
         markup = await cache._afragment(key, timeout, render)  # noqa: SLF001 - of this package
-        return Markup(markup)  # noqa: S704 - as it was rendered
+        return Markup(markup)  # noqa: S704 - markup as rendered

@@ -1,4 +1,4 @@
-"""Trips as an assertion, for pytest.
+"""Asserts numbers of trips, in pytest.
 
 def test_page(client, assert_trips):
     with assert_trips(1):
@@ -26,24 +26,24 @@ _SHOWN_KEYS = 10
 
 
 class AssertTrips(Protocol):
-    """The fixture `assert_trips`."""
+    """Type of the fixture `assert_trips`."""
 
     def __call__(
         self, expected: int | None = None, *, at_most: int | None = None
     ) -> AbstractContextManager[Everything]:
-        """Fail unless the block makes exactly `expected` trips, or no more than `at_most`."""
+        """Fails the test unless the block makes `expected` trips, or at most `at_most`."""
 
 
 @pytest.fixture
 def assert_trips() -> AssertTrips:
-    """Count the trips that all caches of this process make, in all threads, within a block."""
+    """Counts the trips of all caches of this process, in all threads, within a block."""
 
     @contextmanager
     def assert_trips(
         expected: int | None = None, *, at_most: int | None = None
     ) -> Iterator[Everything]:
         if (expected is None) == (at_most is None):
-            msg = "assert_trips takes a number of trips, or at_most="
+            msg = "assert_trips takes either a number of trips or at_most="
             raise TypeError(msg)
         __tracebackhide__ = True
         with Everything() as seen:

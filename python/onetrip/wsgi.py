@@ -1,16 +1,16 @@
-"""A scope for each request of a WSGI application.
+"""Opens a scope for each request of a WSGI application.
 
     application = PageMiddleware(application, cache)
 
-Within a request the cache is asked once for the pieces that are fetched again and again, and what
-is computed is stored without waiting. Plain reads and writes are exact.
+Within a request, each piece is fetched once and results are stored without waiting. Plain reads and
+writes are exact.
 
-The scope closes when the body has as many bytes as `Content-Length` says, when its iterable ends,
-or when the server closes it, whichever comes first. What the application reads and writes after
-that goes to the store directly; so does what a thread of its own does once the page is made.
+The scope closes when the body has `Content-Length` bytes, when its iterable ends, or when the
+server closes it, whichever comes first. Later reads and writes, also those of threads that outlive
+the page, ask the store directly.
 
-A scope that is told which page it is for learns what that page reads, and brings it in one trip the
-next time: by `name` here, and by the framework's own integration if there is one, as for Flask.
+A named page learns what it reads, and brings it in one trip the next time. It is named by `name`,
+or by the integration of a framework, such as Flask's.
 """
 
 from __future__ import annotations
@@ -35,15 +35,19 @@ __all__ = ["PageMiddleware"]
 
 
 class PageMiddleware:
-    """The WSGI application `app`, each of whose requests has a scope of `cache`, or of several.
+    """Wraps the WSGI application `app`: each request has a scope of `cache`, one or several.
 
-    With `server_timing`, which may be a function of the environment, responses have a header
-    `Server-Timing: cache;dur=0.4;desc="2 trips, 12 hits"`. It goes before the body, so of a body
-    that is made while it is sent it tells what its first part took.
+    Nothing is learned from a response of status 400 or more, or from one that is cut short.
 
-    `name` is a function of the environment that gives the route of a page and its arguments,
-    `("note_detail", {"note_id": 5})`, or None for what is no page. It is asked of GET and HEAD.
-    Nothing is learned from a response of status 400 or more, nor from one that is cut short.
+    `server_timing` (False): True, or a function of the environment, adds the header
+    `Server-Timing: cache;dur=0.4;desc="2 trips, 12 hits"`. Headers precede the body, so for a
+    streamed response it covers only the first part.
+
+    `name`: a function of the environment that returns route and arguments,
+    `("note_detail", {"note_id": 5})`, or None if the request is for no page. Called for GET and
+    HEAD.
+
+    Raises ConfigurationError if an argument is wrong.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class PageMiddleware:
         self._name = checked_function("name", name, 'lambda environ: ("home", {})')
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, in its scope."""
+        """Answers a request in its scope."""
         timed = self._timing(environ) if callable(self._timing) else self._timing
         named = self._page(environ)
         seen = watches(self._caches, environ) if timed else []
@@ -78,19 +82,19 @@ class PageMiddleware:
         return checked_name(self._name(environ))
 
 
-# The innermost page of this thread or greenlet, which may be over.
+# The innermost page of this thread or greenlet. It may have ended.
 _innermost: ContextVar[_Page | None] = ContextVar("onetrip.wsgi", default=None)
 
 
 class _Page:
-    """The scopes of one request, open until `close`."""
+    """The open scopes of one request."""
 
     def __init__(
         self, caches: Sequence[Cache], seen: Sequence[Watch], visit: Visit, *, safe: bool
     ) -> None:
         self.seen = seen
         self.visit = visit
-        # Whether the application is at work. If not, it waits for its server to go on.
+        # Whether the application runs. If not, it waits for the server to ask for more.
         self.at_work = False
         self._is_open = True
         self._outer = self._leave_unfinished()
@@ -109,42 +113,42 @@ class _Page:
 
     @staticmethod
     def _leave_unfinished() -> _Page | None:
-        """Close the pages that another request left open here, and return the one around this.
+        """Closes pages that earlier requests left open here. Returns the page around this one.
 
-        A server that neither finished nor closed a response went on to the next: the two share
-        nothing.
+        A server may start a request without finishing or closing the previous response. The two
+        must share nothing.
         """
         page = _innermost.get()
         while page is not None and not page.at_work:
-            # Ended as a generator is that nobody finishes: without an error, even of the store.
+            # As for an unfinished generator: a failure of the store raises nothing here.
             page.close(GeneratorExit())
             page = page._outer  # noqa: SLF001 - another of this class
         return page
 
     def close(self, error: BaseException | None = None) -> None:
-        """Close the scopes, for `error` if there is one. A second call does nothing."""
+        """Closes the scopes, because of `error` if there is one. A second call does nothing."""
         self._is_open = False
         self._open.pop_all().__exit__(type(error) if error else None, error, None)
 
     def begin_sending(self) -> None:
-        """Note that the response begins to be sent: what is held grows old from here on."""
+        """Limits the age of held pieces from now on: the response is being sent."""
         for scope in self._scopes:
             scope._begin_sending()  # noqa: SLF001 - of this package
 
     def discard(self) -> None:
-        """Learn nothing from this request, unless that is done already."""
+        """Learns nothing from this request, unless it has been learned from already."""
         if self._is_open:
             self.visit.discard()
 
 
 class _Response:
-    """A response that is being made, as the iterable of its body."""
+    """A response in progress, as the iterable of its body."""
 
     def __init__(self, page: _Page, start_response: StartResponse) -> None:
         self._page = page
         self._start_response = start_response
         self._write_on: Callable[[bytes], object] | None = None
-        # The head, held back while what `Server-Timing` tells may still change.
+        # The head, held back while the numbers of `Server-Timing` may still change.
         self._held: tuple[str, list[tuple[str, str]], OptExcInfo | None] | None = None
         self._holds = bool(page.seen)
         self._length: int | None = None
@@ -154,7 +158,7 @@ class _Response:
         self._ready: list[bytes] = []
 
     def begin(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
-        """Call `app`, and return its body, whose first part is made already."""
+        """Calls `app`, makes the first part of the body, and returns the body."""
         page = self._page
         page.at_work = True
         try:
@@ -171,7 +175,7 @@ class _Response:
             raise
         finally:
             page.at_work = False
-        # As it came, so that the server may still send a file in its own way.
+        # Unwrapped, so that the server can send a file in its own way.
         return self._body if whole else self
 
     def __iter__(self) -> Iterator[bytes]:
@@ -190,7 +194,7 @@ class _Response:
         raise StopIteration
 
     def _next(self) -> Iterable[bytes]:
-        """Return the next part of the body, or nothing at its end."""
+        """Returns the next part of the body, or nothing at the end."""
         try:
             chunk = next(self._chunks)
         except StopIteration:
@@ -205,29 +209,29 @@ class _Response:
             self._page.close()
 
     def close(self, error: BaseException | None = None) -> None:
-        """End the response, wherever it is; servers call this."""
+        """Ends the response at any point. Called by the server."""
         close: Callable[[], object] | None = getattr(self._body, "close", None)
         try:
             if close is not None:
                 close()
         finally:
-            # If it is open still, there was more to come.
+            # If the page is still open, the body was cut short.
             self._page.discard()
             self._page.close(error)
 
     def __del__(self) -> None:
-        # The server forgot to close it.
+        # The server did not close it.
         self._page.close(GeneratorExit())
 
     def _start(
         self, status: str, headers: list[tuple[str, str]], error: OptExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
-        """Take the head of the response, as `start_response` does."""
+        """Takes the head of the response; the `start_response` of the application."""
         self._length = _content_length(headers)
         if _is_error(status):
             self._page.discard()
         if self._held is not None and error is None:
-            # Begun twice: the server says what is wrong with that.
+            # Started twice: let the server raise its error.
             self._send_head()
         self._held = (status, headers, error)
         if not self._holds:
@@ -245,16 +249,16 @@ class _Response:
         self._write_on = self._start_response(status, headers, *told)
 
     def _write(self, data: bytes) -> object:
-        """Send `data` at once, as the function does that `start_response` returns."""
+        """Sends `data` at once; the `write` that `start_response` returns."""
         self._count(data)
         self._page.begin_sending()
         self._send_head()
-        assert self._write_on is not None  # noqa: S101 - there is no `write` without a head
+        assert self._write_on is not None  # noqa: S101 - the head is sent before `write`
         return self._write_on(data)
 
 
 def _is_whole(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
-    """Whether the application has nothing more to do for `body`: a list, or a file to be sent."""
+    """Returns whether `body` is complete: a list, or a file for the server to send."""
     wrapper: Any = environ.get("wsgi.file_wrapper")
     return isinstance(body, (list, tuple)) or (
         isinstance(wrapper, type) and isinstance(body, wrapper)

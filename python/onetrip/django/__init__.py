@@ -1,4 +1,4 @@
-"""onetrip in Django: a cache backend, and a scope for each request.
+"""Django: a cache backend, and a scope for each request.
 
 MIDDLEWARE = ["onetrip.django.PageMiddleware", ...]
 CACHES = {"default": {"BACKEND": "onetrip.django.Cache", "LOCATION": "redis://127.0.0.1:6379/0"}}

@@ -1,4 +1,4 @@
-"""onetrip as an application of Django: with it, `{% cache %}` computes once what many miss."""
+"""The Django application. With it, threads that miss a fragment together render it once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class OneTripConfig(AppConfig):
-    """The application `onetrip.django`. It is optional: backend and middleware need it not."""
+    """The application `onetrip.django`. Optional: backend and middleware work without it."""
 
     name = "onetrip.django"
     label = "onetrip"

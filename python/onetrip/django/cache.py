@@ -1,4 +1,4 @@
-"""The cache backend: Django's names for what a cache of onetrip does."""
+"""The cache backend: Django's API over an `onetrip.Cache`."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ __all__ = ["Cache"]
 
 _MISSING = object()
 
-# What the keys of Django's own `{% cache %}` begin with.
+# Prefix of the keys of Django's own `{% cache %}`.
 _FRAGMENT = "template.cache."
 
 
 def _is_fragment(key: object) -> bool:
-    """Whether a key is that of a fragment, which is a piece of a page and no state."""
+    """Returns whether `key` is a fragment's. Fragments are pieces; all else is state."""
     return isinstance(key, str) and key.startswith(_FRAGMENT)
 
 
 class Cache(BaseCache):
-    """A cache backend over any store of onetrip.
+    """Caches in any store of onetrip.
 
     CACHES = {"default": {"BACKEND": "onetrip.django.Cache", "LOCATION": "redis://127.0.0.1:6379/0"}}
 
-    LOCATION is the URL of a store, or several that are the servers of one. TIMEOUT, KEY_PREFIX,
-    VERSION and KEY_FUNCTION are Django's; OPTIONS holds options of `onetrip.Cache`.
+    LOCATION is the URL of a store, or a list of its servers. TIMEOUT (seconds), KEY_PREFIX, VERSION
+    and KEY_FUNCTION are Django's. OPTIONS holds options of `onetrip.Cache`.
 
-    Values that are more than data, such as instances of models, are pickled. Entries are signed
-    with SECRET_KEY; what SECRET_KEY_FALLBACKS signed is read as well.
+    Objects that are not plain data, such as model instances, are pickled. Entries are signed with
+    SECRET_KEY; entries signed with SECRET_KEY_FALLBACKS are read too.
     """
 
-    #: The cache behind this backend, the same in all threads. Its keys have no version and no
-    #: KEY_PREFIX; those of this backend are `make_key(key)` to it.
+    #: The cache behind this backend, shared by all threads. This backend's `key` is its
+    #: `make_key(key)`; its own keys have neither version nor KEY_PREFIX.
     onetrip: onetrip.Cache
 
     def __init__(self, location: str | Sequence[str], params: dict[str, Any]) -> None:
@@ -56,13 +56,13 @@ class Cache(BaseCache):
         self.onetrip = opened.cache(url, self.default_timeout, params.get("OPTIONS", {}))
 
     def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> Any:
-        """Seconds to live, or `None` for ever: what the cache of onetrip is told."""
+        """Returns the timeout in seconds, or `None` to keep the entry until it is evicted."""
         return self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
 
     def validate_key(self, key: str) -> None:
-        """Warn of keys that Memcached would not take; where it is the store, refuse them.
+        """Warns of keys that Memcached would refuse. Raises InvalidCacheKey if it is the store.
 
-        The store itself would take any: this keeps a program fit for other backends.
+        onetrip itself accepts any string; this keeps programs portable to other backends.
         """
         if not self._is_memcached:
             super().validate_key(key)
@@ -71,7 +71,7 @@ class Cache(BaseCache):
             raise InvalidCacheKey(warning)
 
     def _keys(self, keys: Iterable[Any], version: int | None) -> dict[str, Any]:
-        """Return each key by the name that the cache of onetrip knows it by."""
+        """Returns the keys by their names in the onetrip cache."""
         return {self.make_and_validate_key(key, version=version): key for key in keys}
 
     def _entries(self, data: Mapping[Any, Any], version: int | None) -> dict[str, Any]:
@@ -79,17 +79,17 @@ class Cache(BaseCache):
         return {make_key(key, version=version): value for key, value in data.items()}
 
     def _may_have_failed(self, errors: int, timeout: Any) -> bool:
-        """Whether there are more errors than before, and entries that ought to be there."""
+        """Returns whether errors were counted since, so that entries may be missing."""
         life = self.get_backend_timeout(timeout)
         return self.onetrip.stats().errors > errors and (life is None or life > 0)
 
     def _absent(self, data: Mapping[Any, Any], version: int | None, found: object) -> list[Any]:
-        # The errors may be those of another thread, so what counts is what is there.
+        # The errors may come from another thread: check what is stored.
         there: Any = found
         return [key for key in data if self.make_key(key, version=version) not in there]
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        """Return the value of `key`, or `default` if there is none."""
+        """Returns the value of `key`, or `default` if it is missing."""
         name = self.make_and_validate_key(key, version=version)
         if _is_fragment(key):
             return self.onetrip._piece_get(name, default)  # noqa: SLF001 - of this package
@@ -103,7 +103,7 @@ class Cache(BaseCache):
         return await self.onetrip.aget(name, default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
-        """Return a dict of those of `keys` that were found, read in one trip."""
+        """Returns a dict of the `keys` that were found, in one trip."""
         names = self._keys(keys, version)
         found = self.onetrip.get_many(names)
         return {names[name]: value for name, value in found.items()}
@@ -115,7 +115,7 @@ class Cache(BaseCache):
         return {names[name]: value for name, value in found.items()}
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
-        """Whether there is a value of `key`, were it `None`."""
+        """Returns whether `key` has a value. `None` is a value."""
         return self.make_and_validate_key(key, version=version) in self.onetrip
 
     async def ahas_key(self, key: Any, version: int | None = None) -> bool:
@@ -126,7 +126,7 @@ class Cache(BaseCache):
     def set(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
-        """Store `value` under `key`. It is there when this returns, unless it is a fragment's."""
+        """Stores `value` under `key`. Waits for the store, except for fragments."""
         name = self.make_and_validate_key(key, version=version)
         with of_writing():
             if _is_fragment(key):
@@ -153,7 +153,7 @@ class Cache(BaseCache):
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
     ) -> list[Any]:
-        """Store many values, in one trip; the keys of those that could not be stored."""
+        """Stores many values in one trip. Returns the keys that could not be stored."""
         entries = self._entries(data, version)
         errors = self.onetrip.stats().errors
         with of_writing():
@@ -180,7 +180,7 @@ class Cache(BaseCache):
     def add(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> bool:
-        """Store `value` under `key` if there is none, at once; True if there was none."""
+        """Stores `value` if `key` is absent. Returns True if it was stored."""
         key = self.make_and_validate_key(key, version=version)
         with of_writing():
             return self.onetrip.add(key, value, self.get_backend_timeout(timeout))
@@ -196,10 +196,10 @@ class Cache(BaseCache):
     def get_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> Any:
-        """Return the value of `key`; where there is none, `default`, which is then stored.
+        """Returns the value of `key`. On a miss, stores `default` and returns it.
 
-        A callable default is called on a miss, with no arguments. If another process stored a value
-        meanwhile, that one is kept and returned. In a scope the value may be `scope_max_age` old.
+        A callable default is called on a miss, without arguments. If another process stores a value
+        first, that value is kept and returned. In a scope the value may be `scope_max_age` old.
         """
         key = self.make_and_validate_key(key, version=version)
         with of_writing():
@@ -214,23 +214,23 @@ class Cache(BaseCache):
             return await self.onetrip.aget_or_set(key, default, self.get_backend_timeout(timeout))
 
     def fresh(self) -> None:
-        """End what the running page holds of plain answers: there was news from elsewhere.
+        """Drops the plain answers held by the current page. The next plain read asks the store.
 
-        Beginning or ending a transaction and taking a row lock do it by themselves.
+        Transactions and row locks do this by themselves.
         """
         self.onetrip.fresh()
 
     def fragment(self, key: str, timeout: Any, render: Callable[[], str]) -> str:
-        """Return the fragment under `key`, of Django's own form, or what `render()` gives.
+        """Returns the fragment under `key`, a key of Django's own form, or renders and stores it.
 
-        That is stored without waiting for it. Threads that miss a fragment together render it once.
+        Storing is not waited for. Threads that miss a fragment together render it once.
         """
         name = self.make_and_validate_key(key)
         with of_writing():
             return self.onetrip._fetch(name, timeout, render)  # noqa: SLF001 - of this package
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Give the entry of `key` a new timeout, counted from now; True if there was one."""
+        """Gives the entry of `key` a new timeout, counted from now. Returns True if it exists."""
         key = self.make_and_validate_key(key, version=version)
         return self.onetrip.touch(key, self.get_backend_timeout(timeout))
 
@@ -242,9 +242,9 @@ class Cache(BaseCache):
         return await self.onetrip.atouch(key, self.get_backend_timeout(timeout))
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        """Add `delta` to the integer under `key`, at once and whoever else does; the new number.
+        """Adds `delta` to the integer under `key`, atomically. Returns the sum.
 
-        Raises ValueError if there is no entry, and TypeError if it holds no integer.
+        Raises ValueError if the key is missing, TypeError if the entry holds no integer.
         """
         name = self.make_and_validate_key(key, version=version)
         with of_adding(key):
@@ -257,7 +257,7 @@ class Cache(BaseCache):
             return await self.onetrip.aincr(name, delta)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
-        """Remove the entry of `key`, at once; True if there was one."""
+        """Deletes the entry of `key`. Returns True if there was one."""
         return self.onetrip.delete(self.make_and_validate_key(key, version=version))
 
     async def adelete(self, key: Any, version: int | None = None) -> bool:
@@ -265,7 +265,7 @@ class Cache(BaseCache):
         return await self.onetrip.adelete(self.make_and_validate_key(key, version=version))
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
-        """Remove many entries, in one trip."""
+        """Deletes many entries in one trip."""
         self.onetrip.delete_many(self._keys(keys, version))
 
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
@@ -273,9 +273,9 @@ class Cache(BaseCache):
         await self.onetrip.adelete_many(self._keys(keys, version))
 
     def clear(self) -> None:
-        """Remove everything from the store, as Django's own backends do.
+        """Deletes everything in the store, as Django's own backends do.
 
-        With an option `prefix`, remove what is under it alone.
+        With the option `prefix`, deletes only entries under it.
         """
         self.onetrip.clear()
 
@@ -284,4 +284,4 @@ class Cache(BaseCache):
         await self.onetrip.aclear()
 
     def close(self, **kwargs: Any) -> None:
-        """Do nothing: Django calls this after each request, and connections are to stay warm."""
+        """Does nothing: Django calls this after each request, and connections stay open."""

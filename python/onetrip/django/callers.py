@@ -1,4 +1,4 @@
-"""Who calls the cache: the line of a template, or of the program."""
+"""Finds who calls the cache: a line of a template, or of the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-# Code that asks on behalf of others.
+# Code that calls the cache on behalf of others.
 _MACHINERY = tuple(
     str(folder)
     for folder in (
@@ -29,12 +29,12 @@ _MACHINERY = tuple(
 
 
 def caller() -> tuple[str, str | None]:
-    """Return the place that asks the cache, and what to write for its key if that is a fragment.
+    """Returns the place that calls the cache, and the code of its key if it is a fragment.
 
-    The place is `template.html:3`, or `notes/views.py:12 in detail`.
+    The place is `template.html:3` or `notes/views.py:12 in detail`.
     """
     nearest: str | None = None
-    for frame in _frames(sys._getframe(1)):  # noqa: SLF001 - what inspect does, without reading files
+    for frame in _frames(sys._getframe(1)):  # noqa: SLF001 - like inspect, without reading files
         code = frame.f_code
         node = frame.f_locals.get("self") if code.co_name.startswith("render") else None
         if isinstance(node, Node) and getattr(node, "token", None) is not None:
@@ -63,5 +63,5 @@ def _fragment(node: Node, frame: FrameType) -> str | None:
 
 
 def _short(path: str) -> str:
-    """Return the end of a path, which tells files apart well enough for people."""
+    """Returns the last parts of a path."""
     return "/".join(Path(path).parts[-3:])

@@ -1,4 +1,4 @@
-"""The errors of onetrip as those that Django's users catch."""
+"""Turns onetrip's exceptions into those that Django's own backends raise."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class UnpicklableError(errors.SerializationError, pickle.PicklingError):
-    """A value that cannot be pickled: cache what can be pickled of it."""
+    """A value cannot be pickled: cache a part that can."""
 
 
 class NotANumberError(errors.NotANumberError, TypeError):
-    """A number was asked of an entry that does not hold an integer."""
+    """`incr` or `decr` found an entry that is not an integer."""
 
 
 @contextmanager
 def of_writing() -> Iterator[None]:
-    """Raise what Django's own backends raise of a value that cannot be stored."""
+    """Raises `UnpicklableError` for a value that cannot be stored."""
     try:
         yield
     except errors.SerializationError as error:
@@ -31,7 +31,7 @@ def of_writing() -> Iterator[None]:
 
 @contextmanager
 def of_adding(key: object) -> Iterator[None]:
-    """Raise what Django's own backends raise of a key that cannot be added to."""
+    """Raises TypeError for an entry without an integer, ValueError for a missing `key`."""
     try:
         yield
     except errors.NotANumberError as error:

@@ -1,4 +1,4 @@
-"""LOCATION, as Django's settings write it, as the one URL of a store."""
+"""Turns the LOCATION of Django's settings into the URL of a store."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from django.core.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Where one URL ends and another begins. Other commas and semicolons belong to a URL: between the
-# hosts of `redis+cluster://h1,h2`, or in the path of a folder.
+# Separates URLs. Other commas and semicolons are part of a URL: between the hosts of
+# `redis+cluster://h1,h2`, or in the path of a folder.
 _BETWEEN = re.compile(r"\s*[;,]\s*(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 
-# Scheme, login, hosts, and all that follows them.
+# Scheme, login, hosts, and the rest.
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(?:([^/?#]*)@)?([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
-# The memory of a LOCATION that names none: that of all such aliases, as Django's own is.
+# Name of the memory shared by all aliases without a LOCATION, as in Django's own backend.
 _MEMORY = "django"
 
 
 def store_url(location: str | Sequence[str]) -> str:
-    """Return the URL of the store that LOCATION names.
+    """Returns the URL of the store that LOCATION names.
 
-    A list, or a string with commas or semicolons in it, names the servers of one store:
-    `["memcached://h1", "memcached://h2"]` is `memcached://h1,h2`. Without a LOCATION it is this
-    process's memory.
+    A list, or a string with commas or semicolons, names the servers of one store:
+    `["memcached://h1", "memcached://h2"]` becomes `memcached://h1,h2`. An empty LOCATION is the
+    memory of this process.
     """
     given: Sequence[object] = location if isinstance(location, (list, tuple)) else [location]
     urls: list[str] = []
@@ -50,12 +50,12 @@ def store_url(location: str | Sequence[str]) -> str:
 
 
 def is_memcached(url: str) -> bool:
-    """Whether keys are to be such that Memcached takes them."""
+    """Returns whether the store is Memcached, which limits keys."""
     return urlsplit(url).scheme.startswith("memcached")
 
 
 def _no_url() -> ImproperlyConfigured:
-    # What was given is not shown: it may hold a password.
+    # The message omits the value: it may hold a password.
     msg = (
         "LOCATION is not a URL; write the scheme of the store before the host, "
         'as in "memcached://127.0.0.1:11211" or "redis://127.0.0.1:6379/0"'
@@ -64,10 +64,10 @@ def _no_url() -> ImproperlyConfigured:
 
 
 def _joined(urls: list[str]) -> str:
-    """Return one URL of all the hosts."""
+    """Returns one URL with the hosts of all `urls`."""
     scheme, login, rest, hosts = "", "", "", []
     for number, one in enumerate(urls):
-        # Behind the first, a host alone will do: "memcached://h1;h2".
+        # After the first URL, a host is enough: "memcached://h1;h2".
         parts = _URL.fullmatch(one if number == 0 or "://" in one else f"{scheme}://{one}")
         if parts is None:
             raise _no_url()
@@ -76,8 +76,8 @@ def _joined(urls: list[str]) -> str:
         same = parts[1] == scheme and parts[2] in (None, login) and parts[4] in ("", rest)
         if not same or not parts[3]:
             msg = (
-                "the URLs in LOCATION are not the servers of one store; let them differ in host "
-                "and port alone, and give each other store an alias of its own in CACHES"
+                "the URLs in LOCATION are not servers of one store; they may differ in host and "
+                "port only. Give each other store its own alias in CACHES"
             )
             raise ImproperlyConfigured(msg)
         hosts += re.split(r"[;,]", parts[3])

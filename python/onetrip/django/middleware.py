@@ -1,4 +1,4 @@
-"""A scope for each request, named by the page that it is for."""
+"""Opens a scope for each request and names its page."""
 
 from __future__ import annotations
 
@@ -28,29 +28,31 @@ __all__ = ["PageMiddleware"]
 
 
 class PageMiddleware:
-    """One scope for each request, on every cache of onetrip in CACHES.
+    """Opens a scope for each request, on every onetrip cache in CACHES.
 
-    What a page fetches twice is asked for once, and what it computes is stored without waiting. Put
-    it first in MIDDLEWARE, so that what other middleware reads is of the page too. A streamed
-    response is part of its page until its end.
+    Each piece is fetched once per page, and results are stored without waiting. Put it first in
+    MIDDLEWARE, so that reads of other middleware are part of the page. A streamed response is part
+    of its page until its end.
 
-    From what its visits read each page learns, by its route and the arguments of its view, to ask
-    for all of it in its first trip.
+    Pages are named by route and view arguments. They learn what visits read, and ask for all of it
+    in their first trip.
+
+    Raises ImproperlyConfigured if CACHES has no onetrip cache.
     """
 
     sync_capable = True
     async_capable = True
 
-    #: What Django calls before the view: a coroutine function in an asynchronous stack, where it
-    #: would call others in a thread.
+    #: Called by Django before the view. A coroutine function in an asynchronous stack, since Django
+    #: calls others in a thread there.
     process_view: Callable[..., Any]
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         if not configured():
             msg = (
-                "PageMiddleware finds no cache of onetrip; give an alias in CACHES "
+                "PageMiddleware finds no onetrip cache; give an alias in CACHES "
                 '"BACKEND": "onetrip.django.Cache" (its LOCATION may be "memory://"), '
-                "or take the middleware out of MIDDLEWARE"
+                "or remove the middleware from MIDDLEWARE"
             )
             raise ImproperlyConfigured(msg)
         self._get_response = get_response
@@ -62,7 +64,7 @@ class PageMiddleware:
         self.process_view = self._aname if self._is_async else self._name
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """Answer a request within its scope."""
+        """Answers a request within its scope."""
         return self._awaited(request) if self._is_async else self._answered(request)
 
     def _name(self, request: HttpRequest, _view: object, args: Any, kwargs: Any) -> None:
@@ -72,7 +74,7 @@ class PageMiddleware:
         await self._naming.aname(request, args, kwargs)
 
     def process_exception(self, request: HttpRequest, _error: Exception) -> None:
-        """Learn nothing from a view that raises, whatever answer others make of it."""
+        """Learns nothing from a view that raises, even if a handler answers normally."""
         visit = visit_of(request)
         if visit is not None:
             visit.fail()
@@ -122,7 +124,7 @@ def _scopes(request: HttpRequest) -> list[Scope]:
 
 
 def _is_made_while_sent(response: HttpResponseBase) -> bool:
-    # A file that the server may send by itself reads no cache, and is to stay that file.
+    # The server sends files itself: they read no cache and must not be wrapped.
     return response.streaming and getattr(response, "file_to_stream", None) is None
 
 
@@ -133,11 +135,11 @@ def _stream(
     close: Callable[[], None],
     aclose: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Let the scopes that are open here go on within a response, and nowhere else."""
+    """Moves the open scopes from here into the streamed response."""
     visit.begin_sending()
     page = copy_context()
     for variable in page:
-        # Those of other libraries keep what the view left in them.
+        # Variables of other libraries keep the values that the view left.
         if variable.name == "onetrip":
             variable.set(before.get(variable))
     content = response.streaming_content

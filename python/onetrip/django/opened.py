@@ -1,7 +1,7 @@
-"""The caches that this process has open: one for each configuration.
+"""Opens one cache per configuration and process.
 
 Django makes a backend for each thread, and under ASGI for each task. Connections, scopes and
-counters belong to none of these, so all backends of one configuration share one `onetrip.Cache`.
+counters outlive these, so all backends of one configuration share one `onetrip.Cache`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ import onetrip
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-# What OPTIONS may hold: the options of a cache but its URL, which is LOCATION, and its timeout,
-# which is TIMEOUT.
+# Names allowed in OPTIONS. The URL is LOCATION and the timeout is TIMEOUT.
 OPTIONS = [
     name for name in inspect.signature(onetrip.Cache).parameters if name not in ("url", "timeout")
 ]
 
-# What Django's own backends are told in OPTIONS, and where it is said here.
+# Options of Django's own backends and of onetrip.Cache, and what replaces them here.
 _ELSEWHERE = {
-    "timeout": "say it as TIMEOUT, beside OPTIONS",
-    "url": "say it as LOCATION, beside OPTIONS",
+    "timeout": "set TIMEOUT, beside OPTIONS",
+    "url": "set LOCATION, beside OPTIONS",
     "MAX_ENTRIES": 'a store is bounded by bytes, as in LOCATION "memory://?size=64MiB"',
-    "CULL_FREQUENCY": "a store that is full removes by itself what is least useful",
+    "CULL_FREQUENCY": "a full store evicts entries by itself",
 }
 
 _lock = Lock()
@@ -37,10 +36,10 @@ _opened: dict[Hashable, onetrip.Cache] = {}
 
 
 def cache(url: str, timeout: float | None, options: Mapping[str, Any]) -> onetrip.Cache:
-    """Return this process's cache of a configuration. Nothing connects until its first trip.
+    """Returns this process's cache of a configuration. Nothing connects before its first trip.
 
-    Raises ImproperlyConfigured if the URL or an option is not known; the message names those that
-    are.
+    Raises ImproperlyConfigured for an unknown URL scheme or option. The message lists the known
+    ones.
     """
     _check(options)
     given = dict(options)
@@ -54,7 +53,7 @@ def cache(url: str, timeout: float | None, options: Mapping[str, Any]) -> onetri
             try:
                 found = onetrip.Cache(url, timeout=timeout, **given)
             except onetrip.ConfigurationError as error:
-                msg = f"an alias in CACHES cannot work: {error}"
+                msg = f"an alias in CACHES is wrong: {error}"
                 raise ImproperlyConfigured(msg) from error
             _opened[key] = found
     return found
@@ -70,8 +69,8 @@ def _check(options: Mapping[str, Any]) -> None:
 
 
 def _frozen(value: object) -> Hashable:
-    """Return what tells a value of an option from others: equal ones alike."""
+    """Returns a hashable form of an option's value, equal for equal values."""
     if isinstance(value, (list, tuple)):
         return tuple(_frozen(part) for part in value)
-    # 1, 1.0 and True are equal and yet not the same option.
+    # 1, 1.0 and True are equal but different options.
     return type(value).__name__, repr(value)

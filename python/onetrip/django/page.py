@@ -1,4 +1,4 @@
-"""What a page knows beforehand: the keys that it will read, and the caches that hold them."""
+"""Preloads keys, and finds the caches behind Django's aliases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["backend", "by_alias", "cache_of", "configured", "fragment_key", "pre
 
 
 def backend(alias: str) -> Cache:
-    """Return the backend of an alias in CACHES, which has to be one of onetrip."""
+    """Returns the backend of an alias. Raises ImproperlyConfigured if it is not onetrip's."""
     found = caches[alias]
     if not isinstance(found, Cache):
         msg = (
@@ -32,42 +32,42 @@ def backend(alias: str) -> Cache:
 
 
 def cache_of(alias: str = DEFAULT_CACHE_ALIAS) -> onetrip.Cache:
-    """Return the cache of onetrip behind an alias in CACHES, for its decorators.
+    """Returns the onetrip cache behind an alias in CACHES, for its decorators.
 
         cache = cache_of("default")
 
         @cache.cached(timeout=60, key="note_markup:{note_id}")
         def note_markup(note_id): ...
 
-    It is one for the whole process. KEY_PREFIX and VERSION are not part of its keys, so an alias
-    that has a KEY_PREFIX is refused: its option `prefix` does the same for all keys.
+    The whole process shares it. KEY_PREFIX and VERSION are not part of its keys. An alias with a
+    KEY_PREFIX raises ImproperlyConfigured: use the option `prefix`, which applies to all keys.
     """
     found = backend(alias)
     if found.key_prefix:
         msg = (
-            f"CACHES[{alias!r}] has a KEY_PREFIX, and the keys of cached functions would not; "
-            f'give it "OPTIONS": {{"prefix": {found.key_prefix!r}}} instead'
+            f"CACHES[{alias!r}] has a KEY_PREFIX, which keys of cached functions would lack; "
+            f'set "OPTIONS": {{"prefix": {found.key_prefix!r}}} instead'
         )
         raise ImproperlyConfigured(msg)
     return found.onetrip
 
 
 def fragment_key(name: str, *vary_on: object) -> str:
-    """Return the key of `{% cache 60 name vary_on… %}`, as `preload` and the backend take it."""
+    """Returns the key of `{% cache 60 name vary_on… %}`, for `preload` and the backend."""
     return make_template_fragment_key(name, list(vary_on))
 
 
 def preload(
     *keys: Any, using: str = DEFAULT_CACHE_ALIAS, version: int | None = None
 ) -> onetrip.Scope:
-    """Enter a scope that holds the entries of `keys`, read in one trip.
+    """Returns a scope that holds the entries of `keys`. Entering it reads them in one trip.
 
         with preload("user:5:notes", fragment_key("note_comments", 5), note.note_markup):
             return render(request, "note.html", {"note": note})
 
-    Takes keys as `cache.get` does, iterables of them, and what is cached by `cache_of(using)`: its
-    methods, and functions bound to their arguments by `functools.partial`. (`note_markup.key(5)`
-    is a key of that cache, and no key of Django's.) In an asynchronous view it is `async with`.
+    `keys` are keys as for `cache.get`, iterables of them, methods cached by `cache_of(using)`, and
+    functools.partial of functions cached by it. (`note_markup.key(5)` is a key of that cache, not
+    of Django's.) Use `async with` in an asynchronous view.
     """
     cache = backend(using)
 
@@ -83,19 +83,18 @@ def preload(
     return cache.onetrip.preload(*names(keys))
 
 
-# The settings of which the caches were looked up last, and what was found. Settings that a test
-# overrides are another object.
+# The settings looked up last, and their caches. A test that overrides settings makes a new object.
 _known: tuple[Mapping[str, Any] | None, dict[str, onetrip.Cache]] = (None, {})
 
 
 def configured() -> list[onetrip.Cache]:
-    """Return the caches of onetrip that CACHES names, each once."""
+    """Returns the onetrip caches in CACHES, each once."""
     return list(by_alias().values())
 
 
 def by_alias() -> Mapping[str, onetrip.Cache]:
-    """Return the same by their aliases; one that several name has the first."""
-    global _known  # noqa: PLW0603 - a memo: looking up is what each request would have to do
+    """Returns the onetrip caches by alias. A cache with several aliases has the first."""
+    global _known  # noqa: PLW0603 - a memo: each request asks
     settings, found = _known
     if settings is not caches.settings:
         settings, found = caches.settings, {}

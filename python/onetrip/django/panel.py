@@ -1,4 +1,4 @@
-"""A panel for Django Debug Toolbar: the trips of a page, who made them, and which could be one.
+"""A panel for Django Debug Toolbar: the trips of a page, who made them, and which can be merged.
 
 DEBUG_TOOLBAR_PANELS = [..., "onetrip.django.panel.OneTripPanel"]
 """
@@ -26,14 +26,14 @@ __all__ = ["OneTripPanel"]
 
 _TEMPLATE = Path(__file__).with_name("panel.html")
 
-# More are counted and not listed.
+# Items beyond these are counted, not listed.
 _SHOWN_CALLS = 500
 _SHOWN_KEYS = 20
 _SHOWN_ROUTES = 100
 
 
 class OneTripPanel(Panel):
-    """The trips, keys and hits of a request, and who asked for them."""
+    """Shows the trips, keys and hits of a request, and their callers."""
 
     is_async = True
     nav_title = "onetrip"
@@ -47,18 +47,18 @@ class OneTripPanel(Panel):
 
     @classmethod
     def ready(cls) -> None:
-        """Prepare the backend to tell of its calls."""
+        """Makes the backend record its calls."""
         recorder.instrument()
 
     def enable_instrumentation(self) -> None:
-        """Look on from here."""
+        """Starts recording."""
         self.disable_instrumentation()
         self._watches = [self._open.enter_context(cache.watch()) for cache in configured()]
         token = recorder.calls.set(self._calls)
         self._open.callback(recorder.calls.reset, token)
 
     def disable_instrumentation(self) -> None:
-        """Look no longer."""
+        """Stops recording."""
         self._open.close()
 
     def _told(self) -> dict[str, Any]:
@@ -67,18 +67,18 @@ class OneTripPanel(Panel):
 
     @property
     def nav_subtitle(self) -> str:
-        """The numbers in short."""
+        """A summary of the numbers."""
         told = self._told()
         return f"{_trips(told)}, {told['keys_read']} keys read, {told['hits']} hits"
 
     @property
     def content(self) -> str:
-        """The panel, of a template of its own: no application has to be installed for it."""
+        """The panel's HTML. Its template needs no installed application."""
         template = Engine().from_string(_TEMPLATE.read_text(encoding="utf-8"))
         return template.render(Context(self._told()))
 
     def generate_stats(self, request: Any, response: object) -> None:  # noqa: ARG002 - its signature
-        """Keep what was seen."""
+        """Keeps the recorded numbers, trips and calls."""
         match = getattr(request, "resolver_match", None)
         routes = list(_routes(None if match is None else route_of(match)))
         reads = [call for call in self._calls if call.reads]
@@ -87,7 +87,7 @@ class OneTripPanel(Panel):
             {
                 "trip_count": sum(watch.trips for watch in self._watches),
                 "milliseconds": sum(trip.seconds for trip in trips) * 1000,
-                # Of cached functions too, whose calls are not seen.
+                # Includes cached functions, whose calls are not recorded.
                 "keys_read": sum(watch.hits + watch.misses for watch in self._watches),
                 "hits": sum(watch.hits for watch in self._watches),
                 "of_scope": sum(len(call.keys) for call in reads if call.trips == 0),
@@ -102,7 +102,7 @@ class OneTripPanel(Panel):
         )
 
     def generate_server_timing(self, request: object, response: object) -> None:  # noqa: ARG002 - its signature
-        """Show the browser how long the trips took."""
+        """Adds the duration of the trips to the `Server-Timing` header."""
         told = self._told()
         self.record_server_timing("trips", _trips(told), told["milliseconds"])  # type: ignore[no-untyped-call] # theirs
 
@@ -113,9 +113,9 @@ def _trips(told: dict[str, Any]) -> str:
 
 
 def together(calls: Iterable[Call]) -> Iterator[dict[str, Any]]:
-    """Yield, for each alias, the reads that made trips of their own and could have made one.
+    """Yields, per alias, the reads that made several trips and could have shared one.
 
-    What the request had written before it read it could not have been preloaded.
+    Keys that the request wrote before it read them cannot be preloaded.
     """
     travelled: dict[str, dict[str, None]] = {}
     trips: dict[str, int] = {}
@@ -139,7 +139,7 @@ def together(calls: Iterable[Call]) -> Iterator[dict[str, Any]]:
 
 
 def _routes(current: str | None) -> Iterator[dict[str, Any]]:
-    """Yield what this process knows of each route whose visits read anything, by alias."""
+    """Yields what this process learned of each route that reads keys, by alias."""
     for alias, cache in by_alias().items():
         for route in cache.pages():
             if route.reads:
@@ -153,7 +153,7 @@ def _shown_route(alias: str, route: Route, *, is_current: bool) -> dict[str, Any
         "name": route.name,
         "is_current": is_current,
         "visits": route.visits,
-        # One by one, its keys would be a trip each.
+        # Without preloads, each key is a trip.
         "before": f"{route.reads / route.visits:.1f}",
         "now": f"{route.trips / route.visits:.1f}",
         "recall": f"{route.recall:.0%}",

@@ -1,4 +1,4 @@
-"""What a request asks of the backend, call by call: for the panel, and only while it looks."""
+"""Records the calls of the backend in a request, while the panel is enabled."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ class Call:
     alias: str
     keys: list[str]
     place: str
-    #: What a program writes for the key, if it is a fragment's.
+    #: Code that makes the key, if it is a fragment's.
     fragment: str | None
     hits: int = 0
     trips: int = 0
 
     @property
     def reads(self) -> bool:
-        """Whether it asks for values."""
+        """Whether the call asks for values."""
         return self.method in READS
 
 
-#: The calls of the running request, if its panel looks on.
+#: The calls of the current request, if its panel is enabled.
 calls: ContextVar[list[Call] | None] = ContextVar("onetrip_calls", default=None)
 
 
 def instrument() -> None:
-    """Let the backend tell of each call; once is enough. Where no panel looks on, it is cheap."""
+    """Makes the backend record its calls. A second call does nothing. Cheap without a panel."""
     if hasattr(Cache.get, "__wrapped__"):
         return
     for name in READS + WRITES:
@@ -76,7 +76,7 @@ def _atelling(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             value = await method(*asked.args, **asked.kwargs)
         return asked.answer(value)
 
-    # No coroutine function: who calls is known at the call, and not when it is awaited.
+    # Not a coroutine function: the caller is known at the call, not at the await.
     @functools.wraps(method)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         told = calls.get()
@@ -88,7 +88,7 @@ def _atelling(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Asked:
-    """A call about to be made, with arguments that tell whether there was a hit."""
+    """A call about to be made. Its arguments are changed so that a hit can be recognized."""
 
     def __init__(
         self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -100,7 +100,7 @@ class _Asked:
         self._default = given.get("default")
         self._computed = False
         if "keys" in given:
-            # An iterator gives them once.
+            # An iterator can be read once.
             given["keys"] = list(given["keys"])
         if name == "get":
             given["default"] = _MISSING
@@ -120,7 +120,7 @@ class _Asked:
 
     @contextmanager
     def noted(self, told: list[Call]) -> Iterator[None]:
-        """Add the call to those that were told, and count its trips."""
+        """Records the call, and counts its trips."""
         told.append(self._call)
         with self._cache.onetrip.watch() as seen:
             try:
@@ -129,7 +129,7 @@ class _Asked:
                 self._call.trips = seen.trips
 
     def answer(self, value: Any) -> Any:
-        """Return what the caller gets."""
+        """Counts the hits. Returns the value for the caller."""
         call = self._call
         if call.method == "get":
             call.hits = int(value is not _MISSING)
@@ -144,7 +144,7 @@ class _Asked:
 
 
 def _alias(cache: Cache) -> str:
-    """Return the name of a backend in CACHES, if it is one of this thread's or task's."""
-    # By `caches[alias]`, those that nobody has asked for would be made.
+    """Returns the alias of a backend, or "" if it is not one of this thread or task."""
+    # `caches[alias]` would create backends that nobody uses.
     made = caches._connections  # type: ignore[attr-defined] # noqa: SLF001
     return next((name for name in caches.settings if getattr(made, name, None) is cache), "")

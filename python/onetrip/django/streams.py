@@ -1,4 +1,4 @@
-"""Responses that are made while they are sent, as part of the page that they belong to."""
+"""Runs streamed responses in the context of their page."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """An iterator whose every step is made in the context of its page.
+    """An iterator that runs each step in the context of its page.
 
-    The server that iterates keeps its own context: it belongs to no page, and its thread will
-    serve others. `done` is called once, when nothing more is to come, and `fail` before it if that
-    is so for an error. A reader who leaves is none.
+    The server keeps its own context, since its thread serves other pages too. `done` is called once
+    at the end. `fail` is called before it after an error; a reader who leaves is not an error.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Stream:
             raise
 
     def close(self) -> None:
-        """Give up: the reader has left."""
+        """Ends the stream: the reader has left."""
         self._end()
 
     def _end(self) -> None:
@@ -64,7 +63,7 @@ class Stream:
 
 
 class AsyncStream:
-    """The same for an asynchronous iterator."""
+    """A `Stream` over an asynchronous iterator."""
 
     def __init__(
         self,
@@ -95,14 +94,14 @@ class AsyncStream:
             raise
 
     def close(self) -> None:
-        """Give up: the reader has left. Django calls this in a thread, which may block."""
+        """Ends the stream: the reader has left. Django calls this in a thread that may block."""
         done, self._done = self._done, None
         if done is not None:
             self._context.run(self._give_up)
 
 
 def _is_error(error: BaseException) -> bool:
-    """Whether content ended by it did not come to its end. A cancellation is a reader who left."""
+    """Returns whether `error` means failure: not the end, and not a cancellation by the reader."""
     return isinstance(error, Exception) and not isinstance(
         error, (StopIteration, StopAsyncIteration)
     )
@@ -110,7 +109,7 @@ def _is_error(error: BaseException) -> bool:
 
 @types.coroutine
 def within(context: Context, work: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
-    """Await `work()` in another context than that of the task, which runs it nonetheless."""
+    """Awaits `work()` in `context` instead of the task's own context."""
     steps: Any = context.run(lambda: work().__await__())
     step: Callable[[], Any] = partial(next, steps)
     while True:
@@ -124,5 +123,5 @@ def within(context: Context, work: Callable[[], Awaitable[Any]]) -> Generator[An
         except GeneratorExit:
             context.run(steps.close)
             raise
-        except BaseException as error:  # noqa: BLE001 - a cancellation is for the work to hear of
+        except BaseException as error:  # noqa: BLE001 - the work must see a cancellation
             step = partial(steps.throw, error)

@@ -1,8 +1,8 @@
-"""What database transactions mean for a page: news, and computing that is not shared.
+"""Reacts to database transactions: drops plain answers, and keeps computed values apart.
 
-A page learns of what others did when it begins or ends a transaction, or has waited for a row lock.
-Plain answers from before do not hold after it. And what is computed within a transaction may rest
-on rows that nobody else sees, so nobody waits for it, and it waits for nobody.
+When a page begins or ends a transaction, or gets a row lock, it may see news of others, so earlier
+plain answers are dropped. A value computed within a transaction may depend on uncommitted rows, so
+it is not shared with other callers.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 __all__ = ["observe"]
 
-# What marks a method that tells of itself.
+# Attribute of the methods wrapped here.
 _NOTICED = "_onetrip"
 
 _ROW_LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE", "FOR KEY SHARE")
 
 
 def observe() -> None:
-    """Notice transactions and row locks from here on. A second call does nothing."""
+    """Watches transactions and row locks from now on. A second call does nothing."""
     if getattr(Atomic.__enter__, _NOTICED, False):
         return
-    # Django tells nobody of transactions: there is no signal, and no hook but these two methods.
+    # Django has no signal for transactions, and no hooks but these two methods.
     Atomic.__enter__ = _noticing(Atomic.__enter__)  # type: ignore[method-assign]
     Atomic.__exit__ = _noticing(Atomic.__exit__)  # type: ignore[method-assign]
     connection_created.connect(_watch, dispatch_uid="onetrip")
@@ -60,8 +60,8 @@ def _noticing(method: Callable[..., Any]) -> Callable[..., Any]:
             _fresh()
 
     setattr(noticing, _NOTICED, True)
-    # Others wrap these methods too, and take their wrapper off by `__wrapped__`, as django-cachalot
-    # does. They must find what theirs covers, not theirs: it would be there twice after that.
+    # django-cachalot wraps these methods too, and removes its wrapper by `__wrapped__`. It must
+    # find the method below its own wrapper, or that wrapper would be applied twice.
     noticing.__wrapped__ = getattr(method, "__wrapped__", method)
     return noticing
 
@@ -73,7 +73,7 @@ def _watch(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
 
 def _noticing_locks(execute: Callable[..., Any], sql: Any, *args: Any) -> Any:
     result = execute(sql, *args)
-    # Whoever held the lock before has done what it held it for.
+    # The previous holder of the lock may have written.
     text = str(sql)
     if "FOR " in text and any(lock in text for lock in _ROW_LOCKS):
         _fresh()
@@ -85,7 +85,7 @@ _is_reading: ContextVar[bool] = ContextVar("onetrip.django.reading", default=Fal
 
 @contextmanager
 def reading(safe: bool) -> Iterator[None]:
-    """Be a request that is `safe`: what ATOMIC_REQUESTS opens around it changes nothing."""
+    """Marks the block as a request. If it is `safe`, its ATOMIC_REQUESTS transaction is ignored."""
     token = _is_reading.set(safe)
     try:
         yield
@@ -101,6 +101,6 @@ def _is_in_transaction() -> bool:
 
 
 def _is_of_request(connection: BaseDatabaseWrapper) -> bool:
-    """Whether all that is open is what ATOMIC_REQUESTS opens around a request that reads."""
+    """Returns whether the only open transaction is ATOMIC_REQUESTS around a safe request."""
     atomic = connection.settings_dict.get("ATOMIC_REQUESTS", False)
     return atomic and not connection.savepoint_ids and _is_reading.get()

@@ -1,10 +1,10 @@
-"""Which page a request is for, and whether its visit is learned from.
+"""Names the page of a request, and decides whether its visit is learned from.
 
-A page is the name of a route with what its view is called with, and what settings add to that:
+A page is the name of a route with the arguments of its view, and with what these settings add:
 
-ONETRIP_PAGE_QUERY = ["page"]  # parameters of the query that a page depends on
-ONETRIP_PAGE_FACETS = "notes.pages.facets"  # what else it depends on: request -> dict
-ONETRIP_PAGE_BOTS = "bot|spider"  # user agents that nothing is learned from
+ONETRIP_PAGE_QUERY = ["page"]  # query parameters that pages depend on
+ONETRIP_PAGE_FACETS = "notes.pages.facets"  # other arguments: request -> dict
+ONETRIP_PAGE_BOTS = "bot|spider"  # user agents whose visits teach nothing
 """
 
 from __future__ import annotations
@@ -34,53 +34,53 @@ if TYPE_CHECKING:
 
 __all__ = ["Naming", "Visit", "route_of", "visit_of"]
 
-# From here on a response tells of an error.
+# From this status on, a response is an error.
 _ERRORS = 400
 
-# The path of a function.
+# The dotted path of a function.
 _DOTTED = re.compile(r"\w+(\.\w+)+")
 
 
 class Visit:
-    """A visit to a page, in all scopes of its request."""
+    """A visit to a page, in all scopes of a request."""
 
     def __init__(self, scopes: Sequence[Scope]) -> None:
         self._scopes = scopes
         link(scopes)
         self._is_named = False
-        #: Whether others will be like it: it did not fail, and no bot made it.
+        #: Whether to learn from it: it did not fail, and no bot made it.
         self.learns = True
 
     def name(self, route: str, args: Mapping[str, Any]) -> None:
-        """Say which page it is to. Only the first time counts: two middlewares are one page."""
+        """Names the page. Only the first call counts: nested middlewares are one page."""
         if not self._is_named:
             self._is_named = True
             for scope in self._scopes:
                 tell(scope, route, args)
 
     def fail(self) -> None:
-        """Learn nothing from it."""
+        """Learns nothing from the visit."""
         self.learns = False
 
     def begin_sending(self) -> None:
-        """Note that the response begins to be sent: what is held grows old from here on."""
+        """Limits the age of held pieces from now on: the response is being sent."""
         for scope in self._scopes:
             scope._begin_sending()  # noqa: SLF001 - of this package
 
     def note(self, response: HttpResponseBase) -> None:
-        """Look at what came of it."""
+        """Learns nothing from an error response."""
         if response.status_code >= _ERRORS:
             self.fail()
 
     def end(self) -> None:
-        """End it before its scopes close. Until then it has what was learned from others."""
+        """Ends the visit before its scopes close. Until then it uses what was learned."""
         if not self.learns:
             for scope in self._scopes:
                 scope.discard()
 
     @contextmanager
     def by(self, request: Any) -> Iterator[None]:
-        """Be the visit of a request, unless that has one: a page within is the same page."""
+        """Attaches the visit to `request` for the block, unless the request has one."""
         if visit_of(request) is not None:
             yield
             return
@@ -88,23 +88,23 @@ class Visit:
         try:
             yield
         finally:
-            # A request that is made again is another visit.
+            # The same request object may be served again.
             del request.onetrip_visit
 
 
 def visit_of(request: Any) -> Visit | None:
-    """Return the visit that a request is, if a middleware is around it."""
+    """Returns the visit of a request, if a middleware has opened one."""
     found: Visit | None = getattr(request, "onetrip_visit", None)
     return found
 
 
 def route_of(match: ResolverMatch) -> str:
-    """Return the name of a route: that of its URL pattern, or the pattern where it has none."""
+    """Returns the name of a URL pattern, or the pattern itself if it has no name."""
     return match.view_name if match.url_name else f"/{match.route}"
 
 
 class Naming:
-    """What settings say of pages. Raises ImproperlyConfigured if they make no sense."""
+    """Reads the settings about pages. Raises ImproperlyConfigured if one is wrong."""
 
     def __init__(self) -> None:
         self._query = _query(getattr(settings, "ONETRIP_PAGE_QUERY", ()))
@@ -113,7 +113,7 @@ class Naming:
         self._bots = _bots()
 
     def name(self, request: HttpRequest, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Name the page of a request whose view is about to be called."""
+        """Names the page of a request before its view is called."""
         visit = self._wanted(request)
         if visit is not None:
             facets = self._facets
@@ -125,7 +125,7 @@ class Naming:
     async def aname(
         self, request: HttpRequest, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
-        """Name it in an asynchronous stack, where facets may have to be awaited."""
+        """Names the page in an asynchronous stack, where facets may be awaitable."""
         visit = self._wanted(request)
         if visit is not None:
             told: Any = self._facets(request) if self._facets else {}
@@ -134,7 +134,7 @@ class Naming:
             self._tell(visit, request, args, kwargs, told)
 
     def _wanted(self, request: HttpRequest) -> Visit | None:
-        """Return the visit of a request that is one to a page: what changes something is none."""
+        """Returns the visit of a safe request. Other requests are not visits."""
         return visit_of(request) if is_safe(request.method) else None
 
     def _tell(
@@ -150,8 +150,8 @@ class Naming:
             return
         if not isinstance(facets, Mapping):
             msg = (
-                "ONETRIP_PAGE_FACETS is to return a dict of what pages depend on, "
-                f'as in {{"user": request.user.pk}}, and returned {facets!r}'
+                "ONETRIP_PAGE_FACETS must return a dict of what pages depend on, "
+                f'as in {{"user": request.user.pk}}; it returned {facets!r}'
             )
             raise ImproperlyConfigured(msg)
         if is_bot(self._bots, request.headers.get("User-Agent", ""), request):
@@ -168,7 +168,7 @@ class Naming:
 def _query(given: object) -> tuple[str, ...]:
     if not isinstance(given, (list, tuple)) or not all(isinstance(name, str) for name in given):
         msg = (
-            "ONETRIP_PAGE_QUERY is a list of the query's parameters that pages depend on, "
+            "ONETRIP_PAGE_QUERY must list query parameters that pages depend on, "
             f'as in ["page"], not {given!r}'
         )
         raise ImproperlyConfigured(msg)
@@ -186,7 +186,7 @@ def _function(setting: str) -> Callable[[HttpRequest], Any] | None:
             msg = f"{setting} names a function that cannot be imported: {error}"
             raise ImproperlyConfigured(msg) from error
     if not callable(given):
-        msg = f"{setting} is a function of a request, or its dotted path, not {given!r}"
+        msg = f"{setting} must be a function of a request, or its dotted path, not {given!r}"
         raise ImproperlyConfigured(msg)
     function: Callable[[HttpRequest], Any] = given
     return function
@@ -196,7 +196,7 @@ def _bots() -> Callable[[HttpRequest], Any] | re.Pattern[str] | None:
     given = getattr(settings, "ONETRIP_PAGE_BOTS", None)
     if isinstance(given, re.Pattern):
         return given
-    # Text is a pattern, as under the other frameworks, unless it is the dotted path of a function.
+    # As for other frameworks, a string is a pattern, unless it is the dotted path of a function.
     if isinstance(given, str) and not _DOTTED.fullmatch(given):
         try:
             pattern: re.Pattern[str] = checked_bots("ONETRIP_PAGE_BOTS", given)

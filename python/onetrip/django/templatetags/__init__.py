@@ -1,1 +1,1 @@
-"""Template tags of onetrip, for Django to find."""
+"""Template tags, found by Django."""

@@ -1,7 +1,7 @@
-"""Django's `{% cache %}`, under which threads that miss a fragment together render it once.
+"""Django's `{% cache %}`, except that threads that miss a fragment together render it once.
 
-Loaded by `{% load cache %}` where "onetrip.django" is in INSTALLED_APPS: templates stay as they
-are, and so do their keys. Over a backend that is none of onetrip it does what Django's does.
+Loaded by `{% load cache %}` if "onetrip.django" is in INSTALLED_APPS. Templates and keys stay the
+same. Over a backend of another library it does what Django's tag does.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ register = Library()
 
 
 class FragmentNode(CacheNode):
-    """A fragment that is fetched in one operation: looked up, rendered on a miss, and stored."""
+    """A fragment that is looked up, rendered on a miss and stored in one operation."""
 
     def render(self, context: Context) -> Any:
-        """Return the fragment's markup."""
+        """Returns the fragment's markup."""
         try:
             backend = self._backend(context)
             timeout = self.expire_time_var.resolve(context)
             seconds = None if timeout is None else int(timeout)
             vary_on = [variable.resolve(context) for variable in self.vary_on]
         except (VariableDoesNotExist, InvalidCacheBackendError, TypeError, ValueError):
-            # Django says what is wrong.
+            # Django raises its own error.
             return super().render(context)
         if not isinstance(backend, Cache):
             return super().render(context)
@@ -50,7 +50,7 @@ class FragmentNode(CacheNode):
 
 @register.tag("cache")
 def cache(parser: Parser, token: Token) -> CacheNode:
-    """Parse `{% cache expire_time name vary_on… using="alias" %} … {% endcache %}`."""
+    """Parses `{% cache expire_time name vary_on… using="alias" %} … {% endcache %}`."""
     node = do_cache(parser, token)
     node.__class__ = FragmentNode
     return node
