@@ -38,7 +38,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_prints_what_it_says(path: Path) -> None:
+def test_output_matches_the_docstring(path: Path) -> None:
     done = run("-W", "error", path)
     assert done.stderr == ""
     assert done.stdout == promise(path)
@@ -46,12 +46,12 @@ def test_prints_what_it_says(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_passes_as_a_test(path: Path) -> None:
+def test_pytest_example_passes(path: Path) -> None:
     done = run("-m", "pytest", "-q", path)
     assert done.returncode == 0, done.stdout
 
 
-def test_the_index_lists_each_of_them() -> None:
+def test_index_lists_every_example() -> None:
     index = (HERE / "README.md").read_text(encoding="utf-8")
     for path in FILES:
         assert f"]({path.name})" in index

@@ -90,9 +90,7 @@ def reads(server: RedisServer, cache: Cache, work: Callable[[], Coroutine[Any, A
 
 
 class TestATurnOfTheLoop:
-    def test_is_one_trip_for_all_reads(
-        self, counted: Cache, run: Run, own_server: RedisServer
-    ) -> None:
+    def test_reads_share_one_trip(self, counted: Cache, run: Run, own_server: RedisServer) -> None:
         counted.set_many({str(number): number for number in range(100)})
 
         async def work() -> Any:
@@ -100,7 +98,7 @@ class TestATurnOfTheLoop:
 
         assert run(reads(own_server, counted, work)) == (1, list(range(100)))
 
-    def test_is_one_trip_for_reads_and_writes(
+    def test_reads_and_writes_share_one_trip(
         self, counted: Cache, run: Run, own_server: RedisServer
     ) -> None:
         async def work() -> Any:
@@ -114,7 +112,7 @@ class TestATurnOfTheLoop:
 
         assert run(reads(own_server, counted, work)) == (1, [None, None, {"a": 1}, True, True])
 
-    def test_sends_alone_what_must_not_be_sent_twice(self, remote: Cache, run: Run) -> None:
+    def test_add_and_incr_travel_alone(self, remote: Cache, run: Run) -> None:
         remote.set("n", 1)
 
         async def work() -> list[int]:
@@ -126,7 +124,7 @@ class TestATurnOfTheLoop:
 
         assert run(work()) == [1, 1, 2]
 
-    def test_is_one_trip_for_each_cache(self, remote: Cache, redis_url: str, run: Run) -> None:
+    def test_each_cache_makes_its_own_trip(self, remote: Cache, redis_url: str, run: Run) -> None:
         other = Cache(redis_url, prefix="other")
         other.set("a", "other")
         remote.set("a", "remote")
@@ -141,7 +139,7 @@ class TestATurnOfTheLoop:
 
         assert run(work()) == ["remote", "other"] * 2
 
-    def test_is_seen_by_all_who_watch(self, remote: Cache, run: Run) -> None:
+    def test_every_watch_sees_the_shared_trip(self, remote: Cache, run: Run) -> None:
         async def watched(key: str) -> list[list[tuple[str, str]]]:
             with remote.watch() as seen:
                 await remote.aget(key)
@@ -156,7 +154,7 @@ class TestATurnOfTheLoop:
 
         run(work())
 
-    def test_tells_each_its_own_failure(self, remote: Cache, run: Run) -> None:
+    def test_each_caller_gets_its_own_error(self, remote: Cache, run: Run) -> None:
         remote.set_many({"text": "x", "n": 1})
 
         async def work() -> None:
@@ -169,7 +167,7 @@ class TestATurnOfTheLoop:
 
         run(work())
 
-    def test_raises_for_each_if_the_store_is_away(
+    def test_unreachable_store_raises_for_each_caller(
         self, own_server: RedisServer, run: Run, caplog: pytest.LogCaptureFixture
     ) -> None:
         raising = Cache(own_server.url, on_error="raise")
@@ -197,7 +195,9 @@ def tagged(key: str) -> list[str]:
 class TestCancellation:
     """Law 4: a task that is cancelled cancels nothing for others, nor do they get its answer."""
 
-    def test_at_random_points(self, own_server: RedisServer, run: Run) -> None:
+    def test_random_cancellations_mix_up_no_answers(
+        self, own_server: RedisServer, run: Run
+    ) -> None:
         cache = Cache(own_server.url, on_error="raise", trip_timeout=60)
         keys = [str(number) for number in range(50)]
         cache.set_many({key: tagged(key) for key in keys})
@@ -231,7 +231,7 @@ class TestCancellation:
         after = own_server.admin.info("stats")["total_connections_received"]
         assert after - before == 1
 
-    def test_a_write_that_was_asked_for_leaves(self, remote: Cache, run: Run) -> None:
+    def test_cancelled_write_is_still_sent(self, remote: Cache, run: Run) -> None:
         async def work() -> None:
             task = asyncio.ensure_future(remote.aset("a", 1))
             await asyncio.sleep(0)
@@ -243,7 +243,9 @@ class TestCancellation:
 
         run(work())
 
-    def test_a_timeout_around_a_hung_store(self, own_server: RedisServer, run: Run) -> None:
+    def test_one_timeout_does_not_affect_other_readers(
+        self, own_server: RedisServer, run: Run
+    ) -> None:
         cache = Cache(own_server.url, on_error="raise", trip_timeout=0.05, connect_timeout=60)
 
         async def work() -> None:
@@ -259,7 +261,7 @@ class TestCancellation:
 
 
 class TestLoops:
-    def test_one_after_another_share_a_connection(self, own_server: RedisServer, run: Run) -> None:
+    def test_consecutive_loops_share_a_connection(self, own_server: RedisServer, run: Run) -> None:
         cache = Cache(own_server.url, on_error="raise")
         before = own_server.admin.info("stats")["total_connections_received"]
         for number in range(20):
@@ -268,7 +270,7 @@ class TestLoops:
         after = own_server.admin.info("stats")["total_connections_received"]
         assert after - before == 1
 
-    def test_in_many_threads(self, cache: Cache, run: Run) -> None:
+    def test_loops_of_many_threads_share_nothing(self, cache: Cache, run: Run) -> None:
         async def page(name: str) -> None:
             for turn in range(10):
                 async with cache.preload(name):
@@ -280,7 +282,7 @@ class TestLoops:
 
         together(lambda thread: run(pages(thread)))
 
-    def test_that_end_before_the_answer(self, own_server: RedisServer, run: Run) -> None:
+    def test_loop_that_ended_gets_no_late_answer(self, own_server: RedisServer, run: Run) -> None:
         cache = Cache(own_server.url, on_error="raise", trip_timeout=60)
 
         async def leave() -> None:
@@ -293,7 +295,7 @@ class TestLoops:
             run(leave())
             assert run(cache.aget("a")) == 1
 
-    def test_of_a_forked_child(self, cache: Cache, run: Run) -> None:
+    def test_forked_child_can_run_a_loop(self, cache: Cache, run: Run) -> None:
         cache.set("a", 1)
 
         async def read() -> None:
@@ -303,7 +305,9 @@ class TestLoops:
         succeed([in_a_child(lambda: run(read())) for _ in range(3)])
         run(read())
 
-    def test_keep_no_request_alive(self, remote: Cache, run: Run) -> None:
+    def test_connection_does_not_keep_the_first_request_alive(
+        self, remote: Cache, run: Run
+    ) -> None:
         class Request:
             pass
 
@@ -328,7 +332,7 @@ class TestLoops:
 
 
 class TestCoroutines:
-    def test_are_coroutines(self, cache: Cache) -> None:
+    def test_coroutine_protocol(self, cache: Cache) -> None:
         coroutine = cache.aget("a")
         assert inspect.isawaitable(coroutine)
         assert asyncio.iscoroutine(coroutine)
@@ -336,20 +340,20 @@ class TestCoroutines:
         coroutine.close()
         coroutine.close()
 
-    def test_do_nothing_until_awaited(self, cache: Cache) -> None:
+    def test_nothing_happens_before_await(self, cache: Cache) -> None:
         writing = cache.aset("a", 1)
         assert "a" not in cache
         with pytest.warns(RuntimeWarning, match="coroutine 'aset' was never awaited"):
             del writing
 
-    def test_hold_what_was_given_when_they_were_made(self, cache: Cache, run: Run) -> None:
+    def test_arguments_are_captured_at_the_call(self, cache: Cache, run: Run) -> None:
         value = [1]
         writing = cache.aset("a", value)
         value.append(2)
         run(writing)
         assert cache["a"] == [1]
 
-    def test_are_awaited_once(self, cache: Cache, run: Run) -> None:
+    def test_second_await_raises(self, cache: Cache, run: Run) -> None:
         async def work() -> None:
             reading = cache.aget("a")
             await reading
@@ -358,7 +362,7 @@ class TestCoroutines:
 
         run(work())
 
-    def test_may_be_thrown_into(self, remote: Cache, run: Run) -> None:
+    def test_throw_raises_in_the_coroutine(self, remote: Cache, run: Run) -> None:
         async def work() -> None:
             with pytest.raises(KeyboardInterrupt):
                 remote.aget("a").throw(KeyboardInterrupt)
@@ -370,11 +374,11 @@ class TestCoroutines:
 
         run(work())
 
-    def test_tell_wrong_arguments_at_once(self, cache: Cache) -> None:
+    def test_wrong_arguments_raise_at_the_call(self, cache: Cache) -> None:
         with pytest.raises(TypeError, match="a key is a string, not int"):
             cache.aget(5)  # type: ignore[call-overload]
 
-    def test_of_a_task_group(self, remote: Cache, run: Run) -> None:
+    def test_coroutines_run_as_tasks(self, remote: Cache, run: Run) -> None:
         async def work() -> None:
             tasks = [asyncio.create_task(remote.aset(str(number), number)) for number in range(5)]
             await asyncio.wait(tasks)
@@ -384,7 +388,7 @@ class TestCoroutines:
 
 
 class TestGetOrSet:
-    def test_awaits_what_is_asynchronous(self, cache: Cache, run: Run) -> None:
+    def test_async_default_is_awaited(self, cache: Cache, run: Run) -> None:
         async def slow() -> list[int]:
             await asyncio.sleep(0)
             return [1]
@@ -400,7 +404,7 @@ class TestGetOrSet:
         run(work())
         assert cache.get_many(["a", "b", "c"]) == {"a": [1], "b": 2, "c": 3}
 
-    def test_of_a_default_that_fails_stores_nothing(self, cache: Cache, run: Run) -> None:
+    def test_failing_default_stores_nothing(self, cache: Cache, run: Run) -> None:
         async def fail() -> int:
             await asyncio.sleep(0)
             raise ZeroDivisionError
@@ -419,7 +423,7 @@ class TestOrder:
         url = request.getfixturevalue(request.param)
         return lambda: Cache(url, prefix="order", on_error="raise", trip_timeout=60)
 
-    def test_a_later_write_is_not_overtaken(self, cold: Callable[[], Cache], run: Run) -> None:
+    def test_later_write_wins(self, cold: Callable[[], Cache], run: Run) -> None:
         async def work(cache: Cache) -> None:
             early = asyncio.ensure_future(cache.aset("a", "early"))
             await asyncio.sleep(0)
@@ -434,7 +438,7 @@ class TestOrder:
         for _ in range(20):
             run(work(cold()))
 
-    def test_a_lock_is_given_back(self, cold: Callable[[], Cache], run: Run) -> None:
+    def test_cancelled_task_releases_its_lock(self, cold: Callable[[], Cache], run: Run) -> None:
         async def locked(cache: Cache) -> None:
             try:
                 await cache.aadd("lock", 1)
@@ -453,7 +457,7 @@ class TestOrder:
         for _ in range(20):
             run(work(cold()))
 
-    def test_within_one_turn(self, remote: Cache, run: Run) -> None:
+    def test_operations_of_one_turn_keep_their_order(self, remote: Cache, run: Run) -> None:
         remote.set("n", 1)
 
         async def work() -> None:
@@ -473,9 +477,7 @@ class TestOrder:
 
         run(work())
 
-    def test_other_reads_do_not_wait_with_one_that_does(
-        self, own_server: RedisServer, run: Run
-    ) -> None:
+    def test_other_keys_do_not_wait_for_a_write(self, own_server: RedisServer, run: Run) -> None:
         cache = Cache(own_server.url, prefix="order", on_error="raise", trip_timeout=60)
 
         async def later(reading: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
@@ -499,7 +501,7 @@ class TestOrder:
 
         assert run(work()) == [["get order:a"], ["get order:b"], ["set order:a"]]
 
-    def test_what_has_nothing_to_do_with_it_does_not_wait(
+    def test_other_stores_do_not_wait_for_a_hung_one(
         self, own_server: RedisServer, run: Run
     ) -> None:
         hung = Cache(own_server.url, on_error="raise", trip_timeout=0.2)
@@ -520,7 +522,7 @@ class TestOrder:
 
 
 class TestAccidents:
-    def test_a_coroutine_dropped_while_an_exception_passes(self, cache: Cache) -> None:
+    def test_dropped_coroutine_keeps_the_current_exception(self, cache: Cache) -> None:
         def fail() -> object:
             raise ZeroDivisionError("ours")
 
@@ -531,12 +533,12 @@ class TestAccidents:
         with never, pytest.raises(ZeroDivisionError, match="ours"):
             call(cache.aget("a"), fail())
 
-    def test_a_stop_iteration_is_no_answer(self, cache: Cache, run: Run) -> None:
+    def test_stop_iteration_of_a_default_is_an_error(self, cache: Cache, run: Run) -> None:
         with pytest.raises(RuntimeError, match="coroutine raised StopIteration"):
             run(cache.aget_or_set("a", lambda: next(iter([]))))
         assert "a" not in cache
 
-    def test_a_scope_is_entered_by_one(self, remote: Cache, run: Run) -> None:
+    def test_one_scope_cannot_be_entered_by_two_tasks(self, remote: Cache, run: Run) -> None:
         scope = remote.preload("a")
 
         async def page(name: str) -> str:
@@ -556,7 +558,7 @@ class TestAccidents:
 
         run(work())
 
-    def test_a_number_is_as_new_as_it_was_counted(self, remote: Cache, run: Run) -> None:
+    def test_read_after_incr_sees_the_sum(self, remote: Cache, run: Run) -> None:
         remote.set("n", 1)
 
         async def page() -> None:
@@ -574,7 +576,7 @@ class TestAccidents:
             remote.set("n", 1)
             run(page())
 
-    def test_a_loop_that_ends_early_is_let_go(self, remote: Cache) -> None:
+    def test_closed_loop_is_freed(self, remote: Cache) -> None:
         def leave() -> weakref.ref[asyncio.AbstractEventLoop]:
             loop = asyncio.new_event_loop()
 
@@ -592,7 +594,7 @@ class TestAccidents:
         gc.collect()
         assert [loop() for loop in gone] == [None] * 10
 
-    def test_a_loop_that_cannot_be_told_is_told_again(
+    def test_interrupted_call_soon_is_retried(
         self, remote: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def work() -> None:
@@ -610,7 +612,7 @@ class TestAccidents:
 
         asyncio.run(work())
 
-    def test_many_with_a_call_that_cannot_be(self, cache: Cache, run: Run) -> None:
+    def test_many_with_wrong_arguments_stores_the_valid_calls(self, cache: Cache, run: Run) -> None:
         @cache.cached(key_fn=lambda args, _kwargs: args)
         async def f(n: int) -> int:
             await asyncio.sleep(0)

@@ -99,7 +99,9 @@ def other(open_cache: OpenCache) -> Cache:
 
 class TestTheScope:
     @is_run
-    async def test_a_page(self, cache: Cache, other: Cache) -> None:
+    async def test_computed_values_are_stored_and_the_scope_closes(
+        self, cache: Cache, other: Cache
+    ) -> None:
         async def page(send: Send) -> None:
             await afetch(cache, "a")
             assert await ais_held(cache, "a")
@@ -114,7 +116,7 @@ class TestTheScope:
         assert not await ais_in_a_scope(cache)
 
     @is_run
-    async def test_posts_arrive_before_the_last_of_the_body(
+    async def test_posts_arrive_before_the_end_of_the_body(
         self, cache: Cache, other: Cache
     ) -> None:
         stored: list[Any] = []
@@ -137,7 +139,7 @@ class TestTheScope:
         assert stored == ["piece:a", "piece:b", "piece:c"]
 
     @is_run
-    async def test_what_is_held_is_soon_old_once_a_body_is_sent(
+    async def test_held_pieces_expire_quickly_while_the_body_is_sent(
         self, open_cache: OpenCache
     ) -> None:
         cache = open_cache(read_max_age=0)
@@ -152,7 +154,9 @@ class TestTheScope:
         assert await Server(PageMiddleware(app_of(page), cache))() == b"onetwo"
 
     @pytest.mark.parametrize("kind", ["pathsend", "zerocopysend"])
-    def test_a_file(self, cache: Cache, other: Cache, kind: str) -> None:
+    def test_scope_closes_before_a_file_is_sent(
+        self, cache: Cache, other: Cache, kind: str
+    ) -> None:
         async def page(send: Send) -> None:
             await cache.aset("a", 1)
             await send(START)
@@ -207,7 +211,9 @@ class TestTheScope:
         await Server(PageMiddleware(app_of(page), cache))()
 
     @is_run
-    async def test_a_body_that_another_task_sends(self, cache: Cache, other: Cache) -> None:
+    async def test_scope_stays_open_if_another_task_sends_the_body(
+        self, cache: Cache, other: Cache
+    ) -> None:
         """As Starlette streams on servers of older versions of ASGI."""
 
         async def stream(send: Send) -> None:
@@ -225,7 +231,7 @@ class TestTheScope:
         assert not await ais_in_a_scope(cache)
 
     @is_run
-    async def test_several_caches(self, open_cache: OpenCache) -> None:
+    async def test_each_cache_has_a_scope(self, open_cache: OpenCache) -> None:
         caches = [open_cache(prefix="a"), open_cache(prefix="b")]
 
         async def page(send: Send) -> None:
@@ -239,7 +245,7 @@ class TestTheScope:
 
 class TestRequestsShareNothing:
     @is_run
-    async def test_two_at_once(self, cache: Cache) -> None:
+    async def test_concurrent_requests_share_nothing(self, cache: Cache) -> None:
         arrived: list[int] = []
         both = asyncio.Event()
         held: list[Any] = []
@@ -260,7 +266,7 @@ class TestRequestsShareNothing:
         assert held == [[True, False]] * 2
 
     @is_run
-    async def test_a_scope_left_open(self, cache: Cache, other: Cache) -> None:
+    async def test_scope_left_open_does_not_leak(self, cache: Cache, other: Cache) -> None:
         async def page(send: Send) -> None:
             assert await cache.aget("a") is None
             await cache.scope().__aenter__()
@@ -277,7 +283,7 @@ class TestRequestsShareNothing:
             await other.adelete("a")
 
     @is_run
-    async def test_a_task_that_outlives_its_request(self, cache: Cache, other: Cache) -> None:
+    async def test_task_that_outlives_its_request(self, cache: Cache, other: Cache) -> None:
         over, tasks = asyncio.Event(), []
         read: list[Any] = []
 
@@ -300,9 +306,7 @@ class TestRequestsShareNothing:
         assert read == [1, 2, False]
 
     @is_run
-    async def test_a_generator_that_is_read_after_its_request(
-        self, cache: Cache, other: Cache
-    ) -> None:
+    async def test_generator_read_after_its_request(self, cache: Cache, other: Cache) -> None:
         async def parts() -> AsyncIterator[Any]:
             for part in range(3):
                 await cache.aset("part", part)
@@ -321,7 +325,7 @@ class TestRequestsShareNothing:
         assert await other.aget("part") == 1
 
     @is_run
-    async def test_two_middlewares(self, cache: Cache, other: Cache) -> None:
+    async def test_nested_middlewares_act_as_one(self, cache: Cache, other: Cache) -> None:
         async def page(send: Send) -> None:
             await afetch(cache, "a")
             await send(START)
@@ -359,7 +363,7 @@ class TestRequestsShareNothing:
 
 class TestErrors:
     @pytest.mark.parametrize("sent", [[], [START], [START, body(b"one", more=True)]])
-    def test_an_application_that_raises(
+    def test_raising_application_closes_the_scope(
         self, cache: Cache, other: Cache, sent: list[Message]
     ) -> None:
         async def page(send: Send) -> None:
@@ -379,7 +383,7 @@ class TestErrors:
         asyncio.run(serve())
 
     @is_run
-    async def test_a_client_that_leaves(self, cache: Cache, other: Cache) -> None:
+    async def test_disconnected_client_closes_the_scope(self, cache: Cache, other: Cache) -> None:
         async def page(send: Send) -> None:
             await cache.aset("a", 1)
             await send(START)
@@ -396,9 +400,7 @@ class TestErrors:
         assert not await ais_in_a_scope(cache)
 
     @is_run
-    async def test_a_client_whose_leaving_the_application_sees(
-        self, cache: Cache, other: Cache
-    ) -> None:
+    async def test_application_that_sees_the_disconnect(self, cache: Cache, other: Cache) -> None:
         async def app(_scope: Message, receive: Receive, _send: Send) -> None:
             await cache.aset("a", 1)
             assert (await receive())["type"] == "http.disconnect"
@@ -410,7 +412,7 @@ class TestErrors:
         assert not await ais_in_a_scope(cache)
 
     @is_run
-    async def test_a_request_that_is_cancelled(self, cache: Cache, other: Cache) -> None:
+    async def test_cancelled_request_closes_the_scope(self, cache: Cache, other: Cache) -> None:
         begun = asyncio.Event()
 
         async def page(_send: Send) -> None:
@@ -426,7 +428,7 @@ class TestErrors:
         assert await other.aget("a") == 1
 
     @is_run
-    async def test_writes_that_cannot_leave_are_an_error_where_they_are_made(self) -> None:
+    async def test_failing_write_raises_at_the_call(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
 
         async def page(send: Send) -> None:
@@ -441,7 +443,7 @@ class TestErrors:
         assert await server() == b"page"
 
     @pytest.mark.parametrize("what", [None, "redis://127.0.0.1", [], [None], 5])
-    def test_without_a_cache(self, what: Any) -> None:
+    def test_missing_cache_raises(self, what: Any) -> None:
         async def page(_send: Send) -> None: ...
 
         with pytest.raises(ConfigurationError) as failure:
@@ -452,7 +454,7 @@ class TestErrors:
 
 class TestLifespan:
     @is_run
-    async def test_it_closes_idle_connections_at_the_end(self, own_server: RedisServer) -> None:
+    async def test_shutdown_closes_idle_connections(self, own_server: RedisServer) -> None:
         def connections() -> int:
             return len(own_server.admin.client_list())
 
@@ -480,7 +482,7 @@ class TestLifespan:
         assert await asyncio.to_thread(cache.get, "piece:probe") == "probe"
 
     @is_run
-    async def test_an_application_that_has_none(self, cache: Cache) -> None:
+    async def test_application_without_lifespan(self, cache: Cache) -> None:
         async def app(scope: Message, _receive: Receive, _send: Send) -> None:
             assert scope["type"] == "http", "there is no lifespan"
 
@@ -494,7 +496,7 @@ class TestServerTiming:
         return Cache("memory://?latency=2ms")
 
     @is_run
-    async def test_it_is_sent_when_asked_for(self, local: Cache) -> None:
+    async def test_header_is_sent_on_request(self, local: Cache) -> None:
         async def page(send: Send) -> None:
             await send(start((b"server-timing", b"db;dur=3")))
             await send(body(b""))
@@ -512,7 +514,7 @@ class TestServerTiming:
         assert len(server.timing) == 2
 
     @is_run
-    async def test_it_tells_all_of_a_page_whose_length_is_known(self, local: Cache) -> None:
+    async def test_whole_page_is_counted_if_its_length_is_known(self, local: Cache) -> None:
         async def page(send: Send) -> None:
             await local.aget("a")
             await local.aset("a", 1)
@@ -528,7 +530,7 @@ class TestServerTiming:
         assert [message["type"][14:] for message in server.sent] == ["start", "body"]
 
     @is_run
-    async def test_the_head_of_a_stream_does_not_wait_for_it(self, local: Cache) -> None:
+    async def test_stream_head_is_not_delayed(self, local: Cache) -> None:
         server: Server | None = None
 
         async def page(send: Send) -> None:
@@ -546,7 +548,7 @@ class TestServerTiming:
         assert START["headers"] == []
 
     @is_run
-    async def test_middlewares_of_different_caches_tell_each_its_own(self, local: Cache) -> None:
+    async def test_middlewares_report_their_own_caches(self, local: Cache) -> None:
         another = Cache()
 
         async def page(send: Send) -> None:

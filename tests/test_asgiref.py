@@ -49,15 +49,15 @@ class TestConnections:
         assert 1 <= server.connections() - before <= gauge.most <= AT_ONCE
         return gauge
 
-    def test_are_no_more_than_ran_at_once(self, server: Server, cache: Cache) -> None:
+    def test_no_more_connections_than_concurrent_calls(self, server: Server, cache: Cache) -> None:
         gauge = self.visit_all(server, cache, thread_sensitive=True)
         assert len(gauge.threads) == REQUESTS
 
-    def test_are_no_more_in_a_pool_of_threads(self, server: Server, cache: Cache) -> None:
+    def test_thread_pool_opens_no_more_connections(self, server: Server, cache: Cache) -> None:
         gauge = self.visit_all(server, cache, thread_sensitive=False)
         assert 1 < len(gauge.threads) < REQUESTS
 
-    def test_is_one_where_all_is_done_in_one_thread(self, server: Server, cache: Cache) -> None:
+    def test_single_thread_uses_one_connection(self, server: Server, cache: Cache) -> None:
         async def handle_all() -> None:
             await asyncio.gather(*(sync_to_async(cache.get)(f"{n}") for n in range(100)))
 
@@ -68,7 +68,7 @@ class TestConnections:
 
 class TestScopes:
     @pytest.mark.parametrize("thread_sensitive", [True, False])
-    def test_go_along_into_threads(self, cache: Cache, *, thread_sensitive: bool) -> None:
+    def test_scope_follows_into_threads(self, cache: Cache, *, thread_sensitive: bool) -> None:
         async def view(number: int) -> None:
             key = f"{number}"
             with cache.scope():
@@ -87,7 +87,7 @@ class TestScopes:
         assert stored == {f"piece:{number}": str(number) for number in range(20)}
 
     @pytest.mark.parametrize("thread_sensitive", [True, False])
-    def test_end_where_their_block_ends(self, cache: Cache, *, thread_sensitive: bool) -> None:
+    def test_scope_ends_with_its_block(self, cache: Cache, *, thread_sensitive: bool) -> None:
         def view(number: int) -> None:
             with cache.scope():
                 fetch(cache, number)
@@ -100,7 +100,7 @@ class TestScopes:
 
         asyncio.run(views())
 
-    def test_go_along_into_a_loop_of_their_own(self, cache: Cache) -> None:
+    def test_scope_follows_into_a_nested_loop(self, cache: Cache) -> None:
         async def view() -> None:
             assert is_held(cache, "a")
             await sync_to_async(fetch)(cache, "b")

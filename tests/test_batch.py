@@ -34,7 +34,7 @@ class TestBatch:
         assert len(trip) == 33
         assert other.get_many(["0", "29", "y", "z"]) == {"0": 0, "29": 29, "y": 2, "z": 3}
 
-    def test_of_nothing_is_none(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_empty_batch_makes_no_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         with expect_trips(0), cache.batch(), cache.batch():
             pass
 
@@ -58,7 +58,7 @@ class TestBatch:
         ],
         ids=[*("get", "get_many", "get_or_set", "add", "incr", "delete", "touch", "preload")],
     )
-    def test_leaves_with_what_travels_next(
+    def test_leaves_with_the_next_trip(
         self, cache: Cache, call: Callable[[Cache], Any], words: list[str]
     ) -> None:
         with cache.watch() as seen:
@@ -92,7 +92,7 @@ class TestBatch:
             cache.set("b", 2, 0)
         assert other.get_many(["a", "b"]) == {"a": 4}
 
-    def test_ends_what_a_scope_holds(self, cache: Cache, other: Cache) -> None:
+    def test_set_in_a_batch_drops_the_held_value(self, cache: Cache, other: Cache) -> None:
         with cache.preload("a"), cache.batch():
             cache.set("a", 1)
             other.set("a", 2)
@@ -100,7 +100,7 @@ class TestBatch:
             assert cache["a"] == 1
         assert other["a"] == 1
 
-    def test_keeps_what_an_exception_ended(self, cache: Cache, other: Cache) -> None:
+    def test_writes_before_an_exception_are_sent(self, cache: Cache, other: Cache) -> None:
         def fail() -> None:
             with cache.batch():
                 cache.set("a", 1)
@@ -110,7 +110,7 @@ class TestBatch:
             fail()
         assert other["a"] == 1
 
-    def test_nests(self, cache: Cache, other: Cache) -> None:
+    def test_batches_nest(self, cache: Cache, other: Cache) -> None:
         with cache.watch() as seen, cache.batch():
             cache.set("a", 1)
             with cache.batch():
@@ -127,14 +127,14 @@ class TestBatch:
             thread.join()
             assert other["a"] == 1
 
-    def test_leaves_posts_alone(self, cache: Cache, other: Cache) -> None:
+    def test_posts_do_not_join_the_batch(self, cache: Cache, other: Cache) -> None:
         with cache.scope(), cache.batch():
             fetch(cache, "a")
             cache.set("b", 1)
             assert "b" not in other
         assert other["piece:a"] == "a"
 
-    def test_is_entered_once_at_a_time(self, cache: Cache) -> None:
+    def test_entering_twice_raises(self, cache: Cache) -> None:
         batch = cache.batch()
         with batch as entered:
             assert entered is batch
@@ -144,11 +144,11 @@ class TestBatch:
             cache.set("a", 1)
         assert cache["a"] == 1
 
-    def test_may_be_left_without_being_entered(self, cache: Cache) -> None:
+    def test_exit_without_enter_does_nothing(self, cache: Cache) -> None:
         batch = cache.batch()
         batch.__exit__(None, None, None)
 
-    def test_of_a_value_that_cannot_be_held_raises_at_once(self, cache: Cache) -> None:
+    def test_unencodable_value_raises_at_the_call(self, cache: Cache) -> None:
         with cache.batch():
             cache.set("a", 1)
             with pytest.raises(SerializationError):
@@ -157,7 +157,7 @@ class TestBatch:
 
 
 class TestErrors:
-    def test_are_told_at_the_end(self) -> None:
+    def test_failure_raises_at_the_end_of_the_block(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
         batch = cache.batch()
         batch.__enter__()
@@ -168,14 +168,14 @@ class TestErrors:
         with cache.batch():
             pass
 
-    def test_are_told_where_it_travels(self) -> None:
+    def test_failure_raises_at_the_operation_that_sends_it(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
         with cache.batch():
             cache.set("a", 1)
             with pytest.raises(StoreUnavailableError):
                 cache.get("b")
 
-    def test_come_after_the_exception_under_way(self) -> None:
+    def test_failure_does_not_replace_an_exception(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
 
         def fail() -> None:
@@ -186,7 +186,7 @@ class TestErrors:
         with pytest.raises(ZeroDivisionError):
             fail()
 
-    def test_are_counted(self) -> None:
+    def test_failures_are_counted(self) -> None:
         cache = Cache("redis://127.0.0.1:1")
         with cache.batch():
             cache.set_many({"a": 1, "b": 2})
@@ -217,7 +217,7 @@ class TestTasks:
 
         asyncio.run(main())
 
-    def test_keeps_what_a_cancellation_ended(self, cache: Cache, other: Cache) -> None:
+    def test_writes_before_a_cancellation_are_sent(self, cache: Cache, other: Cache) -> None:
         async def work(began: asyncio.Event) -> None:
             async with cache.batch():
                 await cache.aset("a", 1)
@@ -235,7 +235,7 @@ class TestTasks:
         asyncio.run(main())
         assert other["a"] == 1
 
-    def test_that_outlives_its_block_writes_at_once(self, cache: Cache, other: Cache) -> None:
+    def test_task_that_outlives_the_block_writes_directly(self, cache: Cache, other: Cache) -> None:
         async def late(over: asyncio.Event) -> None:
             await over.wait()
             await cache.aset("a", 1)
@@ -251,7 +251,7 @@ class TestTasks:
 
         asyncio.run(main())
 
-    def test_is_entered_by_either(self, cache: Cache, other: Cache) -> None:
+    def test_with_and_async_with(self, cache: Cache, other: Cache) -> None:
         async def main() -> None:
             with cache.batch():
                 await cache.aset("a", 1)

@@ -66,24 +66,24 @@ class Strange(str):
 
 
 class TestGet:
-    def test_what_was_set(self, cache: Cache) -> None:
+    def test_returns_the_stored_value(self, cache: Cache) -> None:
         cache.set("a", {"b": [1, 2]})
         assert cache.get("a") == {"b": [1, 2]}
         assert cache["a"] == {"b": [1, 2]}
         assert "a" in cache
 
-    def test_a_missing_key_is_the_default(self, cache: Cache) -> None:
+    def test_missing_key_returns_the_default(self, cache: Cache) -> None:
         assert cache.get("a") is None
         assert cache.get("a", MISSING) is MISSING
         assert cache.get("a", default=MISSING) is MISSING
         assert cache.get(key="a") is None
         assert "a" not in cache
 
-    def test_a_default_is_not_stored_nor_called(self, cache: Cache) -> None:
+    def test_default_is_neither_stored_nor_called(self, cache: Cache) -> None:
         assert cache.get("a", print) is print
         assert "a" not in cache
 
-    def test_a_missing_item_is_a_key_error_with_its_key(self, cache: Cache) -> None:
+    def test_missing_item_raises_key_error(self, cache: Cache) -> None:
         with pytest.raises(KeyError) as caught:
             cache["a b"]
         assert caught.value.args == ("a b",)
@@ -104,7 +104,7 @@ class TestGet:
             assert cache.get("b", MISSING) is None
 
     @pytest.mark.parametrize("value", [0, "", b"", False, [], {}, (), 0.0], ids=repr)
-    def test_what_is_false_is_a_value(self, cache: Cache, value: object) -> None:
+    def test_false_values_are_hits(self, cache: Cache, value: object) -> None:
         cache.set("a", value)
         found = cache.get("a", MISSING)
         assert found == value
@@ -113,18 +113,18 @@ class TestGet:
 
 
 class TestGetMany:
-    def test_those_found_in_the_order_asked(self, cache: Cache) -> None:
+    def test_returns_found_keys_in_order(self, cache: Cache) -> None:
         cache.set_many({"a": 1, "b": 2, "c": 3})
         found = cache.get_many(["c", "x", "a"])
         assert found == {"c": 3, "a": 1}
         assert list(found) == ["c", "a"]
 
     @pytest.mark.parametrize("make", [list, tuple, set, dict.fromkeys, iter])
-    def test_takes_any_iterable(self, cache: Cache, make: Callable[[list[str]], Any]) -> None:
+    def test_accepts_any_iterable(self, cache: Cache, make: Callable[[list[str]], Any]) -> None:
         cache.set_many({"a": 1, "b": 2})
         assert cache.get_many(make(["a", "b", "x"])) == {"a": 1, "b": 2}
 
-    def test_takes_keys_twice(self, cache: Cache) -> None:
+    def test_accepts_repeated_keys(self, cache: Cache) -> None:
         cache.set("a", [1])
         assert cache.get_many(["a", "a"]) == {"a": [1]}
 
@@ -134,59 +134,59 @@ class TestGetMany:
             found = cache.get_many(f"{n}" for n in range(200))
         assert found == {f"{n}": n for n in range(100)}
 
-    def test_of_nothing_is_no_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_no_keys_make_no_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         with expect_trips(0):
             assert cache.get_many([]) == {}
 
 
 class TestSet:
-    def test_answers_nothing(self, cache: Cache) -> None:
+    def test_returns_none(self, cache: Cache) -> None:
         # What a stub calls None should be nothing else.
         assert cache.set("a", 1) is None  # type: ignore[func-returns-value]
         assert cache.set_many({"b": 2}) is None  # type: ignore[func-returns-value]
 
-    def test_replaces(self, cache: Cache) -> None:
+    def test_replaces_the_value(self, cache: Cache) -> None:
         cache.set("a", 1)
         cache.set("a", "two")
         cache["a"] += "!"
         assert cache["a"] == "two!"
 
-    def test_many_takes_pairs(self, cache: Cache) -> None:
+    def test_set_many_accepts_pairs(self, cache: Cache) -> None:
         cache.set_many([("a", 1), ("b", 2), ("a", 3)])
         cache.set_many(iter([("c", 4)]))
         cache.set_many({"d": 5}.items())
         assert cache.get_many("abcd"[i] for i in range(4)) == {"a": 3, "b": 2, "c": 4, "d": 5}
 
-    def test_many_is_one_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_set_many_is_one_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         with expect_trips(1):
             cache.set_many({f"{n}": n for n in range(50)})
         with expect_trips(0):
             cache.set_many({})
 
-    def test_many_stores_all_or_nothing_of_what_cannot_be_held(self, cache: Cache) -> None:
+    def test_set_many_with_an_unencodable_value_stores_nothing(self, cache: Cache) -> None:
         with pytest.raises(SerializationError):
             cache.set_many({"a": 1, "b": object(), "c": 3})
         assert cache.get_many(["a", "b", "c"]) == {}
 
-    def test_a_value_that_cannot_be_held_leaves_what_was_there(self, cache: Cache) -> None:
+    def test_unencodable_value_keeps_the_old_one(self, cache: Cache) -> None:
         cache.set("a", 1)
         with pytest.raises(SerializationError):
             cache.set("a", object())
         assert cache["a"] == 1
 
     @pytest.mark.parametrize("wrong", [5, None, [1], ["abc"], [("a", 1, 2)]])
-    def test_many_refuses_what_is_no_mapping(self, cache: Cache, wrong: Any) -> None:
+    def test_set_many_without_mapping_raises(self, cache: Cache, wrong: Any) -> None:
         with pytest.raises((TypeError, ValueError)):
             cache.set_many(wrong)
 
 
 class TestAdd:
-    def test_writes_what_is_absent(self, cache: Cache) -> None:
+    def test_stores_only_absent_keys(self, cache: Cache) -> None:
         assert cache.add("a", 1) is True
         assert cache.add("a", 2) is False
         assert cache["a"] == 1
 
-    def test_after_a_delete(self, cache: Cache) -> None:
+    def test_stores_after_a_delete(self, cache: Cache) -> None:
         cache.add("a", 1)
         cache.delete("a")
         assert cache.add("a", 2) is True
@@ -199,7 +199,7 @@ class TestGetOrSet:
         assert cache["a"] == [1]
         assert cache.get_or_set("a", [2]) == [1]
 
-    def test_calls_a_callable_on_a_miss_alone(self, cache: Cache) -> None:
+    def test_callable_is_called_only_on_a_miss(self, cache: Cache) -> None:
         calls: list[int] = []
 
         def make() -> str:
@@ -210,14 +210,14 @@ class TestGetOrSet:
         assert cache.get_or_set("a", make) == "made"
         assert len(calls) == 1
 
-    def test_none_is_made_once(self, cache: Cache) -> None:
+    def test_none_is_cached(self, cache: Cache) -> None:
         calls: list[int] = []
         for _ in range(2):
             # `append` answers None.
             assert cache.get_or_set("a", lambda: calls.append(1)) is None
         assert len(calls) == 1
 
-    def test_what_fails_is_not_stored(self, cache: Cache) -> None:
+    def test_failing_default_is_not_stored(self, cache: Cache) -> None:
         def fail() -> int:
             raise ZeroDivisionError
 
@@ -225,7 +225,7 @@ class TestGetOrSet:
             cache.get_or_set("a", fail)
         assert cache.get_or_set("a", lambda: 2) == 2
 
-    def test_the_maker_may_use_the_cache(self, cache: Cache) -> None:
+    def test_callable_may_use_the_cache(self, cache: Cache) -> None:
         def make() -> int:
             return cache.get_or_set("inner", lambda: 20) + 1
 
@@ -256,14 +256,14 @@ class TestNumbers:
         assert type(cache["n"]) is int
 
     @pytest.mark.parametrize("call", ["incr", "decr"])
-    def test_a_missing_key_is_a_key_error(self, cache: Cache, call: str) -> None:
+    def test_missing_key_raises_key_error(self, cache: Cache, call: str) -> None:
         with pytest.raises(KeyError) as caught:
             getattr(cache, call)("n")
         assert caught.value.args == ("n",)
         assert "n" not in cache
 
     @pytest.mark.parametrize("value", ["1", b"1", 1.0, True, None, [1], 2**64], ids=repr)
-    def test_only_integers_count(self, cache: Cache, value: object) -> None:
+    def test_other_values_raise_not_a_number(self, cache: Cache, value: object) -> None:
         cache.set("n", value)
         with pytest.raises(NotANumberError, match="set it to an integer"):
             cache.incr("n")
@@ -272,20 +272,20 @@ class TestNumbers:
     @pytest.mark.parametrize(
         ("start", "delta"), [(2**63 - 1, 1), (-(2**63), -1), (1, 2**63 - 1), (-2, -(2**63))]
     )
-    def test_never_wraps_around(self, cache: Cache, start: int, delta: int) -> None:
+    def test_overflow_raises(self, cache: Cache, start: int, delta: int) -> None:
         cache.set("n", start)
         with pytest.raises(NotANumberError, match="64 bits"):
             cache.incr("n", delta)
         assert cache["n"] == start
 
     @pytest.mark.parametrize("delta", [2**63, -(2**63) - 1, 2**200])
-    def test_a_delta_beyond_64_bits_is_refused(self, cache: Cache, delta: int) -> None:
+    def test_delta_beyond_64_bits_raises(self, cache: Cache, delta: int) -> None:
         cache.set("n", 0)
         with pytest.raises((OverflowError, NotANumberError)):
             cache.incr("n", delta)
         assert cache["n"] == 0
 
-    def test_a_delta_is_an_integer(self, cache: Cache) -> None:
+    def test_delta_must_be_an_integer(self, cache: Cache) -> None:
         cache.set("n", 0)
         for delta in (1.0, "1", None):
             with pytest.raises(TypeError):
@@ -298,13 +298,15 @@ class TestNumbers:
 
 
 class TestDelete:
-    def test_tells_whether_there_was_one(self, cache: Cache) -> None:
+    def test_returns_whether_the_key_existed(self, cache: Cache) -> None:
         cache.set("a", 1)
         assert cache.delete("a") is True
         assert cache.delete("a") is False
         assert "a" not in cache
 
-    def test_many_tells_how_many_there_were(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_delete_many_returns_how_many_existed(
+        self, cache: Cache, expect_trips: ExpectTrips
+    ) -> None:
         cache.set_many({"a": 1, "b": 2, "c": 3})
         with expect_trips(1):
             assert cache.delete_many(iter(["a", "b", "x", "a"])) == 2
@@ -314,14 +316,16 @@ class TestDelete:
 
 
 class TestTouch:
-    def test_tells_whether_there_was_one(self, cache: Cache) -> None:
+    def test_returns_whether_the_key_exists(self, cache: Cache) -> None:
         cache.set("a", 1)
         assert cache.touch("a", 60) is True
         assert cache.touch("x", 60) is False
         assert cache["a"] == 1
         assert "x" not in cache
 
-    def test_many_tells_how_many_there_were(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_touch_many_returns_how_many_exist(
+        self, cache: Cache, expect_trips: ExpectTrips
+    ) -> None:
         cache.set_many({"a": 1, "b": 2})
         with expect_trips(1):
             assert cache.touch_many(["a", "b", "x"], 60) == 2
@@ -330,7 +334,7 @@ class TestTouch:
         with expect_trips(0):
             assert cache.touch_many([], 60) == 0
 
-    def test_asks_for_a_timeout(self, cache: Cache) -> None:
+    def test_timeout_is_required(self, cache: Cache) -> None:
         with pytest.raises(TypeError):
             cache.touch("a")  # type: ignore[call-arg]
 
@@ -352,14 +356,14 @@ class TestItems:
             assert "a" not in cache
         assert "a" not in cache
 
-    def test_cannot_be_listed(self, cache: Cache) -> None:
+    def test_iteration_raises(self, cache: Cache) -> None:
         with pytest.raises(TypeError, match="object is not iterable"):
             iter(cache)  # type: ignore[call-overload]  # types say so too
         assert not issubclass(Cache, Iterable)
 
 
 class TestPrefix:
-    def test_names_keys_apart(self, open_cache: OpenCache) -> None:
+    def test_prefixes_separate_keys(self, open_cache: OpenCache) -> None:
         blog, shop = open_cache(prefix="blog"), open_cache(prefix="shop")
         blog.set("a", 1)
         shop.set("a", 2)
@@ -368,7 +372,7 @@ class TestPrefix:
         assert shop["a"] == 2
 
     @stores_that_clear
-    def test_is_what_clear_removes(self, open_cache: OpenCache) -> None:
+    def test_clear_deletes_only_the_prefix(self, open_cache: OpenCache) -> None:
         blog, blogs = open_cache(prefix="blog"), open_cache(prefix="blogs")
         plain = open_cache(prefix="")
         blog.set_many({"a": 1, "b": 2})
@@ -381,7 +385,7 @@ class TestPrefix:
 
     @stores_that_clear
     @pytest.mark.parametrize("prefix", ["*", "[ab]", "b?", "\\", "^", "a\nb", "ключ", "{a}"])
-    def test_is_no_pattern(self, open_cache: OpenCache, prefix: str) -> None:
+    def test_glob_characters_are_literal(self, open_cache: OpenCache, prefix: str) -> None:
         odd, other = open_cache(prefix=prefix), open_cache(prefix="b")
         odd.set("k", 1)
         other.set("k", 2)
@@ -390,14 +394,14 @@ class TestPrefix:
         assert other["k"] == 2
 
     @stores_that_clear
-    def test_none_is_everything(self, open_cache: OpenCache) -> None:
+    def test_clear_without_prefix_deletes_everything(self, open_cache: OpenCache) -> None:
         everything, some = open_cache(prefix=""), open_cache(prefix="some")
         everything.set("a", 1)
         some.set("a", 2)
         assert everything.clear() == 2
         assert "a" not in some
 
-    def test_without_one_keys_are_named_as_they_are(self, open_cache: OpenCache) -> None:
+    def test_keys_without_prefix_are_unchanged(self, open_cache: OpenCache) -> None:
         open_cache(prefix="").set("blog:a", 1)
         with pytest.raises(KeyError):
             # It is sealed under the same name, and is the same entry.
@@ -413,7 +417,7 @@ class TestPrefix:
 
 class TestKeys:
     @any_key
-    def test_any_string_is_one(self, cache: Cache, key: str) -> None:
+    def test_any_string_is_a_key(self, cache: Cache, key: str) -> None:
         cache.set(key, key.encode("utf-8", "surrogatepass"))
         other = f"{key}x"
         assert cache[key] == key.encode("utf-8", "surrogatepass")
@@ -433,19 +437,19 @@ class TestKeys:
             cache[key]
         assert caught.value.args == (key,)
 
-    def test_all_of_them_are_different(self, cache: Cache) -> None:
+    def test_different_strings_are_different_keys(self, cache: Cache) -> None:
         cache.set_many({key: name for name, key in KEYS.items()})
         assert cache.get_many(KEYS.values()) == {key: name for name, key in KEYS.items()}
         assert cache.delete_many(KEYS.values()) == len(KEYS)
 
-    def test_a_string_is_what_counts_of_a_subclass(self, cache: Cache) -> None:
+    def test_str_subclass_uses_its_text(self, cache: Cache) -> None:
         cache.set(Strange("a"), 1)
         assert cache["a"] == 1
         assert cache[Strange("a")] == 1
 
     @pytest.mark.parametrize("wrong", [5, None, b"a", 1.5, ("a",), ["a"], str], ids=repr)
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-    def test_nothing_else_is_one(self, call: Callable[[Cache, Any], object], wrong: object) -> None:
+    def test_other_types_raise(self, call: Callable[[Cache, Any], object], wrong: object) -> None:
         cache = Cache()
         cache.set("a", "untouched")
         if call is CALLS["set_many"] and isinstance(wrong, list):
@@ -457,23 +461,23 @@ class TestKeys:
             call(cache, wrong)
         assert cache["a"] == "untouched"
 
-    def test_the_message_says_what_to_do(self) -> None:
+    def test_error_says_what_to_do(self) -> None:
         with pytest.raises(BadKeyError, match=r"string, not int; convert it with str\(\)"):
             Cache().get(5)  # type: ignore[call-overload]
 
-    def test_a_lone_string_is_not_many_keys(self, cache: Cache) -> None:
+    def test_single_string_for_many_keys_raises(self, cache: Cache) -> None:
         cache.set("a", 1)
         for call in (cache.delete_many, lambda keys: cache.touch_many(keys, 0)):
             with pytest.raises(BadKeyError, match="put it in a list"):
                 call("a")
         assert cache["a"] == 1
 
-    def test_what_is_not_iterable_is_not_many_keys(self, cache: Cache) -> None:
+    def test_non_iterable_for_many_keys_raises(self, cache: Cache) -> None:
         for call in (cache.get_many, cache.delete_many):
             with pytest.raises(TypeError):
                 call(5)  # type: ignore[arg-type]
 
-    def test_an_iterable_that_fails_fails_the_call(self, cache: Cache) -> None:
+    def test_error_of_an_iterable_is_raised(self, cache: Cache) -> None:
         def keys() -> Any:
             yield "a"
             raise ZeroDivisionError
@@ -522,7 +526,7 @@ class TestDebug:
         assert cached.many([1, 1]) == [None, None]
         assert calls[:4] == [1] * 4
 
-    def test_refuses_the_same_mistakes(self, open_cache: OpenCache) -> None:
+    def test_mistakes_still_raise(self, open_cache: OpenCache) -> None:
         cache = open_cache(debug=True)
         with pytest.raises(BadKeyError):
             cache.get(5)  # type: ignore[call-overload]
@@ -531,13 +535,13 @@ class TestDebug:
 
 
 class TestTheCacheItself:
-    def test_can_be_used_after_it_is_closed(self, cache: Cache) -> None:
+    def test_usable_after_close(self, cache: Cache) -> None:
         cache.set("a", 1)
         for _ in range(2):
             cache.close()
             assert cache["a"] == 1
 
-    def test_is_freed_with_its_last_reference(self) -> None:
+    def test_freed_with_the_last_reference(self) -> None:
         cache = Cache()
         gone = weakref.ref(cache)
         with cache.scope():
@@ -546,7 +550,7 @@ class TestTheCacheItself:
         gc.collect()
         assert gone() is None
 
-    def test_can_be_derived_from(self, store_url: str) -> None:
+    def test_can_be_subclassed(self, store_url: str) -> None:
         class Blog(Cache):
             def note(self, number: int) -> Any:
                 return self.get(f"note:{number}")
@@ -557,7 +561,7 @@ class TestTheCacheItself:
         with blog.preload("note:5"):
             assert blog.note(5) == "text"
 
-    def test_shows_its_store_and_prefix(self) -> None:
+    def test_repr_shows_store_and_prefix(self) -> None:
         assert repr(Cache()) == "<onetrip.Cache memory://>"
         shown = repr(Cache("redis://ann:hunter2@db.example:6380/1?db=2", prefix="blog"))
         assert shown == '<onetrip.Cache redis://ann@db.example:6380/1 prefix="blog">'

@@ -58,19 +58,17 @@ def double(cache: Cache, calls: Calls) -> Double:
 
 
 class TestCalls:
-    def test_compute_on_a_miss_alone(self, double: Double, calls: Calls) -> None:
+    def test_computed_only_on_a_miss(self, double: Double, calls: Calls) -> None:
         assert [double(1), double(1), double(2), double(number=1)] == [2, 2, 4, 2]
         assert calls == [1, 2]
 
-    def test_are_one_trip_warm_and_two_cold(
-        self, double: Double, expect_trips: ExpectTrips
-    ) -> None:
+    def test_one_trip_warm_and_two_cold(self, double: Double, expect_trips: ExpectTrips) -> None:
         with expect_trips(2):
             double(1)
         with expect_trips(1):
             double(1)
 
-    def test_bare_and_called(self, cache: Cache, calls: Calls) -> None:
+    def test_decorator_works_bare_and_called(self, cache: Cache, calls: Calls) -> None:
         @cache.cached
         def bare(number: int) -> int:
             calls(number)
@@ -92,7 +90,7 @@ class TestCalls:
             assert (function(1), function(1)) == (1, 1)
             assert calls == [1]
 
-    def test_none_is_a_result(self, cache: Cache, calls: Calls) -> None:
+    def test_none_is_cached(self, cache: Cache, calls: Calls) -> None:
 
         @cache.cached
         def cached(number: int) -> None:
@@ -104,7 +102,7 @@ class TestCalls:
         assert cached.many([1, 2]) == [None, None]
         assert calls == [1, 2]
 
-    def test_an_exception_is_not_a_result(self, cache: Cache) -> None:
+    def test_exceptions_are_not_cached(self, cache: Cache) -> None:
         fails = iter([True, True, False])
 
         @cache.cached(key="answer")
@@ -121,7 +119,7 @@ class TestCalls:
         # A fourth call of the function would find `fails` at its end.
         assert answer() == 42
 
-    def test_a_result_that_cannot_be_held_is_told(self, cache: Cache) -> None:
+    def test_unencodable_result_raises(self, cache: Cache) -> None:
         @cache.cached
         def cached() -> object:
             return object()
@@ -129,7 +127,7 @@ class TestCalls:
         with pytest.raises(TypeError, match="value of type object cannot be cached"):
             cached()
 
-    def test_results_are_fresh_each_time(self, cache: Cache) -> None:
+    def test_each_call_returns_its_own_object(self, cache: Cache) -> None:
         @cache.cached
         def cached() -> dict[str, list[int]]:
             return {"list": [1]}
@@ -145,7 +143,7 @@ class TestCalls:
             cached.many([()])[0]["list"].append(5)
             assert cached.many([()]) == [{"list": [1]}]
 
-    def test_a_function_may_call_itself(self, cache: Cache, calls: Calls) -> None:
+    def test_recursive_function(self, cache: Cache, calls: Calls) -> None:
         @cache.cached
         def fibonacci(number: int) -> int:
             calls(number)
@@ -155,7 +153,7 @@ class TestCalls:
             assert fibonacci(20) == 6765
         assert len(calls) == 21
 
-    def test_wrong_arguments_are_pythons_own_error(self, double: Double, calls: Calls) -> None:
+    def test_wrong_arguments_raise_type_error(self, double: Double, calls: Calls) -> None:
         for call in (double, double.key, double.bust, double.refresh):
             with pytest.raises(TypeError, match="argument"):
                 call()
@@ -194,7 +192,9 @@ class TestTools:
         assert "double:3" not in cache
         assert calls == [1, 1, 3]
 
-    def test_in_a_scope(self, double: Double, cache: Cache, open_cache: OpenCache) -> None:
+    def test_bust_and_refresh_in_a_scope(
+        self, double: Double, cache: Cache, open_cache: OpenCache
+    ) -> None:
         other = open_cache()
         with cache.preload(functools.partial(double, 1)):
             assert double(1) == 2
@@ -205,7 +205,7 @@ class TestTools:
 
 
 class TestMany:
-    def test_answers_in_order(self, double: Double, calls: Calls) -> None:
+    def test_returns_results_in_order(self, double: Double, calls: Calls) -> None:
         double(2)
         calls.clear()
         assert double.many([3, 2, 1]) == [6, 4, 2]
@@ -214,7 +214,9 @@ class TestMany:
         assert calls == [3, 1]
         assert double.many([]) == []
 
-    def test_is_one_trip_in_and_one_out(self, double: Double, expect_trips: ExpectTrips) -> None:
+    def test_one_trip_to_read_and_one_to_store(
+        self, double: Double, expect_trips: ExpectTrips
+    ) -> None:
         with expect_trips(2):
             assert double.many(range(50)) == [2 * number for number in range(50)]
         with expect_trips(1):
@@ -224,7 +226,7 @@ class TestMany:
         with expect_trips(0):
             double.many([])
 
-    def test_is_one_command_each(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_one_command_per_trip(self, redis_server: RedisServer, redis_url: str) -> None:
         cache = Cache(redis_url)
         cached = cache.cached(key="{number}")(lambda number: number)
         cached.many([1])
@@ -233,7 +235,7 @@ class TestMany:
         assert redis_server.commandstats() == {"mget": 1, "set": 2}
         assert redis_server.reads() == 2
 
-    def test_in_a_scope_shares_its_trips(
+    def test_uses_values_held_by_the_scope(
         self, double: Double, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         keys = [double.key(number) for number in range(10)]
@@ -243,11 +245,11 @@ class TestMany:
         with expect_trips(1), cache.preload(keys):
             double.many(range(10))
 
-    def test_computes_what_is_asked_for_twice_once(self, double: Double, calls: Calls) -> None:
+    def test_repeated_arguments_are_computed_once(self, double: Double, calls: Calls) -> None:
         assert double.many([1, 2, 1, 2, 1]) == [2, 4, 2, 4, 2]
         assert calls == [1, 2]
 
-    def test_takes_tuples_of_arguments(self, cache: Cache) -> None:
+    def test_tuple_holds_positional_arguments(self, cache: Cache) -> None:
         @cache.cached(key="power:{base}:{exponent}")
         def power(base: int, exponent: int = 2) -> Any:
             return base**exponent
@@ -259,10 +261,10 @@ class TestMany:
             "power:4:2": 16,
         }
 
-    def test_a_list_is_one_argument(self, cache: Cache) -> None:
+    def test_list_is_a_single_argument(self, cache: Cache) -> None:
         assert cache.cached(len).many([[1, 2], "abc", ((1, 2, 3, 4),)]) == [2, 3, 4]
 
-    def test_keeps_what_was_computed_before_a_failure(self, cache: Cache, calls: Calls) -> None:
+    def test_results_before_a_failure_are_stored(self, cache: Cache, calls: Calls) -> None:
         @cache.cached(key="inverse:{number}")
         def inverse(number: int) -> float:
             calls(number)
@@ -276,7 +278,7 @@ class TestMany:
             "inverse:2": 0.5,
         }
 
-    def test_a_result_that_cannot_be_held_is_told(self, cache: Cache) -> None:
+    def test_unencodable_result_raises(self, cache: Cache) -> None:
         cached = cache.cached(key="{number}")(lambda number: object() if number == 2 else number)
         with pytest.raises(TypeError, match="cannot be cached"):
             cached.many([1, 2, 3])
@@ -339,7 +341,7 @@ def notes(cache: Cache) -> Any:
 
 
 class TestMethods:
-    def test_are_cached_by_instance(self, notes: Any, cache: Cache) -> None:
+    def test_cached_per_instance(self, notes: Any, cache: Cache) -> None:
         one, again, two = notes(1, "one"), notes(1, "else"), notes(2, "two")
         assert one.note_markup() == "<p>one</p>"
         assert again.note_markup() == "<p>one</p>"
@@ -347,7 +349,7 @@ class TestMethods:
         assert (one.calls, again.calls, two.calls) == (["markup"], [], ["markup"])
         assert cache["note_markup:1"] == "<p>one</p>"
 
-    def test_have_the_tools_of_functions(self, notes: Any) -> None:
+    def test_key_bust_refresh_and_uncached(self, notes: Any) -> None:
         note = notes(1, "some text")
         assert note.excerpt.key() == note.excerpt.key(length=2) == "excerpt:1:2"
         assert note.excerpt.key(3, dots="!") == "excerpt:1:3"
@@ -360,13 +362,13 @@ class TestMethods:
         assert note.excerpt.bust() is True
         assert note.excerpt.many([2, (3,)]) == ["ot…", "oth…"]
 
-    def test_may_be_called_on_the_class(self, notes: Any) -> None:
+    def test_callable_on_the_class(self, notes: Any) -> None:
         note = notes(1, "one")
         assert notes.note_markup(note) == note.note_markup() == "<p>one</p>"
         assert notes.note_markup.key(note) == note.note_markup.key() == "note_markup:1"
         assert notes.note_markup.bust(note) is True
 
-    def test_of_many_instances(self, notes: Any, expect_trips: ExpectTrips) -> None:
+    def test_many_instances(self, notes: Any, expect_trips: ExpectTrips) -> None:
         some = [notes(number, f"{number}") for number in range(20)]
         for trips in (2, 1):
             with expect_trips(trips):
@@ -376,13 +378,13 @@ class TestMethods:
             assert [note.calls for note in some] == [["markup"]] * 20
             notes.note_markup.many(some)
 
-    def test_of_classes_and_of_none(self, notes: Any, cache: Cache) -> None:
+    def test_class_and_static_methods(self, notes: Any, cache: Cache) -> None:
         assert notes.newest(2) == notes(1).newest(2) == [0, 1]
         assert notes.newest.key(3) == "newest:3"
         assert notes.shout("a") == notes(1).shout("a") == "A"
         assert cache.get_many(["newest:2", "shout:a"]) == {"newest:2": [0, 1], "shout:a": "A"}
 
-    def test_of_an_inheriting_class(self, notes: Any, cache: Cache) -> None:
+    def test_inherited_and_overridden_methods(self, notes: Any, cache: Cache) -> None:
         class Draft(notes):  # type: ignore[misc]  # the class is made for each test
             pass
 
@@ -399,7 +401,7 @@ class TestMethods:
         assert cache["note_markup:2"] == "<p>essay</p>"
         assert super(Essay, essay).note_markup() == "<p>essay</p>"
 
-    def test_need_a_key_for_their_instance(self, cache: Cache) -> None:
+    def test_instance_without_stable_form_raises(self, cache: Cache) -> None:
         class Keyless:
             @cache.cached
             def method(self) -> int:
@@ -408,7 +410,7 @@ class TestMethods:
         with pytest.raises(BadKeyError, match=r"argument self \(.*Keyless\) has no stable form"):
             Keyless().method()
 
-    def test_of_a_class_with_slots(self, cache: Cache) -> None:
+    def test_class_with_slots(self, cache: Cache) -> None:
         class Slotted:
             __slots__ = ("id",)
 
@@ -421,7 +423,7 @@ class TestMethods:
 
         assert Slotted().method() == 7
 
-    def test_do_not_keep_their_instance(self, notes: Any) -> None:
+    def test_instance_is_not_kept_alive(self, notes: Any) -> None:
         note = notes(1)
         note.note_markup()
         gone = weakref.ref(note)
@@ -430,7 +432,7 @@ class TestMethods:
 
 
 class TestProperties:
-    def test_are_cached_by_instance(self, notes: Any, cache: Cache) -> None:
+    def test_cached_per_instance(self, notes: Any, cache: Cache) -> None:
         note = notes(1, "two words")
         assert note.words == note.words == ["two", "words"]
         assert note.calls == ["words"]
@@ -438,7 +440,7 @@ class TestProperties:
         assert note.size == 9
         assert cache.get_many(["words:1", "size:1"]) == {"words:1": ["two", "words"], "size:1": 9}
 
-    def test_have_tools_on_the_class(self, notes: Any) -> None:
+    def test_key_bust_refresh_and_uncached(self, notes: Any) -> None:
         note = notes(1, "two words")
         assert isinstance(notes.words, CachedProperty)
         assert notes.words.key(note) == "words:1"
@@ -453,25 +455,25 @@ class TestProperties:
         assert note.words == ["three"]
         assert note.calls == ["words"] * 4
 
-    def test_of_many_instances(self, notes: Any, expect_trips: ExpectTrips) -> None:
+    def test_many_instances(self, notes: Any, expect_trips: ExpectTrips) -> None:
         some = [notes(number, f"{number}") for number in range(20)]
         for trips in (2, 1):
             with expect_trips(trips):
                 assert notes.words.many(some) == [[f"{number}"] for number in range(20)]
 
-    def test_are_fresh_each_time(self, notes: Any, cache: Cache) -> None:
+    def test_each_read_returns_its_own_object(self, notes: Any, cache: Cache) -> None:
         note = notes(1, "two words")
         with cache.scope():
             for _ in range(3):
                 note.words.append("more")
         assert note.words == ["two", "words"]
 
-    def test_keep_name_and_text(self, notes: Any) -> None:
+    def test_name_and_docstring_are_kept(self, notes: Any) -> None:
         assert notes.words.__name__ == "words"
         assert notes.words.__doc__ == "The words of the text."
         assert "words" in repr(notes.words)
 
-    def test_bare(self, cache: Cache) -> None:
+    def test_instance_without_stable_form_raises(self, cache: Cache) -> None:
         class Keyless:
             @cache.cached_property
             def one(self) -> int:
@@ -482,7 +484,7 @@ class TestProperties:
 
 
 class TestSignatures:
-    def test_are_those_of_the_function(self, cache: Cache) -> None:
+    def test_signature_is_the_functions(self, cache: Cache) -> None:
         def original(a: int, /, b: str = "x", *c: float, d: bool, **e: None) -> list[int]:
             """What it does."""
             return []
@@ -498,7 +500,7 @@ class TestSignatures:
         assert callable(cached)
         assert "original" in repr(cached)
 
-    def test_of_methods_have_their_text(self, cache: Cache) -> None:
+    def test_methods_keep_their_docstring(self, cache: Cache) -> None:
         class Note:
             @cache.cached(key="{self}")
             def markup(self) -> str:
@@ -513,7 +515,7 @@ class TestSignatures:
         assert inspect.getdoc(Note().markup) == "The note as HTML."
         assert Note().nothing.__doc__ is None
 
-    def test_of_methods_are_without_self(self, notes: Any) -> None:
+    def test_bound_method_signature_omits_self(self, notes: Any) -> None:
         note = notes(1)
         assert list(inspect.signature(note.excerpt).parameters) == ["length", "dots"]
         assert list(inspect.signature(notes.excerpt).parameters) == ["self", "length", "dots"]
@@ -523,18 +525,18 @@ class TestSignatures:
         assert note.note_markup.__self__ is note
         assert repr(note.note_markup).startswith("<cached <function")
 
-    def test_what_is_not_there_is_an_attribute_error(self, double: Any, notes: Any) -> None:
+    def test_missing_attribute_raises(self, double: Any, notes: Any) -> None:
         for owner in (double, notes(1).excerpt):
             with pytest.raises(AttributeError):
                 _ = owner.nothing
         assert not hasattr(double, "__self__")
 
-    def test_can_be_referred_to_weakly(self, double: Double) -> None:
+    def test_weak_references(self, double: Double) -> None:
         assert weakref.ref(double)() is double
 
 
 class TestFormats:
-    def test_name_arguments(self, cache: Cache, notes: Any) -> None:
+    def test_fields_name_arguments(self, cache: Cache, notes: Any) -> None:
         @cache.cached(key="{b}:{a.id:03d}:{c[0]}:{d[x]}:{d[x]!r}:{e[z]}")
         def function(a: Any, b: int = 2, *c: int, d: Any = None, **e: int) -> int:
             return 1
@@ -556,7 +558,7 @@ class TestFormats:
             )
         )
     )
-    def test_mean_what_they_mean_to_str_format(self, pieces: list[str]) -> None:
+    def test_same_text_as_str_format(self, pieces: list[str]) -> None:
         key = "{a}" + "".join(pieces)
         d = {"x y": 1, "'y'": 2}
 
@@ -569,26 +571,26 @@ class TestFormats:
         said = {"a": 4, "b": "b", "rest": (7,), "c": (1, 2), "d": d, "e": 2.5, "fill": "-"}
         assert made == key.format(**said)
 
-    def test_keep_braces(self, cache: Cache) -> None:
+    def test_escaped_braces_are_kept(self, cache: Cache) -> None:
         assert cache.cached(key="{{{x}}}")(lambda x: x).key(1) == "{1}"
 
-    def test_may_have_arguments_of_any_name(self, cache: Cache) -> None:
+    def test_arguments_may_have_any_name(self, cache: Cache) -> None:
         def f(_onetrip_0: int, _onetrip_1: int = 5, _onetrip__2: int = 6) -> None:
             """Take arguments that are named like what keys are made with."""
 
         assert cache.cached(key="{_onetrip_0}:{_onetrip_1:>{_onetrip__2}}")(f).key(4) == "4:     5"
         assert cache.cached(f).key(4) == cache.cached(f).key(4, _onetrip_1=5)
 
-    def test_of_a_name_that_python_keeps_for_itself(self, cache: Cache) -> None:
+    def test_keyword_as_parameter_name_raises(self, cache: Cache) -> None:
         def f(a: int) -> None:
             """Say to have an argument that no function of Python has."""
 
         only = [inspect.Parameter("class", inspect.Parameter.POSITIONAL_ONLY)]
         f.__signature__ = inspect.Signature(only)  # type: ignore[attr-defined]
-        with pytest.raises(ConfigurationError, match="named like a word of Python"):
+        with pytest.raises(ConfigurationError, match="named like a Python keyword"):
             cache.cached(f)
 
-    def test_of_no_arguments_need_none(self, cache: Cache) -> None:
+    def test_function_without_arguments_needs_no_field(self, cache: Cache) -> None:
         assert cache.cached(key="front page")(lambda: 1).key() == "front page"
 
     @pytest.mark.parametrize(
@@ -596,24 +598,24 @@ class TestFormats:
         [
             ("note", "names no argument, so all calls would share one result"),
             ("", "names no argument"),
-            ("{note}", "names 'note', which is no argument"),
-            ("{note.id}", "names 'note', which is no argument"),
-            ("{x}:{y[0]}", "names 'y', which is no argument"),
-            ("{}", "names '', which is no argument"),
-            ("{0}", "names '0', which is no argument"),
-            ("{x", "is not a format"),
-            ("x}", "is not a format"),
-            ("{x.}", "is not a format"),
-            ("{x[0]y}", "is not a format"),
+            ("{note}", "names 'note', which is not an argument"),
+            ("{note.id}", "names 'note', which is not an argument"),
+            ("{x}:{y[0]}", "names 'y', which is not an argument"),
+            ("{}", "names '', which is not an argument"),
+            ("{0}", "names '0', which is not an argument"),
+            ("{x", "is not a valid format"),
+            ("x}", "is not a valid format"),
+            ("{x.}", "is not a valid format"),
+            ("{x[0]y}", "is not a valid format"),
         ],
     )
-    def test_that_cannot_work_are_refused_at_once(self, cache: Cache, key: str, said: str) -> None:
+    def test_wrong_format_raises_when_decorating(self, cache: Cache, key: str, said: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             cache.cached(key=key)(lambda x: x)
         assert said in str(caught.value)
         assert "(it has x), as in 'note:{" in str(caught.value)
 
-    def test_are_strings(self, cache: Cache) -> None:
+    def test_format_must_be_a_string(self, cache: Cache) -> None:
         with pytest.raises((TypeError, ConfigurationError)):
             cache.cached(key=5)  # type: ignore[call-overload]
 
@@ -634,7 +636,7 @@ class TestKeyFunctions:
         ],
         ids=ascii,
     )
-    def test_give_what_stands_behind_the_name(self, cache: Cache, part: object, key: str) -> None:
+    def test_result_follows_the_function_name(self, cache: Cache, part: object, key: str) -> None:
         @cache.cached(key_fn=lambda _args, _kwargs: part)
         def f() -> int:
             return 1
@@ -642,7 +644,7 @@ class TestKeyFunctions:
         assert f.key() == key
         assert f() == cache[key] == 1
 
-    def test_are_given_the_arguments_as_they_came(self, cache: Cache, calls: Calls) -> None:
+    def test_arguments_are_passed_unchanged(self, cache: Cache, calls: Calls) -> None:
         def key_fn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
             calls(args, kwargs)
             return ""
@@ -655,7 +657,7 @@ class TestKeyFunctions:
         f(1, b=3)
         assert calls == [((1,), {}), ((1,), {"b": 3})]
 
-    def test_that_give_an_address_are_refused(self, cache: Cache) -> None:
+    def test_result_without_stable_text_raises(self, cache: Cache) -> None:
         class Plain:
             pass
 
@@ -666,14 +668,14 @@ class TestKeyFunctions:
         with pytest.raises(BadKeyError, match="give a string, a number, or a tuple of them"):
             cached(Plain())
 
-    def test_that_fail_fail_the_call(self, cache: Cache, calls: Calls) -> None:
+    def test_error_of_key_fn_is_raised(self, cache: Cache, calls: Calls) -> None:
         cached = cache.cached(key_fn=lambda args, _kwargs: args[5])(calls.__call__)
         for call in (cached, cached.key, cached.bust, cached.refresh, cached.many):
             with pytest.raises(IndexError):
                 call([1])
         assert calls == []
 
-    def test_stand_alone(self, cache: Cache) -> None:
+    def test_key_and_key_fn_together_raise(self, cache: Cache) -> None:
         with pytest.raises(ConfigurationError, match="takes key= or key_fn=, not both"):
             cache.cached(key="{x}", key_fn=lambda _args, _kwargs: 1)
 
@@ -689,14 +691,14 @@ class TestDigests:
         cached: Cached[..., Any] = cache.cached(f)
         return cached
 
-    def test_begin_with_the_name(self) -> None:
+    def test_key_begins_with_the_function_name(self) -> None:
         key = self.function(Cache()).key(1)
         name = "TestDigests.function.<locals>.f:"
         assert name in key
         assert len(key.split(":")[-1]) == 32
         int(key.split(":")[-1], 16)
 
-    def test_are_the_same_however_arguments_are_given(self) -> None:
+    def test_positional_and_keyword_arguments_share_a_key(self) -> None:
         f = self.function(Cache())
         assert f.key(1) == f.key(x=1) == f.key(1, y=0)
         assert f.key() == f.key(None)
@@ -708,7 +710,7 @@ class TestDigests:
             [frozenset([frozenset("dc"), frozenset("ba")])]
         )
 
-    def test_tell_different_arguments_apart(self) -> None:
+    def test_different_arguments_have_different_keys(self) -> None:
         f = self.function(Cache())
         values: list[Any] = [
             *[None, True, False, 0, 1, 0.0, -0.0, 1.0, "1", b"1"],
@@ -730,7 +732,7 @@ class TestDigests:
         keys = [f.key(*args, **kwargs) for args, kwargs in different]
         assert len(set(keys)) == len(different)
 
-    def test_of_different_functions_differ(self) -> None:
+    def test_different_functions_have_different_keys(self) -> None:
         cache = Cache()
 
         def one(x: int) -> int:
@@ -746,7 +748,7 @@ class TestDigests:
         [object(), lambda: 1, [object()], {"a": {1: object()}}, Note(1), "\ud800", 1j],
         ids=["object", "function", "list", "dict", "instance", "surrogate", "complex"],
     )
-    def test_ask_for_a_key_where_there_is_no_stable_form(self, value: object) -> None:
+    def test_argument_without_stable_form_raises(self, value: object) -> None:
         f = self.function(Cache())
         for call in (f, f.key, f.bust, f.refresh):
             with pytest.raises(
@@ -759,7 +761,7 @@ class TestDigests:
             f(1, z=object())
         assert f.uncached(value) is value
 
-    def test_are_the_same_in_every_process(self) -> None:
+    def test_keys_are_the_same_in_every_process(self) -> None:
         program = """
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -797,7 +799,7 @@ print(f.key(2**100, -1, z=True, b=1, a=2))
 
 
 class TestPreload:
-    def test_takes_functions_bound_to_their_arguments(
+    def test_accepts_partials_and_methods(
         self, notes: Any, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         one, two = notes(1, "one"), notes(2, "two")
@@ -819,7 +821,7 @@ class TestPreload:
                 assert one.words + two.words == ["one", "two"]
                 assert notes.newest(3) == [0, 1, 2]
 
-    def test_takes_functions_without_arguments(
+    def test_accepts_functions_without_arguments(
         self, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         @cache.cached
@@ -830,13 +832,13 @@ class TestPreload:
         with expect_trips(1), cache.preload(front):
             assert front() == "front"
 
-    def test_asks_for_all_arguments(self, double: Double, cache: Cache) -> None:
+    def test_missing_arguments_raise(self, double: Double, cache: Cache) -> None:
         with pytest.raises(TypeError, match="argument"):
             cache.preload(double)
         with pytest.raises(TypeError, match="argument"):
             cache.preload(functools.partial(double, 1, 2))
 
-    def test_refuses_those_of_other_caches(self, double: Double) -> None:
+    def test_function_of_another_cache_raises(self, double: Double) -> None:
         for what in (functools.partial(double, 1), [functools.partial(double, 1)]):
             with pytest.raises(ConfigurationError, match="preload it with its own cache"):
                 Cache().preload(what)
@@ -844,7 +846,7 @@ class TestPreload:
 
 class TestMistakes:
     @pytest.mark.parametrize("kind", [staticmethod, classmethod])
-    def test_a_static_or_class_method_below(self, cache: Cache, kind: Any) -> None:
+    def test_staticmethod_below_the_decorator_raises(self, cache: Cache, kind: Any) -> None:
         decorators: list[Any] = [
             cache.cached,
             cache.cached(60),
@@ -856,7 +858,7 @@ class TestMistakes:
                 decorate(kind(len))
             assert f"put @{kind.__name__} above the caching decorator" in str(caught.value)
 
-    def test_functions_that_do_not_return_at_once(self, cache: Cache) -> None:
+    def test_generator_function_raises(self, cache: Cache) -> None:
         async def asynchronous_generator() -> AsyncIterator[int]:
             yield 1
 
@@ -868,7 +870,7 @@ class TestMistakes:
         with pytest.raises(ConfigurationError, match="return a list instead"):
             cache.cached(generator)
 
-    def test_a_coroutine_in_disguise(self, cache: Cache) -> None:
+    def test_result_that_is_a_coroutine_raises(self, cache: Cache) -> None:
         async def coroutine() -> None:
             pass
 
@@ -883,12 +885,12 @@ class TestMistakes:
         asyncio.run(made)
 
     @pytest.mark.parametrize("wrong", [int, Note], ids=repr)
-    def test_a_class(self, cache: Cache, wrong: Callable[..., Any]) -> None:
+    def test_class_raises(self, cache: Cache, wrong: Callable[..., Any]) -> None:
         for decorate in (cache.cached, cache.cached()):
             with pytest.raises(ConfigurationError, match="is not a function"):
                 decorate(wrong)
 
-    def test_what_is_no_function(self, cache: Cache) -> None:
+    def test_non_function_raises(self, cache: Cache) -> None:
         for wrong in (5, "f", None):
             with pytest.raises(ConfigurationError, match="is not a function"):
                 cache.cached()(wrong)  # type: ignore[call-overload]

@@ -56,7 +56,7 @@ def notes(cache: Cache) -> Notes:
 
 
 class TestCalls:
-    def test_are_computed_once(self, notes: Notes, cache: Cache) -> None:
+    def test_computed_once(self, notes: Notes, cache: Cache) -> None:
         async def main() -> None:
             for _ in range(3):
                 assert await notes.square(3) == [9]
@@ -66,7 +66,7 @@ class TestCalls:
         assert notes.calls == [3, 4]
         assert cache["square:3"] == [9]
 
-    def test_are_fresh_each_time(self, notes: Notes) -> None:
+    def test_each_call_returns_its_own_object(self, notes: Notes) -> None:
         async def main() -> None:
             for _ in range(3):
                 answer = await notes.square(3)
@@ -75,7 +75,7 @@ class TestCalls:
 
         asyncio.run(main())
 
-    def test_that_fail_are_not_stored(self, notes: Notes, cache: Cache) -> None:
+    def test_exceptions_are_not_cached(self, notes: Notes, cache: Cache) -> None:
         async def main() -> None:
             for _ in range(2):
                 with pytest.raises(ValueError, match="-1"):
@@ -85,7 +85,7 @@ class TestCalls:
         assert notes.calls == [-1, -1]
         assert "square:-1" not in cache
 
-    def test_that_are_cancelled_are_not_stored(self, cache: Cache) -> None:
+    def test_cancelled_call_stores_nothing(self, cache: Cache) -> None:
         async def main() -> None:
             started, ended = asyncio.Event(), asyncio.Event()
 
@@ -108,7 +108,7 @@ class TestCalls:
 
         asyncio.run(main())
 
-    def test_hold_none(self, cache: Cache) -> None:
+    def test_none_is_cached(self, cache: Cache) -> None:
         calls = []
 
         @cache.cached
@@ -123,7 +123,7 @@ class TestCalls:
         asyncio.run(main())
         assert calls == [1]
 
-    def test_may_call_each_other(self, cache: Cache) -> None:
+    def test_cached_functions_call_each_other(self, cache: Cache) -> None:
         calls = []
 
         @cache.cached(key="fib:{n}")
@@ -134,7 +134,7 @@ class TestCalls:
         assert asyncio.run(fib(20)) == 6765
         assert sorted(calls) == list(range(21))
 
-    def test_tell_of_a_value_that_cannot_be_held(self, cache: Cache) -> None:
+    def test_unencodable_result_raises(self, cache: Cache) -> None:
         @cache.cached(key="bad")
         async def bad() -> object:
             return object()
@@ -142,7 +142,7 @@ class TestCalls:
         with pytest.raises(SerializationError, match="object cannot be cached"):
             asyncio.run(bad())
 
-    def test_tell_of_bad_keys(self, cache: Cache) -> None:
+    def test_bad_key_raises(self, cache: Cache) -> None:
         @cache.cached
         async def f(argument: object) -> object:
             return argument
@@ -150,7 +150,7 @@ class TestCalls:
         with pytest.raises(BadKeyError):
             asyncio.run(f(object()))
 
-    def test_answer_in_a_scope_without_leaving_it(
+    def test_hit_in_a_scope_makes_no_trip(
         self, notes: Notes, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         async def main() -> None:
@@ -167,7 +167,7 @@ class TestCalls:
 
 
 class TestMethods:
-    def test_bind(self, notes: Notes, cache: Cache) -> None:
+    def test_methods_bind_their_instance(self, notes: Notes, cache: Cache) -> None:
         note = notes.note(5)
 
         async def main() -> None:
@@ -179,7 +179,7 @@ class TestMethods:
         assert notes.calls == [5]
         assert cache["markup:5"] == "<5>"
 
-    def test_properties_are_awaited(self, notes: Notes, cache: Cache) -> None:
+    def test_properties_return_awaitables(self, notes: Notes, cache: Cache) -> None:
         note = notes.note(5)
 
         async def main() -> None:
@@ -190,7 +190,9 @@ class TestMethods:
         assert notes.calls == [5]
         assert cache["title:5"] == "Note 5"
 
-    def test_are_preloaded(self, notes: Notes, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_methods_can_be_preloaded(
+        self, notes: Notes, cache: Cache, expect_trips: ExpectTrips
+    ) -> None:
         note = notes.note(5)
 
         async def main() -> None:
@@ -221,7 +223,7 @@ class TestTheirOwn:
         assert notes.calls == [3, 3]
         assert open_cache().get("square:3") is None
 
-    def test_many_take_one_trip_in_and_one_out(
+    def test_many_is_one_trip_to_read_and_one_to_store(
         self, notes: Notes, expect_trips: ExpectTrips
     ) -> None:
         async def main() -> None:
@@ -254,7 +256,7 @@ class TestTheirOwn:
 
         asyncio.run(main())
 
-    def test_many_keep_what_was_computed_beside_a_failure(self, notes: Notes, cache: Cache) -> None:
+    def test_many_stores_results_beside_a_failure(self, notes: Notes, cache: Cache) -> None:
         async def main() -> None:
             with pytest.raises(ValueError, match="-1"):
                 await notes.square.many([1, -1, 2])
@@ -265,7 +267,7 @@ class TestTheirOwn:
             "square:2": [4],
         }
 
-    def test_shows_as_the_function_that_it_is(self, notes: Notes) -> None:
+    def test_is_recognized_as_a_coroutine_function(self, notes: Notes) -> None:
         note = notes.note(5)
         for decorated in (notes.square, note.markup, notes.note.markup):
             assert asyncio.iscoroutinefunction(decorated)
@@ -274,7 +276,7 @@ class TestTheirOwn:
         assert list(inspect.signature(notes.square).parameters) == ["number"]
         assert inspect.iscoroutinefunction(notes.square.__wrapped__)
 
-    def test_a_blocking_function_is_none(self, cache: Cache) -> None:
+    def test_blocking_function_is_not_a_coroutine_function(self, cache: Cache) -> None:
         @cache.cached
         def blocking() -> int:
             return 1

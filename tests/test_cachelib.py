@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @stores_that_clear
-def test_the_generic_tests_of_cachelib(store_url: str, tmp_path: Path) -> None:
+def test_cachelib_suite_passes(store_url: str, tmp_path: Path) -> None:
     tests = peers.sdist("cachelib") / "tests"
     suite = Path(__file__).with_name("cachelib_suite.py")
     passed = peers.run(tests, tmp_path, [suite], STORE=store_url)
@@ -31,7 +31,7 @@ def shared(cache: Cache) -> OneTripCache:
     return OneTripCache(cache, default_timeout=60)
 
 
-def test_it_has_every_method_of_cachelib() -> None:
+def test_has_every_method_of_cachelib() -> None:
     for name, method in vars(BaseCache).items():
         if not name.startswith("_") and name != "get_dict":
             assert getattr(OneTripCache, name) is not method
@@ -49,9 +49,7 @@ def test_many_keys_are_one_trip(shared: OneTripCache, assert_trips: AssertTrips)
     assert shared.get("a") is None
 
 
-def test_it_is_in_the_scope_of_its_cache(
-    shared: OneTripCache, cache: Cache, expect_trips: ExpectTrips
-) -> None:
+def test_reads_use_the_scope(shared: OneTripCache, cache: Cache, expect_trips: ExpectTrips) -> None:
     with expect_trips(2), cache.preload("a", "b"):
         assert shared.get_many("a", "b") == [None, None]
         shared.set("c", 1)
@@ -84,11 +82,11 @@ def test_numbers(shared: OneTripCache, cache: Cache) -> None:
         assert shared.inc("n") == 11
 
 
-def test_a_number_of_a_store_that_fails() -> None:
+def test_inc_on_a_failing_store_returns_none() -> None:
     assert OneTripCache("redis://127.0.0.1:1").inc("n") is None
 
 
-def test_a_number_that_another_makes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inc_adds_to_a_number_created_concurrently(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = OneTripCache()
 
     def add(key: str, _value: int) -> bool:
@@ -99,7 +97,7 @@ def test_a_number_that_another_makes_meanwhile(monkeypatch: pytest.MonkeyPatch) 
     assert shared.inc("n", 5) == 105
 
 
-def test_clear_takes_its_prefix_alone() -> None:
+def test_clear_deletes_only_the_prefix() -> None:
     mine = OneTripCache("memory://test-cachelib", key_prefix="mine")
     yours = OneTripCache("memory://test-cachelib", key_prefix="yours")
     mine.set("a", 1)
@@ -108,12 +106,12 @@ def test_clear_takes_its_prefix_alone() -> None:
     assert (mine.get("a"), yours.get("a")) == (None, 2)
 
 
-def test_what_cannot_be_cleared() -> None:
+def test_clear_of_a_memcached_prefix_raises() -> None:
     with pytest.raises(UnsupportedError):
         OneTripCache("memcached://127.0.0.1:1", key_prefix="mine").clear()
 
 
-def test_what_native_cannot_hold() -> None:
+def test_unencodable_value_raises() -> None:
     with pytest.raises(SerializationError):
         OneTripCache().set("a", object())
     pickled = OneTripCache(serializer="pickle", secret="a secret")
@@ -121,14 +119,14 @@ def test_what_native_cannot_hold() -> None:
     assert pickled.get("a") is OneTripCache
 
 
-def test_it_keeps_what_cachelib_would() -> None:
+def test_pickled_objects_are_stored() -> None:
     shared = OneTripCache(default_timeout=60, ignore_delete_many_errors=False)
     assert (shared.default_timeout, shared.ignore_delete_many_errors) == (60, False)
 
 
-def test_options_of_a_cache_that_is_made() -> None:
+def test_options_with_a_ready_cache_raise() -> None:
     for options in ({"key_prefix": "blog"}, {"secret": "a secret"}):
-        with pytest.raises(ConfigurationError, match="give them where it is made"):
+        with pytest.raises(ConfigurationError, match="pass them where it is made"):
             OneTripCache(Cache(), **options)  # type: ignore[arg-type] # any options
     with pytest.raises(ConfigurationError, match='no option "tiemout"'):
         OneTripCache("memory://", tiemout=5)

@@ -176,7 +176,7 @@ def test_no_more_instructions_than_before_in_the_binding(
     compare(name, (in_the_extension(tmp_path, name, times) - none) // times)
 
 
-def test_every_count_belongs_to_a_job(program: Path) -> None:
+def test_every_recorded_count_has_a_job(program: Path) -> None:
     """A job that was dropped leaves no count behind, and none is forgotten."""
     listed = subprocess.run([program], stdout=subprocess.PIPE, text=True, check=True)
     assert listed.stdout.splitlines() == list(RUST)

@@ -34,7 +34,7 @@ class TestWhatIsDecorated:
         ("wrong", "said"),
         [
             (functools.partial(identity, 1), "is not a function"),
-            (max, "does not tell its arguments"),
+            (max, "are unknown (no signature"),
             (property(identity), "use cache.cached_property instead of both"),
             (Named("x").__str__, None),
             (Plain(), None),
@@ -43,7 +43,7 @@ class TestWhatIsDecorated:
         ],
         ids=["partial", "max", "property", "method", "instance", "lambda", "class"],
     )
-    def test_is_a_function_with_a_name_and_arguments(
+    def test_only_named_functions_are_accepted(
         self, cache: Cache, wrong: Any, said: str | None
     ) -> None:
         for decorate in (cache.cached, cache.cached(60), cache.cached_property()):
@@ -55,14 +55,14 @@ class TestWhatIsDecorated:
                 decorate(wrong)
             assert said is None or said in str(caught.value)
 
-    def test_a_lambda_with_its_whole_key_is_taken(self, cache: Cache) -> None:
+    def test_lambda_with_a_whole_key_is_accepted(self, cache: Cache) -> None:
         assert cache.cached(key="a:{x}")(lambda x: [x])(5) == [5]
         assert cache["a:5"] == [5]
         with pytest.raises(ConfigurationError, match="a lambda has no name"):
             # What follows the name is told, and not the name.
             cache.cached(key_fn=lambda args, _: args[0])(lambda x: x)
 
-    def test_options_behind_a_function_are_kept(self, cache: Cache) -> None:
+    def test_options_after_a_function_are_used(self, cache: Cache) -> None:
         decorate: Any = cache.cached
         by_key = decorate(identity, key="a:{x}")
         by_function = decorate(identity, key_fn=lambda args, _: args[0] + 1)
@@ -81,15 +81,13 @@ class TestWhatIsDecorated:
         ],
         ids=lambda value: repr(value)[:20],
     )
-    def test_options_that_cannot_work(
-        self, cache: Cache, options: dict[str, Any], said: str
-    ) -> None:
+    def test_wrong_options_raise(self, cache: Cache, options: dict[str, Any], said: str) -> None:
         for decorate in (cache.cached, cache.cached_property):
             with pytest.raises(ConfigurationError) as caught:
                 decorate(**options)
             assert said in str(caught.value)
 
-    def test_a_url_is_a_string(self) -> None:
+    def test_url_must_be_a_string(self) -> None:
         with pytest.raises(ConfigurationError, match="url=5 is not a string"):
             Cache(5)  # type: ignore[arg-type]
 
@@ -101,7 +99,7 @@ class TestKeysWithoutStableText:
         ids=lambda value: type(value).__name__,
     )
     @pytest.mark.parametrize("form", ["o:{x}", "o:{x!s}", "o:{x!r}", "o:{x!a}"])
-    def test_are_refused(self, cache: Cache, value: Any, form: str) -> None:
+    def test_raises(self, cache: Cache, value: Any, form: str) -> None:
         ran: list[Any] = []
 
         @cache.cached(key=form)
@@ -115,7 +113,7 @@ class TestKeysWithoutStableText:
                     call(value)
         assert ran == []
 
-    def test_are_fine_where_a_class_says_its_text(self, cache: Cache) -> None:
+    def test_class_with_str_is_accepted(self, cache: Cache) -> None:
         cached = cache.cached(key="o:{x}:{y.name}")(lambda x, y: [x.name, y.name])
         assert cached.key(Named("a"), Named("b")) == "o:a:b"
         decorate: Any = cache.cached(key_fn=lambda args, _: (args[0], [1, None]))
@@ -126,26 +124,26 @@ class TestFormats:
     @pytest.mark.parametrize(
         ("key", "said"),
         [
-            ("{x!z}", "has the conversion !z; there are !s, !r and !a"),
-            ("{x:{y!z}}", "has the conversion !z"),
-            ("{x:{z}}", "names 'z', which is no argument"),
-            ("{x:{}}", "names '', which is no argument"),
-            ("{x!}", "is not a format"),
+            ("{x!z}", "has the unknown conversion !z; use !s, !r or !a"),
+            ("{x:{y!z}}", "has the unknown conversion !z"),
+            ("{x:{z}}", "names 'z', which is not an argument"),
+            ("{x:{}}", "names '', which is not an argument"),
+            ("{x!}", "is not a valid format"),
         ],
     )
-    def test_that_cannot_work(self, cache: Cache, key: str, said: str) -> None:
+    def test_wrong_format_raises(self, cache: Cache, key: str, said: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             cache.cached(key=key)(lambda x, y: (x, y))
         assert said in str(caught.value)
 
-    def test_within_formats(self, cache: Cache) -> None:
+    def test_nested_fields(self, cache: Cache) -> None:
         assert cache.cached(key="{x:{y}}")(lambda x, y: (x, y)).key(5, "03d") == "005"
         with pytest.raises(BadKeyError):
             cache.cached(key="{x:{y}}")(lambda x, y: (x, y)).key(5, Plain())
 
 
 class TestMethods:
-    def test_need_an_argument_in_their_key(self, cache: Cache) -> None:
+    def test_key_without_field_raises(self, cache: Cache) -> None:
         with pytest.raises(ConfigurationError, match="names no argument"):
 
             class Page:
@@ -153,7 +151,7 @@ class TestMethods:
                 def markup(self) -> str:
                     return "shown"
 
-    def test_bound_to_the_same_are_equal(self, cache: Cache) -> None:
+    def test_bound_to_the_same_instance_are_equal(self, cache: Cache) -> None:
         class Page:
             def __init__(self, number: int) -> None:
                 self.number = number
@@ -180,12 +178,12 @@ class TestMethods:
         assert len({one.markup, one.markup, two.markup, one.title, Page.markup}) == 4
         assert Page.markup.__doc__ == "What is shown."
 
-    def test_of_a_cached_function_know_its_text(self, cache: Cache) -> None:
+    def test_docstring_is_the_functions(self, cache: Cache) -> None:
         assert cache.cached(identity).__doc__ == "What it is given."
 
 
 class TestMany:
-    def test_gives_each_caller_an_object_of_its_own(self, cache: Cache) -> None:
+    def test_each_result_is_its_own_object(self, cache: Cache) -> None:
         cached = cache.cached(key="{x}")(lambda x: [x])
         # Computed at first, and then read.
         for _ in range(2):
@@ -196,7 +194,7 @@ class TestMany:
             assert cached(1) == [1]
 
 
-def test_the_conversion_of_a_delta_is_no_panic(cache: Cache) -> None:
+def test_smallest_delta_raises_overflow_error(cache: Cache) -> None:
     cache.set("n", 0)
     with pytest.raises(OverflowError, match="does not fit in 64 bits"):
         cache.decr("n", -(2**63))

@@ -94,7 +94,7 @@ NOT_RAISED = {OneTripError, StoreError, UnsupportedError}
 
 
 class TestEachClass:
-    def test_is_reached_or_known_not_to_be(self) -> None:
+    def test_is_raised_or_listed_as_unreachable(self) -> None:
         classes = {
             value
             for value in vars(errors).values()
@@ -108,7 +108,7 @@ class TestEachClass:
             assert error.__doc__
 
     @pytest.mark.parametrize("error", REACHED, ids=lambda error: error.__name__)
-    def test_is_reached_and_says_what_to_do(self, error: type[OneTripError]) -> None:
+    def test_message_says_what_to_do(self, error: type[OneTripError]) -> None:
         reach, own, said = REACHED[error]
         with pytest.raises(OneTripError) as caught:
             reach()
@@ -118,7 +118,7 @@ class TestEachClass:
         assert issubclass(error, StoreError) is error.__name__.startswith(("Store", "Entry"))
 
     @pytest.mark.parametrize("error", REACHED, ids=lambda error: error.__name__)
-    def test_travels_to_another_process(self, error: type[OneTripError]) -> None:
+    def test_can_be_pickled(self, error: type[OneTripError]) -> None:
         copied = pickle.loads(pickle.dumps(error("what to do")))
         assert (type(copied), str(copied)) == (error, "what to do")
 
@@ -205,7 +205,7 @@ def attempt(
 class TestMistakes:
     @given(name=st.sampled_from(METHODS), arguments=arguments, keywords=keywords, data=st.data())
     @settings(max_examples=250)
-    def test_in_calls_are_errors_that_may_be_expected(
+    def test_wrong_arguments_raise_expected_errors(
         self,
         cache: Cache,
         *,
@@ -230,7 +230,9 @@ class TestMistakes:
         ),
     )
     @settings(max_examples=150)
-    def test_in_options_are_configuration_errors(self, url: Any, options: dict[str, Any]) -> None:
+    def test_wrong_options_raise_configuration_errors(
+        self, url: Any, options: dict[str, Any]
+    ) -> None:
         for given_url in ("memory://", url):
             try:
                 cache = Cache(given_url, **options)
@@ -243,7 +245,7 @@ class TestMistakes:
 
     @given(arguments=arguments, thing=st.integers(0, 1000), name=st.integers(0, 1000))
     @settings(max_examples=150)
-    def test_in_all_else_are_errors_that_may_be_expected(
+    def test_wrong_use_of_other_objects_raises_expected_errors(
         self, arguments: list[Any], thing: int, name: int
     ) -> None:
         cache = Cache()
@@ -259,7 +261,7 @@ class TestMistakes:
         attempt(getattr(chosen, names[name % len(names)]), arguments)
         attempt(chosen, arguments)
 
-    def test_what_contains_itself_is_no_list_of_keys(self) -> None:
+    def test_recursive_list_of_keys_raises(self) -> None:
         itself = _itself()
         mapping: dict[str, Any] = {}
         mapping["a"] = [mapping.values()]
@@ -283,11 +285,11 @@ class TestMistakes:
             deep = deep.pop()
 
     @pytest.mark.parametrize("made", [Cached, CachedProperty, Scope, Stats, Trip, Watch])
-    def test_only_a_cache_is_made_by_hand(self, made: Any) -> None:
+    def test_only_a_cache_can_be_constructed(self, made: Any) -> None:
         with pytest.raises(TypeError):
             made()
 
-    def test_nothing_is_copied_to_another_process(self) -> None:
+    def test_objects_cannot_be_pickled(self) -> None:
         cache = Cache()
         for thing in (cache, cache.scope(), cache.watch(), cache.stats(), cache.cached(deepest)):
             with pytest.raises(TypeError):
@@ -295,7 +297,7 @@ class TestMistakes:
             with pytest.raises(TypeError):
                 copy.deepcopy(thing)
 
-    def test_at_the_end_of_the_program_are_silent(self) -> None:
+    def test_open_scope_at_exit_is_silent(self) -> None:
         program = """
 import onetrip, threading
 cache = onetrip.Cache()
@@ -318,7 +320,9 @@ def deepest(x: object) -> object:
 
 class TestInterruptions:
     @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
-    def test_of_what_is_called_pass_through(self, cache: Cache, stop: type[BaseException]) -> None:
+    def test_interruption_of_a_callback_passes_through(
+        self, cache: Cache, stop: type[BaseException]
+    ) -> None:
         def fail(*_: object) -> Any:
             raise stop
 
@@ -340,7 +344,7 @@ class TestInterruptions:
                 call()
         assert "a" not in cache
 
-    def test_leave_the_cache_to_other_threads(self, cache: Cache) -> None:
+    def test_interrupted_computation_releases_its_key(self, cache: Cache) -> None:
         def fail() -> None:
             raise KeyboardInterrupt
 

@@ -89,7 +89,7 @@ def test_dependencies_and_endpoints_share_a_scope(
     assert not is_in_a_scope(cache)
 
 
-def test_streams(app: FastAPI, client: TestClient, cache: Cache, other: Cache) -> None:
+def test_streamed_response(app: FastAPI, client: TestClient, cache: Cache, other: Cache) -> None:
     async def parts() -> AsyncIterator[str]:
         for part in "abc":
             assert await ais_in_a_scope(cache)
@@ -135,7 +135,7 @@ def test_background_tasks(app: FastAPI, client: TestClient, cache: Cache, other:
     assert other.get_many(["piece:b", "piece:page"]) == {"piece:b": "b", "piece:page": "page"}
 
 
-def test_an_endpoint_that_raises(app: FastAPI, cache: Cache, other: Cache) -> None:
+def test_raising_endpoint(app: FastAPI, cache: Cache, other: Cache) -> None:
     @app.get("/")
     async def page() -> str:
         await cache.aset("a", 1)
@@ -158,7 +158,7 @@ def test_websockets_have_no_scope(app: FastAPI, client: TestClient, cache: Cache
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-def test_cached_functions_as_endpoints_and_dependencies(
+def test_cached_functions_work_as_endpoints_and_dependencies(
     app: FastAPI, client: TestClient, cache: Cache, *, is_async: bool
 ) -> None:
     calls: list[int] = []
@@ -269,7 +269,7 @@ class TestUvicorn:
                 pages = list(readers.map(lambda n: client.get(f"/{n % 4}").json(), range(100)))
             assert pages == [[n % 4] * 2 for n in range(100)]
 
-    def test_a_client_that_leaves(
+    def test_disconnected_client(
         self, loop: Literal["asyncio", "uvloop"], redis_server: RedisServer
     ) -> None:
         redis_server.flush()

@@ -67,14 +67,14 @@ class TestThreads:
         ],
         ids=["get_or_set", "fragment", "many"],
     )
-    def test_compute_once_whichever_way(
+    def test_every_way_to_fetch_computes_once(
         self, cache: Cache, name: str, fetch: Callable[[Cache, str, Computing], Any]
     ) -> None:
         computing = Computing()
         together(lambda _: fetch(cache, name, computing), threads=8)
         assert computing.calls == [1]
 
-    def test_of_a_cached_property_compute_once(self, cache: Cache, name: str) -> None:
+    def test_cached_property_is_computed_once(self, cache: Cache, name: str) -> None:
         computing = Computing()
 
         class Note:
@@ -87,7 +87,7 @@ class TestThreads:
         together(lambda _: Note().markup, threads=8)
         assert computing.calls == [1]
 
-    def test_compute_different_keys_side_by_side(self, cache: Cache) -> None:
+    def test_different_keys_are_computed_in_parallel(self, cache: Cache) -> None:
         barrier = threading.Barrier(8)
 
         @cache.cached(key="{number}")
@@ -97,13 +97,13 @@ class TestThreads:
 
         together(cached, threads=8)
 
-    def test_get_none_as_a_value(self, cache: Cache, name: str) -> None:
+    def test_none_is_shared(self, cache: Cache, name: str) -> None:
         computing = Computing()
         found = []
         together(lambda _: found.append(cache.get_or_set(name, lambda: computing(None))), threads=8)
         assert (found, computing.calls) == ([None] * 8, [None])
 
-    def test_get_values_of_their_own(self, cache: Cache, name: str) -> None:
+    def test_each_thread_gets_its_own_object(self, cache: Cache, name: str) -> None:
         computing = Computing()
         cached = cache.cached(key=name)(lambda: computing([1]))
         found: list[list[int]] = []
@@ -117,7 +117,7 @@ class TestThreads:
         assert len(computing.calls) == 1
         assert sorted(found) == sorted([1, number] for number in range(8))
 
-    def test_compute_for_themselves_if_the_first_raises(self, cache: Cache, name: str) -> None:
+    def test_waiters_compute_if_the_first_raises(self, cache: Cache, name: str) -> None:
         attempts: list[int] = []
 
         def flaky() -> int:
@@ -140,7 +140,7 @@ class TestThreads:
         assert answers == ["5", "5", "5", "raised"]
         assert cache[name] == 5
 
-    def test_wait_no_longer_than_it_is_worth(self, cache: Cache, name: str) -> None:
+    def test_waiters_give_up_after_a_while(self, cache: Cache, name: str) -> None:
         """Twice what it cost the last time: then they compute."""
 
         def cheap() -> int:
@@ -167,7 +167,7 @@ class TestThreads:
             # It agrees with what is there by then.
             assert owner.result() == 1
 
-    def test_that_come_later_wait_less(self, cache: Cache, name: str) -> None:
+    def test_late_waiters_wait_less(self, cache: Cache, name: str) -> None:
         stuck, began = threading.Event(), threading.Event()
 
         def slow() -> int:
@@ -186,7 +186,7 @@ class TestThreads:
             owner.result()
 
     @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-    def test_that_wait_hear_ctrl_c(self, cache: Cache, name: str) -> None:
+    def test_waiting_thread_can_be_interrupted(self, cache: Cache, name: str) -> None:
         stuck, began = threading.Event(), threading.Event()
 
         def slow() -> int:
@@ -209,14 +209,14 @@ class TestThreads:
 
 
 class TestRecursion:
-    def test_a_function_that_calls_itself(self, cache: Cache) -> None:
+    def test_recursive_function(self, cache: Cache) -> None:
         @cache.cached(key="fibonacci:{n}")
         def fibonacci(n: int) -> int:
             return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
 
         assert fibonacci(20) == 6765
 
-    def test_a_key_that_needs_itself(self, cache: Cache, name: str) -> None:
+    def test_key_that_needs_itself_does_not_deadlock(self, cache: Cache, name: str) -> None:
         depth: list[int] = []
 
         @cache.cached(key=name)
@@ -229,7 +229,7 @@ class TestRecursion:
         assert time.monotonic() - begun < 0.9
         assert len(depth) == 4
 
-    def test_two_threads_that_need_each_other(self, cache: Cache, name: str) -> None:
+    def test_two_threads_in_a_cycle_do_not_deadlock(self, cache: Cache, name: str) -> None:
         barrier = threading.Barrier(2)
         met = threading.Event()
 
@@ -250,7 +250,7 @@ class TestRecursion:
         assert time.monotonic() - begun < 0.9
         assert answers == [cache[name + "b"], cache[name + "a"]]
 
-    def test_many_threads_in_circles(self, cache: Cache) -> None:
+    def test_many_threads_in_a_cycle_do_not_deadlock(self, cache: Cache) -> None:
         size = 6
 
         def compute(number: int, depth: int) -> int:
@@ -267,7 +267,7 @@ class TestRecursion:
         together(lambda n: cache.get_or_set(f"{n}", lambda: compute(n, 0)), threads=size)
         assert time.monotonic() - begun < 10
 
-    def test_work_handed_to_a_thread_and_waited_for(self, cache: Cache, name: str) -> None:
+    def test_helper_thread_does_not_wait_for_its_caller(self, cache: Cache, name: str) -> None:
         """As a pool that computes in parallel does: it knows whom it works for by its context."""
 
         def compute() -> int:
@@ -282,7 +282,7 @@ class TestRecursion:
 
 
 class TestForks:
-    def test_a_child_of_who_computes_computes_as_well(self, cache: Cache) -> None:
+    def test_child_of_a_computing_process_computes_itself(self, cache: Cache) -> None:
         def compute() -> int:
             succeed([in_a_child(lambda: check(cache.get_or_set("one", 5), 5))])
             return 6
@@ -292,9 +292,7 @@ class TestForks:
 
         assert cache.get_or_set("one", compute) in {5, 6}
 
-    def test_a_child_does_not_wait_for_a_thread_that_it_has_not(
-        self, cache: Cache, name: str
-    ) -> None:
+    def test_child_does_not_wait_for_a_thread_of_its_parent(self, cache: Cache, name: str) -> None:
         stuck, began = threading.Event(), threading.Event()
 
         def slow() -> int:
@@ -316,7 +314,7 @@ class TestForks:
 
 
 class TestGetOrSet:
-    def test_keeps_what_another_process_stored_meanwhile(
+    def test_value_stored_by_another_process_wins(
         self, cache: Cache, open_cache: OpenCache, store_url: str
     ) -> None:
         """Two processes agree on one token."""
@@ -335,7 +333,7 @@ class TestGetOrSet:
         [lambda cache: cache.set("token", "theirs"), lambda cache: cache.add("token", "theirs")],
         ids=["set", "add"],
     )
-    def test_keeps_what_another_thread_stored_meanwhile(
+    def test_value_stored_by_another_thread_wins(
         self, cache: Cache, store: Callable[[Cache], object]
     ) -> None:
         def compute() -> str:
@@ -346,7 +344,7 @@ class TestGetOrSet:
         assert cache.get_or_set("token", compute) == "theirs"
         assert cache["token"] == "theirs"
 
-    def test_keeps_what_another_program_stored_meanwhile(self, cache: Cache, raw: Raw) -> None:
+    def test_value_stored_by_another_program_wins(self, cache: Cache, raw: Raw) -> None:
         cache.set("token", "theirs")
         entry = raw["test:token"]
         cache.delete("token")
@@ -362,7 +360,7 @@ class TestGetOrSet:
             assert cache["token"] == "theirs"
             cache.delete("token")
 
-    def test_is_one_trip_to_look_and_one_to_store(
+    def test_one_trip_to_read_and_one_to_store(
         self, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         with expect_trips(2), cache.scope():
@@ -371,7 +369,7 @@ class TestGetOrSet:
 
 
 class TestMany:
-    def test_waits_for_what_others_compute(self, cache: Cache, name: str) -> None:
+    def test_waits_for_other_computations(self, cache: Cache, name: str) -> None:
         computing = Computing(0.2)
         cached = computing.cached(cache, name)
         found: list[list[int]] = []
@@ -379,7 +377,7 @@ class TestMany:
         assert found == [[0, 1, 2, 3]] * 4
         assert sorted(computing.calls) == [0, 1, 2, 3]
 
-    def test_in_opposite_orders_waits_in_no_circle(self, cache: Cache, name: str) -> None:
+    def test_opposite_orders_do_not_deadlock(self, cache: Cache, name: str) -> None:
         computing = Computing(0.05)
         cached = computing.cached(cache, name)
         begun = time.monotonic()
@@ -387,14 +385,14 @@ class TestMany:
         assert time.monotonic() - begun < 5
         assert sorted(computing.calls) == [0, 1, 2, 3]
 
-    def test_gives_each_place_a_value_of_its_own(self, cache: Cache) -> None:
+    def test_repeated_key_gives_separate_objects(self, cache: Cache) -> None:
         cached = cache.cached(key="{number}")(lambda number: [number])
         for _ in range(2):
             first, second, third = cached.many([1, 2, 1])
             first.append("changed")
             assert (second, third) == ([2], [1])
 
-    def test_stores_what_was_computed_before_a_failure(
+    def test_results_before_a_failure_are_stored(
         self, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         inverse = cache.cached(key="{number}")(lambda number: 1 / number)
@@ -402,7 +400,7 @@ class TestMany:
             inverse.many([1, 2, 0, 4])
         assert cache.get_many(["1", "2", "0", "4"]) == {"1": 1.0, "2": 0.5}
 
-    def test_lets_go_of_what_it_did_not_come_to(self, cache: Cache) -> None:
+    def test_keys_after_a_failure_are_released(self, cache: Cache) -> None:
         inverse = cache.cached(key="{number}")(lambda number: 1 / number)
         with pytest.raises(ZeroDivisionError):
             inverse.many([0, 4])
@@ -412,13 +410,13 @@ class TestMany:
 
 
 class TestRefresh:
-    def test_computes_whatever_others_do(self, cache: Cache, name: str) -> None:
+    def test_computes_even_if_others_compute(self, cache: Cache, name: str) -> None:
         computing = Computing(0.1)
         cached = computing.cached(cache, name)
         together(lambda _: cached.refresh(), threads=4)
         assert computing.calls == [1] * 4
 
-    def test_is_seen_by_its_scope(self, cache: Cache) -> None:
+    def test_scope_sees_the_new_value(self, cache: Cache) -> None:
         numbers = iter(range(5))
         cached = cache.cached(key="one")(lambda: next(numbers))
         with cache.scope():

@@ -67,7 +67,7 @@ class TestTasks:
         ],
         ids=["get_or_set", "fragment", "many"],
     )
-    def test_compute_once_whichever_way(
+    def test_every_way_to_fetch_computes_once(
         self,
         cache: Cache,
         name: str,
@@ -82,7 +82,7 @@ class TestTasks:
         run(work())
         assert len(computing.calls) == 1
 
-    def test_get_values_of_their_own(self, cache: Cache, name: str, run: Run) -> None:
+    def test_each_task_gets_its_own_object(self, cache: Cache, name: str, run: Run) -> None:
         computing = Computing()
 
         async def work(number: int) -> list[int]:
@@ -96,7 +96,7 @@ class TestTasks:
         assert run(together()) == [[1, number] for number in range(8)]
         assert len(computing.calls) == 1
 
-    def test_get_none_as_a_value(self, cache: Cache, name: str, run: Run) -> None:
+    def test_none_is_shared(self, cache: Cache, name: str, run: Run) -> None:
         computing = Computing()
 
         async def work() -> list[Any]:
@@ -106,7 +106,7 @@ class TestTasks:
         assert run(work()) == [None] * 8
         assert computing.calls == [None]
 
-    def test_of_several_loops_compute_once(self, cache: Cache, name: str) -> None:
+    def test_several_loops_compute_once(self, cache: Cache, name: str) -> None:
         computing = Computing(0.3)
         barrier = threading.Barrier(4)
 
@@ -121,9 +121,7 @@ class TestTasks:
             assert list(pool.map(begin, range(4))) == [1] * 4
         assert computing.calls == [1]
 
-    def test_compute_for_themselves_if_the_first_raises(
-        self, cache: Cache, name: str, run: Run
-    ) -> None:
+    def test_waiters_compute_if_the_first_raises(self, cache: Cache, name: str, run: Run) -> None:
         calls: list[int] = []
 
         async def flaky() -> int:
@@ -142,7 +140,7 @@ class TestTasks:
         assert isinstance(first, ZeroDivisionError)
         assert others == [5] * 3
 
-    def test_compute_for_themselves_if_the_first_is_cancelled(
+    def test_waiters_compute_if_the_first_is_cancelled(
         self, cache: Cache, name: str, run: Run
     ) -> None:
         computing = Computing(60)
@@ -167,7 +165,7 @@ class TestTasks:
         run(work())
         assert computing.calls == [1, 1]
 
-    def test_that_wait_may_be_cancelled(self, cache: Cache, name: str, run: Run) -> None:
+    def test_waiting_task_can_be_cancelled(self, cache: Cache, name: str, run: Run) -> None:
         computing = Computing(0.3)
 
         async def work() -> None:
@@ -182,7 +180,7 @@ class TestTasks:
         run(work())
         assert computing.calls == [1]
 
-    def test_wait_no_longer_than_it_is_worth(self, cache: Cache, name: str, run: Run) -> None:
+    def test_waiters_give_up_after_a_while(self, cache: Cache, name: str, run: Run) -> None:
         computing = Computing(60)
 
         async def work() -> None:
@@ -200,7 +198,9 @@ class TestTasks:
 
 
 class TestCircles:
-    def test_a_key_that_needs_itself(self, cache: Cache, name: str, run: Run) -> None:
+    def test_key_that_needs_itself_does_not_deadlock(
+        self, cache: Cache, name: str, run: Run
+    ) -> None:
         depth: list[int] = []
 
         async def compute() -> int:
@@ -217,7 +217,7 @@ class TestCircles:
         assert time.monotonic() - begun < 0.9
         assert len(depth) == 4
 
-    def test_two_tasks_that_need_each_other(self, cache: Cache, name: str, run: Run) -> None:
+    def test_two_tasks_in_a_cycle_do_not_deadlock(self, cache: Cache, name: str, run: Run) -> None:
         async def compute(own: str, other: str) -> str:
             await asyncio.sleep(0.05)
             return own + str(await cache.aget_or_set(other, other.upper()))
@@ -235,7 +235,7 @@ class TestCircles:
         assert time.monotonic() - begun < 0.9
         assert answers == [cache[name + "a"], cache[name + "b"]]
 
-    def test_a_task_that_is_started_and_waited_for(self, cache: Cache, name: str, run: Run) -> None:
+    def test_subtask_does_not_wait_for_its_parent(self, cache: Cache, name: str, run: Run) -> None:
         async def compute() -> Any:
             return await asyncio.create_task(inner())
 
@@ -251,7 +251,7 @@ class TestCircles:
 
 
 class TestThreadsAndTasks:
-    def test_a_task_waits_for_a_thread(self, cache: Cache, name: str, run: Run) -> None:
+    def test_task_waits_for_a_thread(self, cache: Cache, name: str, run: Run) -> None:
         calls: list[str] = []
         began = threading.Event()
 
@@ -272,7 +272,7 @@ class TestThreadsAndTasks:
             assert owner.result() == 1
         assert calls == ["thread"]
 
-    def test_a_thread_does_not_wait_for_a_task(self, cache: Cache, name: str, run: Run) -> None:
+    def test_thread_does_not_wait_for_a_task(self, cache: Cache, name: str, run: Run) -> None:
         """It may be the thread of its loop."""
         computing = Computing(60)
 
@@ -290,9 +290,7 @@ class TestThreadsAndTasks:
 
         run(work())
 
-    def test_a_function_that_lets_its_loop_go_on_is_waited_for_by_no_other_of_its_thread(
-        self, cache: Cache, name: str
-    ) -> None:
+    def test_nested_loop_does_not_wait_for_its_own_thread(self, cache: Cache, name: str) -> None:
         """As under SQLAlchemy's asyncio: a greenlet of the loop's thread calls what blocks."""
         greenlet = pytest.importorskip("greenlet")
         calls: list[int] = []
@@ -320,7 +318,7 @@ class TestThreadsAndTasks:
 
 
 class TestMany:
-    def test_waits_for_what_others_compute(self, cache: Cache, name: str, run: Run) -> None:
+    def test_waits_for_other_computations(self, cache: Cache, name: str, run: Run) -> None:
         computing = Computing()
 
         async def work() -> list[Any]:
@@ -330,7 +328,7 @@ class TestMany:
         assert run(work()) == [[0, 1, 2, 3]] * 4
         assert sorted(computing.calls) == [0, 1, 2, 3]
 
-    def test_with_a_failure_stores_the_others(
+    def test_results_beside_a_failure_are_stored(
         self, cache: Cache, open_cache: OpenCache, name: str, run: Run
     ) -> None:
         @cache.cached(key=name + "{number}")
@@ -350,7 +348,7 @@ class TestMany:
         stored = open_cache().get_many([f"{name}{number}" for number in range(3)])
         assert sorted(stored.values()) == [0.5, 1.0]
 
-    def test_gives_each_place_a_value_of_its_own(self, cache: Cache, name: str, run: Run) -> None:
+    def test_repeated_key_gives_separate_objects(self, cache: Cache, name: str, run: Run) -> None:
         computing = Computing(0)
         cached = cache.cached(key=name + "{number}")(lambda number: [number])
 

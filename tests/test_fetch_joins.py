@@ -86,7 +86,7 @@ def request(safe: bool) -> Callable[[Cache], Any]:
 
 
 class TestWhoJoins:
-    def test_a_caller_without_a_scope(self, owner: Owner) -> None:
+    def test_caller_without_scope_joins(self, owner: Owner) -> None:
         owner.begin()
         assert joins(owner)
 
@@ -95,7 +95,9 @@ class TestWhoJoins:
         [lambda cache: cache.scope(), request(True), lambda cache: cache.page("page")],
         ids=["scope", "GET", "page"],
     )
-    def test_a_scope_that_began_before(self, owner: Owner, enter: Callable[[Cache], Any]) -> None:
+    def test_scope_that_began_before_joins(
+        self, owner: Owner, enter: Callable[[Cache], Any]
+    ) -> None:
         with enter(owner.cache):
             owner.begin()
             assert joins(owner)
@@ -103,7 +105,7 @@ class TestWhoJoins:
     @pytest.mark.parametrize(
         "enter", [lambda cache: cache.scope(), request(True)], ids=["scope", "GET"]
     )
-    def test_not_a_scope_that_began_later(
+    def test_scope_that_began_later_does_not_join(
         self, owner: Owner, enter: Callable[[Cache], Any]
     ) -> None:
         """What its page did before may be what the value is to show."""
@@ -111,18 +113,18 @@ class TestWhoJoins:
         with enter(owner.cache):
             assert not joins(owner)
 
-    def test_not_a_scope_that_wrote(self, owner: Owner) -> None:
+    def test_scope_that_wrote_does_not_join(self, owner: Owner) -> None:
         with owner.cache.scope():
             owner.cache.set("other", 1)
             owner.begin()
             assert not joins(owner)
 
-    def test_not_a_request_that_may_write(self, owner: Owner) -> None:
+    def test_unsafe_request_does_not_join(self, owner: Owner) -> None:
         with request(False)(owner.cache):
             owner.begin()
             assert not joins(owner)
 
-    def test_others_join_a_request_that_may_write(self, owner: Owner) -> None:
+    def test_others_join_an_unsafe_request(self, owner: Owner) -> None:
         owner.begin(request(False))
         assert joins(owner)
 
@@ -135,14 +137,14 @@ class TestWhoJoins:
         ],
         ids=["delete", "delete_many", "touch 0"],
     )
-    def test_nobody_once_the_key_was_deleted(
+    def test_nobody_joins_after_a_delete(
         self, owner: Owner, news: Callable[[Cache, str], object]
     ) -> None:
         owner.begin()
         news(owner.cache, owner.name)
         assert not joins(owner)
 
-    def test_nobody_once_another_cache_deleted_the_key(
+    def test_nobody_joins_after_a_delete_by_another_cache(
         self, owner: Owner, open_cache: OpenCache
     ) -> None:
         owner.begin()
@@ -152,22 +154,20 @@ class TestWhoJoins:
 
 class TestWhatIsStored:
     @pytest.mark.parametrize("scoped", [False, True])
-    def test_not_what_was_computed_before_its_key_was_deleted(
-        self, owner: Owner, scoped: bool
-    ) -> None:
+    def test_value_computed_before_a_delete_is_not_stored(self, owner: Owner, scoped: bool) -> None:
         owner.begin(lambda cache: cache.scope() if scoped else nullcontext())
         owner.cache.delete(owner.name)
         # Who asked for it gets it: that began before.
         assert owner.end() == "owner's"
         assert owner.name not in owner.cache
 
-    def test_not_what_was_computed_before_its_key_was_written(self, owner: Owner) -> None:
+    def test_value_computed_before_a_write_is_not_stored(self, owner: Owner) -> None:
         owner.begin()
         owner.cache.set(owner.name, "news")
         owner.end()
         assert owner.cache[owner.name] == "news"
 
-    def test_not_for_those_who_waited_when_it_was_deleted(self, owner: Owner) -> None:
+    def test_waiters_compute_anew_after_a_delete(self, owner: Owner) -> None:
         computed: list[int] = []
 
         def compute() -> str:
@@ -187,7 +187,7 @@ class TestWhatIsStored:
             assert waiting.result() == "own"
         assert owner.cache[owner.name] == "own"
 
-    def test_nothing_of_no_time(self, cache: Cache, name: str) -> None:
+    def test_timeout_of_zero_stores_nothing(self, cache: Cache, name: str) -> None:
         @cache.cached(0, key="{name}")
         def cached(name: str) -> int:
             return 1
@@ -216,22 +216,26 @@ class TestTransactions:
         yield transaction
         set_transaction_probe(None)
 
-    def test_wait_for_nobody(self, owner: Owner, within: Callable[[], Any]) -> None:
+    def test_caller_in_a_transaction_does_not_wait(
+        self, owner: Owner, within: Callable[[], Any]
+    ) -> None:
         owner.begin()
         with within():
             assert not joins(owner)
 
-    def test_are_waited_for_by_nobody(self, owner: Owner, within: Callable[[], Any]) -> None:
+    def test_nobody_waits_for_a_transaction(self, owner: Owner, within: Callable[[], Any]) -> None:
         owner.begin(lambda _: within())
         assert not joins(owner)
 
-    def test_elsewhere_change_nothing(self, owner: Owner, within: Callable[[], Any]) -> None:
+    def test_transaction_of_another_thread_does_not_matter(
+        self, owner: Owner, within: Callable[[], Any]
+    ) -> None:
         with within():
             pass
         owner.begin()
         assert joins(owner)
 
-    def test_are_asked_for_on_a_miss_alone(self, cache: Cache, name: str) -> None:
+    def test_probe_is_called_only_on_a_miss(self, cache: Cache, name: str) -> None:
         asked: list[int] = []
 
         def probe() -> bool:
@@ -248,7 +252,7 @@ class TestTransactions:
         finally:
             set_transaction_probe(None)
 
-    def test_a_probe_that_fails_is_told(self, cache: Cache, name: str) -> None:
+    def test_error_of_the_probe_is_raised(self, cache: Cache, name: str) -> None:
         set_transaction_probe(lambda: 1 / 0 > 0)
         try:
             with pytest.raises(ZeroDivisionError):

@@ -44,7 +44,9 @@ def other(open_cache: OpenCache) -> Cache:
 
 
 class TestRequests:
-    def test_a_view(self, app: Flask, cache: Cache, other: Cache) -> None:
+    def test_computed_values_are_stored_and_the_scope_closes(
+        self, app: Flask, cache: Cache, other: Cache
+    ) -> None:
         @app.get("/")
         def view() -> str:
             cache.set("a", 1)
@@ -59,7 +61,7 @@ class TestRequests:
         assert response.text == "b"
         assert not is_in_a_scope(cache)
 
-    def test_all_that_runs_in_a_request(self, app: Flask, cache: Cache, other: Cache) -> None:
+    def test_hooks_run_in_the_scope(self, app: Flask, cache: Cache, other: Cache) -> None:
         told: dict[str, bool] = {}
 
         @app.before_request
@@ -85,7 +87,7 @@ class TestRequests:
         assert told == dict.fromkeys(["before", "view", "after", "teardown"], True)
         assert other["torn down"] == 1
 
-    def test_a_view_that_raises(self, app: Flask, cache: Cache, other: Cache) -> None:
+    def test_raising_view_closes_the_scope(self, app: Flask, cache: Cache, other: Cache) -> None:
         @app.get("/")
         def view() -> str:
             cache.set("a", 1)
@@ -101,7 +103,7 @@ class TestRequests:
         assert not is_in_a_scope(cache)
 
     @pytest.mark.parametrize("wrap", [stream_with_context, iter])
-    def test_a_stream(
+    def test_stream_runs_in_the_scope(
         self,
         app: Flask,
         cache: Cache,
@@ -122,7 +124,7 @@ class TestRequests:
         assert len(other.get_many(["piece:a", "piece:b", "piece:c"])) == 3
         assert not is_in_a_scope(cache)
 
-    def test_a_stream_in_a_client_that_keeps_the_context(self, app: Flask, cache: Cache) -> None:
+    def test_stream_with_preserved_context(self, app: Flask, cache: Cache) -> None:
         @app.get("/<name>")
         def view(name: str) -> flask.Response:
             def stream() -> Iterator[str]:
@@ -141,9 +143,7 @@ class TestRequests:
             assert g.name == "me"
         assert not is_in_a_scope(cache)
 
-    def test_responses_that_are_read_in_another_order(
-        self, app: Flask, cache: Cache, other: Cache
-    ) -> None:
+    def test_responses_read_out_of_order(self, app: Flask, cache: Cache, other: Cache) -> None:
         @app.get("/<name>")
         def view(name: str) -> flask.Response:
             def stream() -> Iterator[str]:
@@ -159,7 +159,7 @@ class TestRequests:
         assert other.get_many(["first", "second"]) == {"first": 1, "second": 1}
         assert not is_in_a_scope(cache)
 
-    def test_an_async_view(self, app: Flask, cache: Cache, other: Cache) -> None:
+    def test_async_view_runs_in_the_scope(self, app: Flask, cache: Cache, other: Cache) -> None:
         @app.get("/")
         async def view() -> str:
             assert is_in_a_scope(cache)
@@ -171,11 +171,11 @@ class TestRequests:
         # What its tasks posted has arrived as well.
         assert len(other.get_many(["piece:a", "piece:b"])) == 2
 
-    def test_contexts_of_tests_have_no_scope(self, app: Flask, cache: Cache) -> None:
+    def test_test_request_context_has_no_scope(self, app: Flask, cache: Cache) -> None:
         with app.test_request_context(), app.app_context(), app.test_request_context("/else"):
             assert not is_in_a_scope(cache)
 
-    def test_a_request_within_a_request(self, app: Flask, cache: Cache, other: Cache) -> None:
+    def test_nested_request_has_its_own_scope(self, app: Flask, cache: Cache, other: Cache) -> None:
         @app.get("/outer")
         def outer() -> str:
             cache.set("a", 1)
@@ -189,7 +189,7 @@ class TestRequests:
             assert app.test_client().get("/outer").text == "1"
         assert other["a"] == 1
 
-    def test_a_second_middleware_is_harmless(self, app: Flask, cache: Cache) -> None:
+    def test_second_middleware_does_no_harm(self, app: Flask, cache: Cache) -> None:
         app.wsgi_app = PageMiddleware(app.wsgi_app, cache)  # type: ignore[method-assign]
 
         @app.get("/")
@@ -236,7 +236,7 @@ class TestRequests:
 
 
 class TestConfiguration:
-    def test_each_option_has_a_key(self, store_url: str) -> None:
+    def test_every_option_has_a_setting(self, store_url: str) -> None:
         given: dict[str, Any] = {
             "URL": store_url,
             "PREFIX": "blog",
@@ -264,11 +264,11 @@ class TestConfiguration:
         reader = Cache(store_url, prefix="blog", serializer="pickle", secret="new")
         assert reader["a"] is object
 
-    def test_nothing_need_be_configured(self) -> None:
+    def test_no_setting_is_required(self) -> None:
         onetrip = OneTrip(make_app())
         assert repr(onetrip.cache).startswith("<onetrip.Cache memory://")
 
-    def test_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_settings_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FLASK_ONETRIP_URL", "memory://")
         monkeypatch.setenv("FLASK_ONETRIP_TIMEOUT", "60.5")
         monkeypatch.setenv("FLASK_ONETRIP_DEBUG", "true")
@@ -287,17 +287,17 @@ class TestConfiguration:
             ({"ONETRIP_TIMEOUT": "60"}, "'60' is not a timeout"),
         ],
     )
-    def test_what_cannot_work(self, config: dict[str, Any], said: str) -> None:
+    def test_wrong_setting_raises(self, config: dict[str, Any], said: str) -> None:
         with pytest.raises(ConfigurationError) as failure:
             OneTrip(make_app("shop", **config))
         assert said in str(failure.value)
 
-    def test_what_would_change_nothing(self) -> None:
+    def test_setting_without_effect_raises(self) -> None:
         app = make_app(ONETRIP_URL="memory://", ONETRIP_PREFIX="blog")
-        with pytest.raises(ConfigurationError, match=r"ONETRIP_PREFIX in .* would change nothing"):
+        with pytest.raises(ConfigurationError, match=r"ONETRIP_PREFIX in .* has no effect"):
             OneTrip(app, Cache())
 
-    def test_the_same_app_twice(self) -> None:
+    def test_second_init_app_raises(self) -> None:
         app = make_app("shop")
         onetrip = OneTrip(app)
         for extension in (onetrip, OneTrip()):
@@ -305,7 +305,7 @@ class TestConfiguration:
                 extension.init_app(app)
 
     @pytest.mark.parametrize("what", [Cache(), "shop", flask.Blueprint("shop", __name__)])
-    def test_what_is_no_application(self, what: Any) -> None:
+    def test_non_application_raises(self, what: Any) -> None:
         with pytest.raises(ConfigurationError, match="takes a Flask application"):
             OneTrip(what)
 
@@ -388,13 +388,13 @@ class TestDecoratedBefore:
         assert early.calls == ["size"]
         assert early.note.size.key(note) == "size:5"
 
-    def test_they_look_like_what_they_decorate(self, early: Catalogue) -> None:
+    def test_attributes_are_those_of_the_function(self, early: Catalogue) -> None:
         assert early.square.__name__ == "square"
         assert early.note.markup.__name__ == "markup"
         assert early.square.__doc__ == "The square of a number."
         assert str(inspect.signature(early.square)) == "(number: 'int') -> 'int'"
 
-    def test_a_view(self, onetrip: OneTrip) -> None:
+    def test_cached_view(self, onetrip: OneTrip) -> None:
         app = make_app()
         calls: list[int] = []
 
@@ -409,7 +409,7 @@ class TestDecoratedBefore:
         assert [client.get("/5").text, client.get("/5").text] == ["5", "5"]
         assert calls == [5]
 
-    def test_what_cannot_be_decorated_is_told_at_once(self, onetrip: OneTrip) -> None:
+    def test_wrong_decoration_raises_at_once(self, onetrip: OneTrip) -> None:
         with pytest.raises(ConfigurationError, match="names 'nose'"):
 
             @onetrip.cached(key="{nose}")
@@ -419,12 +419,12 @@ class TestDecoratedBefore:
         with pytest.raises(ConfigurationError, match="static"):
             onetrip.cached(staticmethod(len))
 
-    def test_before_there_is_an_application(self, onetrip: OneTrip, early: Catalogue) -> None:
+    def test_use_without_application_raises(self, onetrip: OneTrip, early: Catalogue) -> None:
         for use in (lambda: onetrip.cache, lambda: early.square(4), lambda: early.note(5).size):
             with pytest.raises(ConfigurationError, match="no application has a cache yet"):
                 use()
 
-    def test_a_ready_cache_needs_no_application(self, cache: Cache) -> None:
+    def test_ready_cache_needs_no_application(self, cache: Cache) -> None:
         onetrip = OneTrip(cache=cache)
         assert onetrip.cache is cache
         early = Catalogue(onetrip)
@@ -436,7 +436,7 @@ class TestDecoratedBefore:
 
 
 class TestSeveralApplications:
-    def test_each_has_its_own_cache(self, onetrip: OneTrip, early: Catalogue) -> None:
+    def test_each_application_has_its_own_cache(self, onetrip: OneTrip, early: Catalogue) -> None:
         apps = [make_app(name, ONETRIP_PREFIX=name) for name in ("one", "two")]
         for app in apps:
             onetrip.init_app(app)
@@ -457,7 +457,7 @@ class TestSeveralApplications:
             with apps[0].test_request_context():
                 assert "square:4" not in onetrip.cache
 
-    def test_outside_of_them_it_is_not_known_which(self, onetrip: OneTrip) -> None:
+    def test_use_outside_of_a_context_raises(self, onetrip: OneTrip) -> None:
         first, second = make_app("one"), make_app("two")
         onetrip.init_app(first)
         assert onetrip.cache is first.extensions["onetrip"]
@@ -465,7 +465,7 @@ class TestSeveralApplications:
         with pytest.raises(ConfigurationError, match=r"within app.app_context\(\)"):
             _ = onetrip.cache
 
-    def test_within_one_that_has_none(self, onetrip: OneTrip) -> None:
+    def test_application_without_cache_raises(self, onetrip: OneTrip) -> None:
         onetrip.init_app(make_app("one"))
         with (
             make_app("two").app_context(),
@@ -473,7 +473,7 @@ class TestSeveralApplications:
         ):
             _ = onetrip.cache
 
-    def test_they_may_share_one(self, cache: Cache) -> None:
+    def test_applications_can_share_a_cache(self, cache: Cache) -> None:
         onetrip = OneTrip(cache=cache)
         apps = [make_app("one"), make_app("two")]
         for app in apps:

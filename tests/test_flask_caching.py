@@ -23,7 +23,7 @@ MODULES = ["cache", "memoize", "view", "templates", "signals", "subclassing"]
 
 # Each test of theirs begins with an empty store; cachelib's have run on the other stores.
 @pytest.mark.parametrize("store_url", ["memory", "redis"], indirect=True)
-def test_the_tests_of_flask_caching(store_url: str, tmp_path: Path) -> None:
+def test_flask_caching_suite_passes(store_url: str, tmp_path: Path) -> None:
     tests = peers.sdist("flask-caching") / "tests"
     # Releases for older Pythons have fewer of them.
     modules = [path for name in MODULES if (path := tests / f"test_{name}.py").exists()]
@@ -46,7 +46,7 @@ def backend(app: Flask) -> OneTripCache:
     return backend
 
 
-def test_its_configuration(store_url: str) -> None:
+def test_configuration_is_passed_on(store_url: str) -> None:
     ours = backend(
         make_app(store_url, CACHE_DEFAULT_TIMEOUT=60, CACHE_KEY_PREFIX="blog", SECRET_KEY="secret")
     )
@@ -55,7 +55,7 @@ def test_its_configuration(store_url: str) -> None:
     assert Cache(store_url, prefix="blog", serializer="pickle", secret="secret")["a"] is Flask
 
 
-def test_a_new_secret_key_accepts_what_the_old_one_signed(store_url: str) -> None:
+def test_secret_key_rotation_keeps_entries_readable(store_url: str) -> None:
     # A memory lasts as long as somebody has it.
     old = backend(make_app(store_url, SECRET_KEY="old"))
     old.set("a", Flask)
@@ -76,14 +76,14 @@ def test_without_a_secret_key_nothing_is_pickled(store_url: str) -> None:
         backend(app).set("a", Response("page"))
 
 
-def test_an_option_that_is_not_known() -> None:
+def test_unknown_option_raises() -> None:
     app = make_app("memory://")
     app.config["CACHE_OPTIONS"]["threshold"] = 500
     with pytest.raises(ConfigurationError, match='no option "threshold"; it has prefix'):
         FlaskCache(app)
 
 
-def test_its_cached_views_are_exact_in_a_request(store_url: str, assert_trips: AssertTrips) -> None:
+def test_cached_views_are_exact_within_a_request(store_url: str, assert_trips: AssertTrips) -> None:
     app = make_app(store_url, SECRET_KEY="secret")
     cache = FlaskCache(app)
     ours = cache.cache

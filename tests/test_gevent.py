@@ -34,7 +34,7 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_greenlets(program: str, server: Server, tmp_path: Path) -> None:
+def test_greenlet_program(program: str, server: Server, tmp_path: Path) -> None:
     ran = subprocess.run(
         [
             *(sys.executable, "-W", "error", "-m", "tests.gevent_programs"),

@@ -170,7 +170,7 @@ def test_parent_and_workers_share_no_socket(server: Server, cache: Cache, kind: 
 
 
 @pytest.mark.parametrize("kind", ["gthread", "gevent"])
-def test_others_are_answered_while_one_waits(server: Server, cache: Cache, kind: str) -> None:
+def test_slow_request_does_not_block_others(server: Server, cache: Cache, kind: str) -> None:
     cache.set("tag", "value")
     with Gunicorn(kind, server.url, 1) as gunicorn, ThreadPoolExecutor(1) as pool:
         pause(server.pid)

@@ -51,7 +51,7 @@ NOTE = SimpleNamespace(id=5, text="<b>")
 
 
 class TestTheTag:
-    def test_renders_its_body_on_a_miss_alone(self, page: Page, cache: Cache) -> None:
+    def test_body_is_rendered_only_on_a_miss(self, page: Page, cache: Cache) -> None:
         source = (
             '<p>{% cache 60, "note_comments", note.id %}'
             "{{ ran() }} {{ note.text }}{% endcache %}</p>"
@@ -61,7 +61,7 @@ class TestTheTag:
         assert page.bodies == ["body"]
         assert cache["note_comments:5"] == "body &lt;b&gt;"
 
-    def test_has_a_key_for_each_note(self, page: Page, cache: Cache) -> None:
+    def test_key_varies_with_the_arguments(self, page: Page, cache: Cache) -> None:
         source = '{% cache 60, "note_comments", note.id %}{{ ran(note.id) }}{% endcache %}'
         for number in (1, 2, 1, 2):
             assert page(source, note=SimpleNamespace(id=number)) == str(number)
@@ -71,19 +71,19 @@ class TestTheTag:
             "note_comments:2",
         }
 
-    def test_shows_what_the_cache_has(self, page: Page, cache: Cache) -> None:
+    def test_shows_the_cached_markup(self, page: Page, cache: Cache) -> None:
         cache.set("name:5", "<i>from the cache</i>")
         assert page('{% cache 60, "name", 5 %}{{ ran() }}{% endcache %}') == (
             "<i>from the cache</i>"
         )
         assert page.bodies == []
 
-    def test_takes_an_empty_body_for_an_answer(self, page: Page) -> None:
+    def test_empty_body_is_cached(self, page: Page) -> None:
         for _ in range(2):
             assert page('{% cache 60, "a" %}{% if not ran() %}x{% endif %}{% endcache %}') == ""
         assert page.bodies == ["body"]
 
-    def test_renders_over_what_is_no_text(self, page: Page, cache: Cache) -> None:
+    def test_entry_that_is_not_text_is_replaced(self, page: Page, cache: Cache) -> None:
         cache.set("a", {"not": "text"})
         assert page('{% cache 60, "a" %}{{ ran() }}{% endcache %}') == "body"
         assert cache["a"] == "body"
@@ -92,18 +92,18 @@ class TestTheTag:
         page('{% cache 60, "a" %}x{% endcache %}')
         assert type(cache["a"]) is str
 
-    def test_may_follow_white_space_control(self, page: Page) -> None:
+    def test_white_space_control(self, page: Page) -> None:
         source = 'a {%- cache 60, "a" -%} b {%- endcache -%} c'
         assert [page(source) for _ in range(2)] == ["abc", "abc"]
 
-    def test_a_body_that_fails_is_not_stored(self, page: Page, cache: Cache) -> None:
+    def test_failing_body_is_not_stored(self, page: Page, cache: Cache) -> None:
         source = '{% cache 60, "a" %}{{ 1 // zero }}{% endcache %}'
         with pytest.raises(ZeroDivisionError):
             page(source, zero=0)
         assert "a" not in cache
         assert page(source, zero=1) == "1"
 
-    def test_counts_as_trips(self, page: Page, expect_trips: ExpectTrips) -> None:
+    def test_watch_counts_fragment_trips(self, page: Page, expect_trips: ExpectTrips) -> None:
         source = '{% cache 60, "a" %}{{ ran() }}{% endcache %}'
         # The asynchronous face has a connection of its own, whose handshake is no trip.
         page('{% cache 60, "another" %}{% endcache %}')
@@ -112,7 +112,7 @@ class TestTheTag:
         with expect_trips(1):
             page(source)
 
-    def test_survives_other_caches_in_other_environments(self, page: Page) -> None:
+    def test_environments_keep_their_own_cache(self, page: Page) -> None:
         other = Page(Cache())
         source = '{% cache 60, "a" %}{{ ran(name) }}{% endcache %}'
         assert page(source, name="one") == "one"
@@ -138,13 +138,13 @@ class TestKeys:
             ("name, number", "named:7"),
         ],
     )
-    def test_are_exactly_these(self, page: Page, cache: Cache, arguments: str, key: str) -> None:
+    def test_documented_keys(self, page: Page, cache: Cache, arguments: str, key: str) -> None:
         source = f"{{% cache 60, {arguments} %}}text{{% endcache %}}"
         assert page(source, note=NOTE, name="named", number=7) == "text"
         assert cache.get(key) == "text"
 
     @pytest.mark.parametrize("parts", [(), (5,), ("a:b",), ("%3A", ":"), (None, 1.5, "x")])
-    def test_are_those_that_python_makes(
+    def test_fragment_key_matches_the_tag(
         self, page: Page, cache: Cache, parts: tuple[object, ...]
     ) -> None:
         named = {f"part{number}": part for number, part in enumerate(parts)}
@@ -152,7 +152,7 @@ class TestKeys:
         page(f"{{% cache 60, {arguments} %}}text{{% endcache %}}", **named)
         assert cache.get(fragment_key("fragment", *parts)) == "text"
 
-    def test_parts_are_not_mixed_up(self) -> None:
+    def test_different_parts_have_different_keys(self) -> None:
         keys = {
             fragment_key("a", "b", "c"),
             fragment_key("a", "b:c"),
@@ -162,7 +162,7 @@ class TestKeys:
         }
         assert len(keys) == 5
 
-    def test_markup_counts_as_its_text(self) -> None:
+    def test_markup_and_text_share_a_key(self) -> None:
         assert fragment_key("a", Markup("<b>")) == fragment_key("a", "<b>") == "a:<b>"
 
 
@@ -180,7 +180,7 @@ class TestTimeouts:
             ("60 if minutes else 0", 60),
         ],
     )
-    def test_are_expressions(
+    def test_timeout_may_be_an_expression(
         self,
         redis_server: RedisServer,
         redis_url: str,
@@ -199,7 +199,7 @@ class TestTimeouts:
             assert (seconds - 30) * 1000 < left <= seconds * 1000
 
     @pytest.mark.parametrize("timeout", ["0", "-5", "timedelta(0)"])
-    def test_of_nothing_keep_nothing(self, page: Page, cache: Cache, timeout: str) -> None:
+    def test_timeout_of_zero_stores_nothing(self, page: Page, cache: Cache, timeout: str) -> None:
         source = f'{{% cache {timeout}, "a" %}}{{{{ ran() }}}}{{% endcache %}}'
         for _ in range(3):
             assert page(source) == "body"
@@ -207,28 +207,26 @@ class TestTimeouts:
         assert "a" not in cache
 
     @pytest.mark.parametrize("timeout", ['"soon"', "true", "[60]"])
-    def test_that_are_none_are_refused(self, page: Page, timeout: str) -> None:
+    def test_wrong_timeout_raises(self, page: Page, timeout: str) -> None:
         with pytest.raises(ConfigurationError, match="is not a timeout"):
             page(f'{{% cache {timeout}, "a" %}}body{{% endcache %}}')
 
 
 class TestEscaping:
-    def test_holds_cold_and_warm(self, page: Page) -> None:
+    def test_escaped_on_miss_and_hit(self, page: Page) -> None:
         source = '{% cache 60, "a" %}<i>{{ text }}</i>{{ safe }}{% endcache %}'
         for _ in range(2):
             shown = page(source, text="<script>", safe=Markup("<b>"))
             assert shown == "<i>&lt;script&gt;</i><b>"
 
-    def test_may_be_off(self, cache: Cache) -> None:
+    def test_autoescape_off(self, cache: Cache) -> None:
         page = Page(cache, autoescape=False)
         source = '{% cache 60, "a" %}<i>{{ text }}</i>{% endcache %}'
         for _ in range(2):
             assert page(source, text="<script>") == "<i><script></i>"
 
     @pytest.mark.parametrize("autoescape", [True, False])
-    def test_is_the_same_within_filters_and_blocks_of_text(
-        self, cache: Cache, *, autoescape: bool
-    ) -> None:
+    def test_filters_and_set_blocks(self, cache: Cache, *, autoescape: bool) -> None:
         page = Page(cache, autoescape=autoescape)
         source = (
             '{% filter upper %}{% cache 60, "a" %}<i>{{ text }}</i>{% endcache %}{% endfilter %}'
@@ -239,7 +237,7 @@ class TestEscaping:
         assert cold == warm
         assert ("&amp;" in cold) is autoescape
 
-    def test_may_be_switched_within_a_template(self, cache: Cache) -> None:
+    def test_autoescape_blocks(self, cache: Cache) -> None:
         page = Page(cache, autoescape=True)
         source = (
             '{% autoescape false %}{% cache 60, "a" %}{{ text }}{% endcache %}{% endautoescape %}'
@@ -267,7 +265,7 @@ class TestWhatTemplatesAreMadeOf:
         assert page(source) == "[outer inner]"
         assert page.bodies[4:] == ["outer"]
 
-    def test_a_loop_around(self, page: Page) -> None:
+    def test_loop_around_a_fragment(self, page: Page) -> None:
         source = (
             "{% for note in notes %}"
             '{% cache 60, "note", note, loop.index %}'
@@ -278,7 +276,7 @@ class TestWhatTemplatesAreMadeOf:
             assert page(source, notes="abc") == "1/3=a, 2/3=b, 3/3=c"
         assert page.bodies == ["a", "b", "c"]
 
-    def test_a_loop_within(self, page: Page) -> None:
+    def test_loop_within_a_fragment(self, page: Page) -> None:
         source = (
             '{% cache 60, "all" %}{% for note in notes if note != "b" %}'
             "{{ loop.index }}{{ ran(note) }}{% else %}none{% endfor %}{% endcache %}"
@@ -323,12 +321,12 @@ class TestWhatTemplatesAreMadeOf:
                 "piece:5",
             }
 
-    def test_variables_set_within_stay_within(self, page: Page) -> None:
+    def test_variables_set_in_a_fragment_stay_local(self, page: Page) -> None:
         source = '{% set x = 1 %}{% cache 60, "a" %}{% set x = 2 %}{{ x }}{% endcache %}{{ x }}'
         for _ in range(2):
             assert page(source) == "21"
 
-    def test_an_awaitable_within(self, cache: Cache) -> None:
+    def test_awaitable_in_a_fragment(self, cache: Cache) -> None:
         page = Page(cache, is_async=True)
 
         async def text() -> str:
@@ -339,20 +337,20 @@ class TestWhatTemplatesAreMadeOf:
             assert page('{% cache 60, "a" %}{{ text() }}{% endcache %}', text=text) == "awaited"
         assert page.bodies == ["awaited"]
 
-    def test_an_asynchronous_environment_renders_at_once_as_well(self, cache: Cache) -> None:
+    def test_async_environment_renders_synchronously_too(self, cache: Cache) -> None:
         page = Page(cache, is_async=True)
         template = page.environment.from_string('{% cache 60, "a" %}{{ ran() }}{% endcache %}')
         for _ in range(2):
             assert template.render() == "body"
         assert page.bodies == ["body"]
 
-    def test_a_template_in_pieces(self, cache: Cache) -> None:
+    def test_generated_template(self, cache: Cache) -> None:
         page = Page(cache)
         template = page.environment.from_string('a{% cache 60, "a" %}b{% endcache %}c')
         for _ in range(2):
             assert "".join(template.generate()) == "abc"
 
-    def test_an_overlay(self, cache: Cache) -> None:
+    def test_environment_overlay(self, cache: Cache) -> None:
         page = Page(cache)
         overlay = page.environment.overlay(autoescape=True)
         source = '{% cache 60, "a" %}{{ "<" }}{% endcache %}'
@@ -360,7 +358,7 @@ class TestWhatTemplatesAreMadeOf:
 
 
 class TestPreload:
-    def test_brings_all_fragments_in_one_trip(
+    def test_fragments_are_one_trip(
         self, page: Page, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         source = (
@@ -376,7 +374,7 @@ class TestPreload:
                 page(source, ids=range(20))
         assert len(page.bodies) == 40
 
-    def test_shares_a_scope_with_concurrent_pages_of_a_task(self, cache: Cache) -> None:
+    def test_concurrent_renders_share_the_scope(self, cache: Cache) -> None:
         page = Page(cache, is_async=True)
         template = page.environment.from_string(
             '{% cache 60, "a", id %}{{ ran(id) }}{% endcache %}'
@@ -405,11 +403,11 @@ class TestMistakes:
             "{% endcache %}",
         ],
     )
-    def test_of_syntax_are_told_by_jinja(self, page: Page, source: str) -> None:
+    def test_syntax_errors_are_jinjas(self, page: Page, source: str) -> None:
         with pytest.raises(jinja2.TemplateSyntaxError):
             page(source)
 
-    def test_a_missing_name_is_told_with_its_line(self, page: Page) -> None:
+    def test_missing_name_shows_its_line(self, page: Page) -> None:
         with pytest.raises(
             jinja2.TemplateSyntaxError, match=r"needs a name: \{% cache 60"
         ) as caught:
@@ -417,17 +415,17 @@ class TestMistakes:
         assert caught.value.lineno == 3
 
     @pytest.mark.parametrize("name", ["5", "none", "nothing", "[1]"])
-    def test_a_name_that_is_no_string(self, page: Page, name: str) -> None:
+    def test_name_must_be_a_string(self, page: Page, name: str) -> None:
         with pytest.raises(ConfigurationError, match="the name of a fragment"):
             page(f"{{% cache 60, {name} %}}x{{% endcache %}}")
 
     @pytest.mark.parametrize("vary_on", ["missing", "note.missing", "1, missing"])
-    def test_a_variable_that_is_not_defined(self, page: Page, vary_on: str) -> None:
-        with pytest.raises(ConfigurationError, match="varies on a variable that is not defined"):
+    def test_undefined_variable_raises(self, page: Page, vary_on: str) -> None:
+        with pytest.raises(ConfigurationError, match="varies on an undefined variable"):
             page(f'{{% cache 60, "fragment", {vary_on} %}}text{{% endcache %}}', note={})
 
     @pytest.mark.parametrize("is_async", [False, True])
-    def test_no_cache(self, *, is_async: bool) -> None:
+    def test_missing_cache_raises(self, *, is_async: bool) -> None:
         environment = jinja2.Environment(
             autoescape=True, extensions=[CacheExtension], enable_async=is_async
         )
@@ -438,7 +436,7 @@ class TestMistakes:
 
 class TestInstall:
     @pytest.mark.parametrize("extensions", [[], [CacheExtension], ["onetrip.jinja.CacheExtension"]])
-    def test_works_whether_or_not_the_extension_is_there(
+    def test_works_with_and_without_the_extension(
         self, cache: Cache, extensions: list[Any]
     ) -> None:
         environment = jinja2.Environment(extensions=extensions, autoescape=True)
@@ -447,7 +445,7 @@ class TestInstall:
         assert template.render() == "x"
         assert cache["a"] == "x"
 
-    def test_the_last_cache_counts(self, cache: Cache) -> None:
+    def test_last_cache_wins(self, cache: Cache) -> None:
         environment = jinja2.Environment(autoescape=True)
         install(environment, Cache())
         install(environment, cache)

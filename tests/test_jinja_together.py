@@ -49,14 +49,14 @@ def unknown() -> str:
     return secrets.token_hex(16)
 
 
-def test_by_threads(cache: Cache, unknown: str) -> None:
+def test_threads_render_a_fragment_once(cache: Cache, unknown: str) -> None:
     slow, template = Slow(), environment(cache).from_string(SOURCE)
     shown: list[str] = []
     together(lambda _: shown.append(template.render(slow=slow.blocking, id=unknown)))
     assert (set(shown), slow.rendered) == ({"slow"}, 1)
 
 
-def test_by_tasks(cache: Cache, unknown: str) -> None:
+def test_tasks_render_a_fragment_once(cache: Cache, unknown: str) -> None:
     slow, template = Slow(), environment(cache, enable_async=True).from_string(SOURCE)
 
     async def main() -> list[str]:
@@ -67,7 +67,7 @@ def test_by_tasks(cache: Cache, unknown: str) -> None:
     assert slow.rendered == 1
 
 
-def test_by_tasks_of_pages_that_began_before(cache: Cache, unknown: str) -> None:
+def test_tasks_of_pages_begun_before_render_once(cache: Cache, unknown: str) -> None:
     slow, template = Slow(), environment(cache, enable_async=True).from_string(SOURCE)
 
     async def page(begun: list[int], go_on: asyncio.Event) -> str:
@@ -87,7 +87,9 @@ def test_by_tasks_of_pages_that_began_before(cache: Cache, unknown: str) -> None
     assert slow.rendered == 1
 
 
-def test_are_posted(cache: Cache, unknown: str, expect_trips: ExpectTrips) -> None:
+def test_fragments_are_posted_in_a_scope(
+    cache: Cache, unknown: str, expect_trips: ExpectTrips
+) -> None:
     slow, template = Slow(), environment(cache).from_string(SOURCE)
     with expect_trips(1, posts=1), cache.scope():
         for _ in range(3):
@@ -95,7 +97,7 @@ def test_are_posted(cache: Cache, unknown: str, expect_trips: ExpectTrips) -> No
     assert cache[f"note:{unknown}"] == "slow"
 
 
-def test_nothing_is_shared_of_a_body_that_fails(cache: Cache, unknown: str) -> None:
+def test_failing_body_is_rendered_by_each_caller(cache: Cache, unknown: str) -> None:
     template = environment(cache).from_string('{% cache 60, "note", id %}{{ 1 / 0 }}{% endcache %}')
     failed: list[str] = []
 

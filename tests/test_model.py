@@ -243,7 +243,9 @@ class Program(RuleBasedStateMachine):
     ids=["as it is", "no age", "no snapshot", "signed"],
 )
 @pytest.mark.parametrize("face", [Cache, Awaited], ids=["blocking", "asynchronous"])
-def test_a_cache_is_a_dict(store_url: str, face: type[Cache], options: dict[str, Any]) -> None:
+def test_cache_behaves_like_a_dict(
+    store_url: str, face: type[Cache], options: dict[str, Any]
+) -> None:
     attributes = {"url": store_url, "face": face, "options": options}
     program = type("Program", (Program,), attributes)
     examples = 60 if not options else 15

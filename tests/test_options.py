@@ -38,31 +38,31 @@ REFUSING = "redis://127.0.0.1:1"
 
 
 class TestTheUrl:
-    def test_left_out_is_memory_of_its_own(self) -> None:
+    def test_default_url_is_private_memory(self) -> None:
         one, two = Cache(), Cache()
         one.set("a", 1)
         assert "a" not in two
         assert Cache("memory://").get("a") is None
         assert Cache(url="memory://").get("a") is None
 
-    def test_a_name_shares_memory(self) -> None:
+    def test_named_memory_is_shared(self) -> None:
         one, two = Cache("memory://shared"), Cache("memory://shared?size=256MiB")
         one.set("a", [1])
         assert two["a"] == [1]
         assert "a" not in Cache("memory://other")
 
-    def test_shared_memory_has_one_size(self) -> None:
+    def test_shared_memory_with_two_sizes_raises(self) -> None:
         first = Cache("memory://sized?size=1MiB")
         with pytest.raises(ConfigurationError, match="size=1048576; give all its caches the same"):
             Cache("memory://sized?size=2MiB")
         assert "a" not in first
 
-    def test_shared_memory_ends_with_its_last_cache(self) -> None:
+    def test_shared_memory_is_freed_with_its_last_cache(self) -> None:
         Cache("memory://brief").set("a", 1)
         assert "a" not in Cache("memory://brief")
 
     @pytest.mark.parametrize("size", ["4096", "4096B", "4kB", "4KB", "4KiB"])
-    def test_a_size_has_units(self, size: str) -> None:
+    def test_size_units(self, size: str) -> None:
         cache = Cache(f"memory://?size={size}", on_error="raise")
         cache.set("a", b"x" * 3000)
         with pytest.raises(EntryTooLargeError):
@@ -108,12 +108,12 @@ class TestTheUrl:
             ("rediss://127.0.0.1?ssl_certfile=/no/a.pem", "name a file in PEM format"),
         ],
     )
-    def test_says_what_is_wrong_with_it(self, url: str, said: str) -> None:
+    def test_wrong_url_raises(self, url: str, said: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             Cache(url)
         assert said in str(caught.value)
 
-    def test_a_client_certificate_needs_its_key(self, tmp_path: Path) -> None:
+    def test_client_certificate_without_key_raises(self, tmp_path: Path) -> None:
         file = tmp_path / "client.pem"
         file.write_text("")
         for option in ("ssl_certfile", "ssl_keyfile"):
@@ -121,7 +121,7 @@ class TestTheUrl:
                 Cache(f"rediss://127.0.0.1?{option}={file}")
 
     @pytest.mark.parametrize("option", ["ssl_ca_certs", "both"])
-    def test_a_certificate_is_one(self, tmp_path: Path, option: str) -> None:
+    def test_invalid_certificate_raises(self, tmp_path: Path, option: str) -> None:
         file = tmp_path / "wrong.pem"
         file.write_bytes(b"\xff not a certificate")
         query = f"ssl_ca_certs={file}"
@@ -131,7 +131,7 @@ class TestTheUrl:
         with pytest.raises((ConfigurationError, StoreError)):
             Cache(cache_url, on_error="raise").get("a")
 
-    def test_never_shows_the_password(self) -> None:
+    def test_password_is_never_shown(self) -> None:
         url = "redis://ann:hunter2@127.0.0.1:1"
         messages = [repr(Cache(url))]
         for wrong in (f"{url}/x", f"{url}?x=1", f"{url}?db=x"):
@@ -156,9 +156,7 @@ class TestTheUrl:
             "redis+unix://:hunter2@/none.sock",
         ],
     )
-    def test_nor_does_a_log_or_a_failed_trip(
-        self, url: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_password_is_not_logged(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
         said = [repr(Cache(url)), Cache(url).scope()]
         cache = Cache(url)
         with caplog.at_level(logging.DEBUG), cache.watch() as seen:
@@ -175,7 +173,7 @@ class TestTheUrl:
         assert "hunter2" not in " ".join(map(str, said))
 
     @pytest.mark.parametrize("url", [5, b"memory://", ["memory://"]], ids=repr)
-    def test_is_a_string(self, url: Any) -> None:
+    def test_url_must_be_a_string(self, url: Any) -> None:
         with pytest.raises((TypeError, ConfigurationError)):
             Cache(url)
 
@@ -190,7 +188,7 @@ class TestTheUrl:
 
 
 class TestUnknownOptions:
-    def test_are_refused_with_those_that_exist(self) -> None:
+    def test_error_lists_the_known_options(self) -> None:
         with pytest.raises(ConfigurationError) as caught:
             Cache(max_size=5)  # type: ignore[call-arg]
         assert str(caught.value) == f'Cache has no option "max_size"; it has {OPTIONS}'
@@ -247,9 +245,7 @@ class TestUnknownOptions:
         ],
         ids=lambda value: repr(value) if isinstance(value, dict) else "",
     )
-    def test_wrong_ones_are_refused_with_what_is_expected(
-        self, options: dict[str, Any], said: str
-    ) -> None:
+    def test_wrong_value_says_what_is_expected(self, options: dict[str, Any], said: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             Cache(**options)
         assert said in str(caught.value)
@@ -275,16 +271,14 @@ class TestUnknownOptions:
         ],
         ids=repr,
     )
-    def test_good_ones_are_taken(self, options: dict[str, Any]) -> None:
+    def test_valid_options_are_accepted(self, options: dict[str, Any]) -> None:
         cache = Cache(**options)
         cache.set("a", [1])
         assert cache.get("a") in ([1], None)
 
 
 class TestOnError:
-    def test_miss_turns_failures_into_misses_and_dropped_writes(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_miss_turns_failures_into_misses(self, caplog: pytest.LogCaptureFixture) -> None:
         cache = Cache(REFUSING)
         with caplog.at_level(logging.WARNING, "onetrip"):
             assert cache.get("a", "default") == "default"
@@ -318,7 +312,7 @@ class TestOnError:
         assert stats.errors > stats.misses > 0
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-    def test_raise_raises_what_a_program_may_catch_in_its_own_terms(
+    def test_raise_uses_builtin_exception_classes_too(
         self, call: Callable[[Cache, Any], object]
     ) -> None:
         cache = Cache(REFUSING, on_error="raise")
@@ -329,7 +323,7 @@ class TestOnError:
         assert "redis://127.0.0.1:1 cannot be reached; is the server running" in str(caught.value)
         assert cache.stats().errors in {1, 2}
 
-    def test_raise_raises_in_all_that_makes_trips(self) -> None:
+    def test_raise_applies_to_every_operation(self) -> None:
         cache = Cache(REFUSING, on_error="raise")
         cached = cache.cached(key="one")(lambda: 1)
         for call in (
@@ -343,7 +337,7 @@ class TestOnError:
             with pytest.raises(StoreUnavailableError):
                 call()
 
-    def test_a_preload_that_failed_leaves_no_scope_behind(self) -> None:
+    def test_failed_preload_opens_no_scope(self) -> None:
         cache = Cache(REFUSING, on_error="raise")
         with pytest.raises(StoreUnavailableError), cache.preload("a"):
             pytest.fail("entered all the same")
@@ -356,7 +350,7 @@ class TestOnError:
         [lambda cache: cache.set("a", 1), lambda cache: cache.cached(key="a")(lambda: 1)()],
         ids=["set", "fetch"],
     )
-    def test_raise_raises_in_a_scope_and_not_when_it_closes(
+    def test_raise_raises_at_the_call_not_at_the_scopes_end(
         self, work: Callable[[Cache], object]
     ) -> None:
         cache = Cache(REFUSING, on_error="raise")
@@ -366,7 +360,7 @@ class TestOnError:
             with pytest.raises(StoreUnavailableError):
                 cache.get("a")
 
-    def test_an_error_of_the_program_is_raised_by_either(self, redis_url: str) -> None:
+    def test_mistakes_raise_in_both_modes(self, redis_url: str) -> None:
         cache = Cache(redis_url)
         cache.set("a", "text")
         with pytest.raises(ValueError, match="does not hold an integer"):
@@ -376,7 +370,9 @@ class TestOnError:
 class TestTheBreaker:
     """A server that fails again and again is not asked for a while."""
 
-    def test_makes_no_trips_and_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_open_breaker_makes_no_trips_and_logs_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with RedisServer() as server:
             cache = Cache(server.url)
             cache.set("a", 1)
@@ -412,9 +408,7 @@ class TestTheBreaker:
 
 
 class TestTooLarge:
-    def test_is_dropped_with_what_it_would_have_replaced(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_old_entry_is_dropped_too(self, caplog: pytest.LogCaptureFixture) -> None:
         cache = Cache("memory://?size=4KiB")
         cache.set("a", "small")
         cache.set("a", "x" * 5000)
@@ -423,12 +417,12 @@ class TestTooLarge:
         assert cache.stats().errors == 2
         assert "give the store a larger size= or cache less at once" in caplog.text
 
-    def test_does_not_hold_up_the_others(self) -> None:
+    def test_other_entries_are_stored(self) -> None:
         cache = Cache("memory://?size=4KiB")
         cache.set_many({"a": 1, "b": "x" * 5000, "c": 3})
         assert cache.get_many(["a", "b", "c"]) == {"a": 1, "c": 3}
 
-    def test_raises_on_demand(self) -> None:
+    def test_raises_with_on_error_raise(self) -> None:
         cache = Cache("memory://?size=4KiB", on_error="raise")
         with pytest.raises(EntryTooLargeError, match="larger size= or cache less") as caught:
             cache.set("big", "x" * 5000)
@@ -437,7 +431,7 @@ class TestTooLarge:
 
 
 class TestScopeMaxAge:
-    def test_of_nothing_asks_the_store_each_time(self, open_cache: OpenCache, cache: Cache) -> None:
+    def test_zero_asks_the_store_each_time(self, open_cache: OpenCache, cache: Cache) -> None:
         reader = open_cache(scope_max_age=0)
         cache.set("a", 1)
         with reader.watch() as seen, reader.preload("a"):
@@ -445,7 +439,7 @@ class TestScopeMaxAge:
                 assert reader["a"] == 1
         assert seen.trips == 4
 
-    def test_is_the_age_that_an_answer_may_have(self, open_cache: OpenCache, cache: Cache) -> None:
+    def test_limits_the_age_of_pieces(self, open_cache: OpenCache, cache: Cache) -> None:
         patient, hasty = open_cache(scope_max_age=3600), open_cache(scope_max_age=1e-6)
         cache.set("a", 1)
         for reader, trips in ((patient, 1), (hasty, 4)):
@@ -454,7 +448,7 @@ class TestScopeMaxAge:
                     assert reader["a"] == 1
             assert seen.trips == trips
 
-    def test_is_never_past_the_timeout_of_a_piece(self, open_cache: OpenCache) -> None:
+    def test_piece_never_outlives_its_timeout(self, open_cache: OpenCache) -> None:
         patient = open_cache(scope_max_age=3600)
         calls: list[int] = []
 
@@ -487,15 +481,15 @@ class TestRawSerializer:
     @pytest.mark.parametrize(
         "value", ["text", 5, None, True, 1.5, [b"a"], bytearray(b"a"), object()], ids=repr
     )
-    def test_refuses_all_else(self, open_cache: OpenCache, value: object) -> None:
+    def test_other_types_raise(self, open_cache: OpenCache, value: object) -> None:
         with pytest.raises(SerializationError):
             open_cache(serializer="raw").set("a", value)
 
-    def test_says_what_to_do(self) -> None:
+    def test_error_says_what_to_do(self) -> None:
         with pytest.raises(SerializationError, match="encode the value to bytes, or use the nat"):
             Cache(serializer="raw").set("a", "text")
 
-    def test_counts_digits(self, open_cache: OpenCache) -> None:
+    def test_incr_adds_to_digits(self, open_cache: OpenCache) -> None:
         cache = open_cache(serializer="raw")
         cache.set("n", b"5")
         with cache.scope():
@@ -504,7 +498,7 @@ class TestRawSerializer:
 
 
 class TestLatency:
-    def test_answers_as_memory_does(self) -> None:
+    def test_behaves_like_memory(self) -> None:
         cache = Cache("memory://?latency=100us")
         cache.set("a", [1])
         with cache.preload("a", "b"), cache.watch() as seen:
@@ -513,7 +507,7 @@ class TestLatency:
         assert seen.trips == 0
         assert cache.clear() == 1
 
-    def test_is_told_where_trips_are_told(self) -> None:
+    def test_label_shows_the_latency(self) -> None:
         cache = Cache("memory://?latency=100us")
         with cache.watch() as seen:
             cache.get("a")
@@ -527,7 +521,9 @@ class TestLatency:
 
 
 class TestCounting:
-    def test_is_of_each_cache_alone(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_each_cache_counts_its_own_trips(
+        self, redis_server: RedisServer, redis_url: str
+    ) -> None:
         one, two = Cache(redis_url), Cache(redis_url)
         one.get("a")
         assert one.stats().trips == 1

@@ -54,13 +54,13 @@ class TestLearning:
         assert visit(cache, 5) == 3
         assert visit(cache, 5) == 1
 
-    def test_a_page_never_seen_is_one_trip(self, cache: Cache) -> None:
+    def test_unseen_page_is_one_trip(self, cache: Cache) -> None:
         visit(cache, 5)
         visit(cache, 6)
         for number in range(7, 50):
             assert visit(cache, number) == 1
 
-    def test_by_what_the_server_counts(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_server_counts_one_read(self, redis_server: RedisServer, redis_url: str) -> None:
         cache = Cache(redis_url)
         visit(cache, 5)
         visit(cache, 6)
@@ -70,7 +70,7 @@ class TestLearning:
         assert visit(cache, 8) == 1
         assert redis_server.reads() == 1
 
-    def test_a_page_that_reads_nothing_makes_no_trip(self, cache: Cache) -> None:
+    def test_page_without_reads_makes_no_trip(self, cache: Cache) -> None:
         visit(cache, 5)
 
         def work() -> None:
@@ -88,14 +88,14 @@ class TestLearning:
 
         assert [trips(cache, home) for _ in range(3)] == [3, 1, 1]
 
-    def test_what_a_single_page_reads_besides(self, cache: Cache) -> None:
+    def test_extra_keys_of_a_single_page(self, cache: Cache) -> None:
         for number in range(5):
             visit(cache, number)
         assert visit(cache, 7, ("note_markup:40", "note_markup:41")) == 3
         assert visit(cache, 7, ("note_markup:40", "note_markup:41")) == 1
         assert visit(cache, 8) == 1
 
-    def test_a_redesign_is_learned_within_a_few_visits(self, cache: Cache) -> None:
+    def test_changed_keys_are_learned_within_a_few_visits(self, cache: Cache) -> None:
         def redesigned(number: int) -> int:
             def work() -> None:
                 with cache.page("note_detail", note_id=number):
@@ -108,7 +108,7 @@ class TestLearning:
             visit(cache, number)
         assert [redesigned(number) for number in range(10, 20)][3:] == [1] * 7
 
-    def test_many_reads_at_once_take_along_what_follows(self, cache: Cache) -> None:
+    def test_get_many_brings_the_keys_that_follow(self, cache: Cache) -> None:
         def work() -> None:
             with cache.page("list"):
                 cache.get_many(["menu", "note_markup:1"])
@@ -116,7 +116,7 @@ class TestLearning:
 
         assert [trips(cache, work) for _ in range(2)] == [2, 1]
 
-    def test_a_preload_takes_along_the_rest(self, cache: Cache) -> None:
+    def test_preload_brings_the_rest_of_the_page(self, cache: Cache) -> None:
         def work() -> None:
             with cache.page("list"), cache.preload("menu"):
                 cache._piece_get("menu")
@@ -124,7 +124,7 @@ class TestLearning:
 
         assert [trips(cache, work) for _ in range(2)] == [2, 1]
 
-    def test_an_absent_key_that_is_computed_costs_no_trip(self, cache: Cache) -> None:
+    def test_computed_absent_key_makes_no_trip(self, cache: Cache) -> None:
         def work() -> None:
             with cache.page("list"):
                 for number in range(5):
@@ -137,7 +137,7 @@ class TestLearning:
             assert cache._piece_get("square:1") is None
         assert seen.trips == 1
 
-    def test_two_pages_whose_first_trip_is_the_same(self, open_cache: OpenCache) -> None:
+    def test_nested_pages_with_the_same_first_trip(self, open_cache: OpenCache) -> None:
         # What each brings and what it asks other workers for stays apart, with bytes as they are.
         open_cache(serializer="raw").set_many({"one": b"1", "two": b"2", "three": b"3"})
 
@@ -154,7 +154,7 @@ class TestLearning:
             for _ in range(3):
                 work(cache)
 
-    def test_in_tasks(self, cache: Cache) -> None:
+    def test_page_in_tasks(self, cache: Cache) -> None:
         async def work() -> int:
             with cache.watch() as seen:
                 async with cache.page("note_detail", note_id=5):
@@ -166,7 +166,7 @@ class TestLearning:
 
 
 class TestWhatIsLearnedFrom:
-    def test_not_what_failed(self, cache: Cache) -> None:
+    def test_failed_visit_is_not_learned(self, cache: Cache) -> None:
         def fail() -> None:
             with cache.page("note_detail", note_id=5):
                 cache._piece_get("error_page")
@@ -176,13 +176,13 @@ class TestWhatIsLearnedFrom:
             fail()
         assert cache.pages() == []
 
-    def test_not_what_was_discarded(self, cache: Cache) -> None:
+    def test_discarded_visit_is_not_learned(self, cache: Cache) -> None:
         with cache.page("note_detail", note_id=5) as scope:
             cache._piece_get("a")
             scope.discard()
         assert cache.pages() == []
 
-    def test_a_scope_that_learns_late_what_it_is_for(self, cache: Cache) -> None:
+    def test_scope_named_after_its_first_read(self, cache: Cache) -> None:
         def work() -> None:
             with cache.scope() as scope:
                 cache._piece_get("session")
@@ -191,11 +191,11 @@ class TestWhatIsLearnedFrom:
 
         assert [trips(cache, work) for _ in range(2)] == [4, 2]
 
-    def test_which_it_can_only_while_it_is_open(self, cache: Cache) -> None:
+    def test_visit_of_a_closed_scope_raises(self, cache: Cache) -> None:
         with pytest.raises(ConfigurationError, match="not open; say in its with block"):
             cache.scope().visit("note_detail")
 
-    def test_not_what_the_page_itself_wrote(self, cache: Cache) -> None:
+    def test_keys_written_first_are_not_preloaded(self, cache: Cache) -> None:
         def work() -> None:
             with cache.page("list"):
                 cache.set("own", 1)
@@ -210,7 +210,7 @@ class TestWhatIsLearnedFrom:
         read = [name for trip in seen.records for word, name in trip.ops if word == "get"]
         assert read.count("test:own") == 1
 
-    def test_a_page_within_a_page(self, cache: Cache) -> None:
+    def test_nested_pages_both_learn(self, cache: Cache) -> None:
         def work() -> None:
             with cache.page("outer"):
                 cache._piece_get("menu")
@@ -235,7 +235,7 @@ class TestLaws:
                     cache._piece_get(key)
         return cache
 
-    def test_its_own_writes_count(self, learned: Cache) -> None:
+    def test_page_sees_its_own_writes(self, learned: Cache) -> None:
         with learned.page("page"):
             learned._piece_get("menu")
             learned.set("note_markup:1", "new")
@@ -245,13 +245,13 @@ class TestLaws:
         assert learned._piece_get("note_markup:1") == "new"
         assert learned._piece_get("note_markup:2") is None
 
-    def test_what_is_written_before_the_first_read_counts(self, learned: Cache) -> None:
+    def test_page_sees_writes_before_its_first_read(self, learned: Cache) -> None:
         with learned.page("page"):
             learned.set("note_markup:1", "new")
             learned._piece_get("menu")
             assert learned._piece_get("note_markup:1") == "new"
 
-    def test_deletes_count_wherever_they_are_made(self, learned: Cache) -> None:
+    def test_deletes_from_anywhere_in_the_process_are_seen(self, learned: Cache) -> None:
         with learned.page("page"):
             learned._piece_get("menu")
             with learned.scope(), learned.preload("note_markup:1"):
@@ -259,7 +259,7 @@ class TestLaws:
             assert learned._piece_get("note_markup:1") is None
             assert learned._piece_get("note_markup:2") == "<p>2"
 
-    def test_a_clear_counts(self, learned: Cache, store_url: str) -> None:
+    def test_clear_is_seen(self, learned: Cache, store_url: str) -> None:
         if store_url.startswith("memcached"):
             learned.delete_many(["note_markup:1", "note_markup:2"])
         with learned.page("page"):
@@ -282,7 +282,7 @@ class TestLaws:
             assert learned.add("absent", 1)
             assert learned._piece_get("absent") == 1
 
-    def test_absence_is_good_for_one_read(self, learned: Cache) -> None:
+    def test_absence_answers_only_one_read(self, learned: Cache) -> None:
         with learned.page("page"):
             learned._piece_get("menu")
             with learned.watch() as seen:
@@ -290,7 +290,7 @@ class TestLaws:
                     assert learned._piece_get("absent") is None
             assert seen.trips == 2
 
-    def test_absence_ends_where_this_process_sets_it(
+    def test_absence_ends_when_this_process_sets_the_key(
         self, learned: Cache, open_cache: OpenCache
     ) -> None:
         with learned.page("page"):
@@ -298,7 +298,7 @@ class TestLaws:
             open_cache().set("absent", 1)
             assert learned._piece_get("absent") == 1
 
-    def test_a_preload_by_hand_asks_for_what_is_missing(self, learned: Cache) -> None:
+    def test_explicit_preload_asks_for_missing_keys(self, learned: Cache) -> None:
         def work() -> None:
             with learned.page("page"), learned.preload("note_markup:1", "note_markup:3"):
                 assert learned._piece_get("note_markup:1") == "<p>1"
@@ -307,7 +307,9 @@ class TestLaws:
 
         assert trips(learned, work) == 1
 
-    def test_it_ends_with_its_scope(self, learned: Cache, open_cache: OpenCache) -> None:
+    def test_preloaded_values_end_with_the_scope(
+        self, learned: Cache, open_cache: OpenCache
+    ) -> None:
         with learned.page("page"):
             learned._piece_get("menu")
         open_cache().set("note_markup:1", "new")
@@ -317,7 +319,7 @@ class TestLaws:
             open_cache().set("note_markup:1", "newer")
             assert learned._piece_get("note_markup:1") == "newer"
 
-    def test_it_is_as_old_as_any_answer_may_be(self, open_cache: OpenCache) -> None:
+    def test_preloaded_values_obey_scope_max_age(self, open_cache: OpenCache) -> None:
         # Nothing is held, so nothing is brought either.
         cache, other = open_cache(scope_max_age=0), open_cache()
         for value in (1, 2, 3):
@@ -326,7 +328,7 @@ class TestLaws:
                 other.set("note_markup:1", value)
                 assert cache._piece_get("note_markup:1") == value
 
-    def test_a_write_while_it_is_under_way_counts(self, store_url: str) -> None:
+    def test_write_during_the_first_trip_is_seen(self, store_url: str) -> None:
         cache = Cache(store_url, prefix=PREFIX)
 
         async def visit(new: str | None) -> object:
@@ -344,7 +346,7 @@ class TestLaws:
 
         assert asyncio.run(visits()) == ["<p>1", "<p>1", "new", "new"]
 
-    def test_errors_that_look_like_answers_do_no_harm(self, cache: Cache) -> None:
+    def test_short_error_pages_do_not_break_learning(self, cache: Cache) -> None:
         # A middleware makes a page of an error that came before anything else was read.
         for number in range(5, 45):
             failed = number % 4 == 0
@@ -367,7 +369,7 @@ class TestLaws:
 
 
 class TestModes:
-    def test_shadow_counts_and_asks_for_nothing(self, open_cache: OpenCache) -> None:
+    def test_shadow_counts_but_preloads_nothing(self, open_cache: OpenCache) -> None:
         cache = open_cache(pages="shadow")
         assert [visit(cache, number) for number in (5, 6, 7)] == [3, 3, 3]
         (route,) = cache.pages()
@@ -379,7 +381,7 @@ class TestModes:
         assert [visit(cache, 5) for _ in range(2)] == [3, 3]
         assert cache.pages() == []
 
-    def test_bounds(self, open_cache: OpenCache) -> None:
+    def test_page_keys_and_page_bytes_limit_the_preload(self, open_cache: OpenCache) -> None:
         # What a trip reads anyway is not what it brings ahead.
         few = open_cache(pages="preload", page_keys=1)
         visit(few, 5)
@@ -391,7 +393,7 @@ class TestModes:
         visit(small, 5)
         assert visit(small, 5) == 3
 
-    def test_tell_whether_they_learn(self, open_cache: OpenCache) -> None:
+    def test_learns_reports_the_mode(self, open_cache: OpenCache) -> None:
         assert open_cache().learns
         assert open_cache(pages="shadow").learns
         assert not open_cache(pages="off").learns
@@ -399,13 +401,13 @@ class TestModes:
         # Nothing could be held until it is read.
         assert not open_cache(scope_max_age=0).learns
 
-    def test_another_is_refused(self, open_cache: OpenCache) -> None:
+    def test_unknown_mode_raises(self, open_cache: OpenCache) -> None:
         with pytest.raises(ConfigurationError, match="pages='x' is not one of \"preload\""):
             open_cache(pages="x")
 
 
 class TestReports:
-    def test_tell_what_was_learned(self, cache: Cache) -> None:
+    def test_pages_reports_what_was_learned(self, cache: Cache) -> None:
         for number in range(5):
             visit(cache, number)
         (route,) = cache.pages()
@@ -421,7 +423,7 @@ class TestReports:
         assert route.unused_bytes == 0
         assert repr(route) == f"<Route note_detail: 5 visits, {route.trips} trips for 15 reads>"
 
-    def test_tell_of_waste(self, cache: Cache) -> None:
+    def test_pages_reports_waste(self, cache: Cache) -> None:
         visit(cache, 5)
         with cache.page("note_detail", note_id=5):
             cache._piece_get("menu")
@@ -432,7 +434,7 @@ class TestReports:
 
 
 class TestSharing:
-    def test_what_one_worker_learned_another_knows(self, open_cache: OpenCache) -> None:
+    def test_workers_share_what_they_learned(self, open_cache: OpenCache) -> None:
         one, other = open_cache(), open_cache()
         for number in (5, 6, 7):
             visit(one, number)
@@ -440,7 +442,7 @@ class TestSharing:
         assert visit(other, 8) == 2
         assert visit(other, 9) == 1
 
-    def test_a_record_that_the_store_refuses_fails_no_read(
+    def test_refused_record_does_not_fail_reads(
         self, redis_server: RedisServer, redis_url: str
     ) -> None:
         Cache(redis_url, prefix="test").set("menu", "menu")
@@ -455,11 +457,11 @@ class TestSharing:
                 assert cache._piece_get("menu") == "menu"
         admin.acl_deluser("reader")
 
-    def test_it_costs_no_trip_of_its_own(self, open_cache: OpenCache) -> None:
+    def test_sharing_makes_no_extra_trip(self, open_cache: OpenCache) -> None:
         one = open_cache()
         assert [visit(one, number) for number in (5, 6, 7, 8)] == [3, 1, 1, 1]
 
-    def test_neither_loses_its_part(self, open_cache: OpenCache) -> None:
+    def test_merged_records_keep_both_parts(self, open_cache: OpenCache) -> None:
         one, other, late = open_cache(), open_cache(), open_cache()
 
         def listing(cache: Cache) -> int:
@@ -476,7 +478,7 @@ class TestSharing:
         assert visit(late, 9) == 2
         assert listing(late) == 1 + 1
 
-    def test_bytes_that_are_no_record_are_ignored(self, open_cache: OpenCache) -> None:
+    def test_invalid_records_are_ignored(self, open_cache: OpenCache) -> None:
         # Where records are, for a cache with the prefix "test".
         cache = open_cache(prefix=f"{PREFIX}@onetrip")
         for junk in (b"junk", b"", b"\x93\x01\x90\x90", "text", 5):
@@ -487,7 +489,7 @@ class TestSharing:
             assert visit(worker, 5) == 1
 
     @stores_that_clear
-    def test_it_survives_a_clear(self, cache: Cache, open_cache: OpenCache) -> None:
+    def test_learning_survives_a_clear(self, cache: Cache, open_cache: OpenCache) -> None:
         for number in (5, 6, 7):
             visit(cache, number)
         cache.clear()
@@ -502,7 +504,7 @@ class TestSharing:
 
     @stores_that_clear
     @pytest.mark.parametrize("prefix", ["test", ""])
-    def test_a_clear_counts_no_records(self, open_cache: OpenCache, prefix: str) -> None:
+    def test_clear_does_not_count_records(self, open_cache: OpenCache, prefix: str) -> None:
         cache = open_cache(prefix=prefix)
         open_cache(prefix="").clear()
         for number in (5, 6, 7):

@@ -76,7 +76,7 @@ def templates(cache: Cache) -> set[str]:
 
 
 class TestTrips:
-    def test_the_second_visit_and_pages_never_seen_are_one_trip(
+    def test_second_visit_and_unseen_pages_are_one_trip(
         self, cache: Cache, redis_server: RedisServer
     ) -> None:
         app = make_app(cache)
@@ -116,7 +116,7 @@ class TestTrips:
         visit(app, "/notes/7")
         assert redis_server.commandstats()["mget"] == 1
 
-    def test_requests_at_once_learn_apart(self, cache: Cache) -> None:
+    def test_concurrent_requests_learn_separately(self, cache: Cache) -> None:
         app = FastAPI()
         app.add_middleware(PageMiddleware, cache=cache)
         waiting: list[asyncio.Event] = []
@@ -161,7 +161,7 @@ class TestTrips:
 
 
 class TestNames:
-    def test_routers_that_are_included(self, cache: Cache) -> None:
+    def test_included_routers(self, cache: Cache) -> None:
         app, outer, inner = FastAPI(), APIRouter(), APIRouter(prefix="/v1")
         app.add_middleware(PageMiddleware, cache=cache)
 
@@ -219,7 +219,7 @@ class TestNames:
         visit(app, *self.PATHS)
         assert names(cache) == self.NAMES
 
-    def test_around_an_application_and_below_a_root_path(self, cache: Cache) -> None:
+    def test_middleware_around_the_application_and_root_path(self, cache: Cache) -> None:
         app = PageMiddleware(self.starlette(cache), cache)
 
         async def below(scope: Any, receive: Any, send: Any) -> None:
@@ -229,7 +229,7 @@ class TestNames:
         visit(below, *self.PATHS)
         assert names(cache) == self.NAMES
 
-    def test_an_application_that_is_mounted_names_its_own(self, cache: Cache) -> None:
+    def test_mounted_application_names_its_pages(self, cache: Cache) -> None:
         one = PageMiddleware(self.starlette(cache), cache)
 
         inner = self.starlette(cache)
@@ -245,7 +245,7 @@ class TestNames:
         visit(app, "/one/home", "/two/home", "/three/notes/5")
         assert names(cache) == {"/{page}": 1, "/notes/{note_id}": 1}
 
-    def test_one_cache_in_two_middlewares(self, cache: Cache) -> None:
+    def test_one_cache_in_two_middlewares_is_named_once(self, cache: Cache) -> None:
         app = make_app(cache)
         app.add_middleware(PageMiddleware, cache=cache)
         visit(app, "/notes/5", "/notes/6")
@@ -274,7 +274,7 @@ class TestNames:
         (route,) = cache.pages()
         assert (route.visits, route.trips) == (3, 4)
 
-    def test_names_of_an_applications_own(self, cache: Cache) -> None:
+    def test_custom_names(self, cache: Cache) -> None:
         async def app(scope: Any, _receive: Any, send: Any) -> None:
             await read_note(cache, scope["path"][1:])
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -347,7 +347,7 @@ class TestWhatIsNotLearned:
         visit(app, "/notes/5")
         assert names(cache) == {"/notes/{note_id}": 1}
 
-    def test_requests_that_are_cancelled(self, cache: Cache) -> None:
+    def test_cancelled_requests(self, cache: Cache) -> None:
         app = make_app(cache)
 
         @app.get("/slow/{note_id}")
@@ -369,7 +369,7 @@ class TestWhatIsNotLearned:
         assert names(cache) == {}
 
     @pytest.mark.parametrize("spec", ["2.3", "2.4"])
-    def test_streams_that_are_cut_short(self, cache: Cache, spec: str) -> None:
+    def test_streams_cut_short(self, cache: Cache, spec: str) -> None:
         app = make_app(cache)
 
         @app.get("/stream/{note_id}")
@@ -418,7 +418,7 @@ class TestWhatIsNotLearned:
     @pytest.mark.parametrize(
         "bots", ["BOT|spider", lambda scope: (b"user-agent", b"Spider/1") in scope["headers"]]
     )
-    def test_bots_are_served_as_fast(self, cache: Cache, bots: Any) -> None:
+    def test_bots_are_served_fast_but_not_learned(self, cache: Cache, bots: Any) -> None:
         app, bot = make_app(cache, bots=bots), {"User-Agent": "Spider/1"}
         visit(app, "/notes/4", "/notes/4", headers=bot)
         assert names(cache) == {}
@@ -451,7 +451,7 @@ class TestWhatIsNotLearned:
         assert names(cache) == {"/": 2}
         assert templates(cache) == ({"menu", "part"} if streams else {"menu"})
 
-    def test_arguments_that_are_no_plain_values(self, cache: Cache) -> None:
+    def test_arguments_that_are_not_plain_values(self, cache: Cache) -> None:
         class Made:
             def __str__(self) -> str:
                 msg = "lazy load outside of a session"
@@ -481,13 +481,13 @@ class TestWhatIsNotLearned:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"query": "page"}, "query='page' has to list query parameters"),
+        ({"query": "page"}, "query='page' must list query parameters"),
         ({"facets": {"a": 1}}, "facets={'a': 1} is not a function"),
         ({"name": "home"}, "name='home' is not a function"),
         ({"bots": "("}, "bots='\\(' is not a regular expression"),
     ],
 )
-def test_options_that_cannot_work(cache: Cache, options: dict[str, Any], said: str) -> None:
+def test_wrong_options_raise(cache: Cache, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         PageMiddleware(FastAPI(), cache, **options)
 

@@ -45,7 +45,7 @@ NOTE = [HEAD, "  100%  menu", "  100%  note:{note_id}"]
 UNKNOWN = "list: nothing is shared of it"
 
 
-def test_shows_what_workers_learned(cache: Cache, run: Run) -> None:
+def test_shows_what_all_workers_learned(cache: Cache, run: Run) -> None:
     for number in range(3):
         visit(cache, number)
     assert run("note_detail") == NOTE
@@ -57,7 +57,7 @@ def test_shows_each_route_once(cache: Cache, run: Run) -> None:
     assert run("list", "note_detail", "list") == [UNKNOWN, *NOTE]
 
 
-def test_shows_all_routes_without_their_names(open_cache: OpenCache, run: Run) -> None:
+def test_shows_all_routes_by_default(open_cache: OpenCache, run: Run) -> None:
     assert run() == ["nothing is shared under this prefix"]
     # Each of two workers tells of what it saw, and neither loses what the other told.
     for route in ("tags", "home"):
@@ -71,7 +71,7 @@ def test_shows_all_routes_without_their_names(open_cache: OpenCache, run: Run) -
     assert {route.name for route in open_cache().shared_pages()} == set(heads)
 
 
-def test_shows_what_becomes_of_it(open_cache: OpenCache, run: Run) -> None:
+def test_shows_trips_before_and_waste(open_cache: OpenCache, run: Run) -> None:
     open_cache().set_many({"menu": "m", **{f"note:{number}": "n" for number in range(9)}})
     for first in (0, 3, 6):
         worker = open_cache()
@@ -83,7 +83,7 @@ def test_shows_what_becomes_of_it(open_cache: OpenCache, run: Run) -> None:
     assert head.endswith("waste 0%")
 
 
-def test_shows_shares(open_cache: OpenCache, run: Run) -> None:
+def test_shows_shares_of_visits(open_cache: OpenCache, run: Run) -> None:
     # A worker takes the record along at its first visit, and leaves its own at its third.
     for first, extra in ((1, ["often"]), (4, [])):
         worker = open_cache()
@@ -93,7 +93,7 @@ def test_shows_shares(open_cache: OpenCache, run: Run) -> None:
     assert 0 < int(share.split("%")[0]) < 100
 
 
-def test_leaves_the_store_as_it_is(cache: Cache, run: Run, raw: Raw) -> None:
+def test_does_not_change_the_store(cache: Cache, run: Run, raw: Raw) -> None:
     for number in range(3):
         visit(cache, number)
     names = [f"{PREFIX}@onetrip:page:note_detail", f"{PREFIX}@onetrip:pages"]
@@ -105,7 +105,7 @@ def test_leaves_the_store_as_it_is(cache: Cache, run: Run, raw: Raw) -> None:
         raw[f"{PREFIX}@onetrip:page:list"]
 
 
-def test_wants_the_secret(
+def test_missing_or_wrong_secret_is_an_error(
     open_cache: OpenCache,
     run: Run,
     store_url: str,
@@ -121,7 +121,7 @@ def test_wants_the_secret(
             assert main(["pages", store_url, "--prefix", PREFIX, *names]) == 1
             out, error = capsys.readouterr()
             assert out == ""
-            assert "is ONETRIP_SECRET that of the cache?" in error
+            assert "check that ONETRIP_SECRET is the cache's secret" in error
     monkeypatch.setenv("ONETRIP_SECRET", "of the site")
     assert run("note_detail") == NOTE
 
@@ -130,7 +130,7 @@ def test_wants_the_secret(
     ("url", "told"),
     [("redis://127.0.0.1:1/0", "onetrip: "), ("nonsense://", "onetrip: ")],
 )
-def test_says_what_is_wrong(capsys: pytest.CaptureFixture[str], url: str, told: str) -> None:
+def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], url: str, told: str) -> None:
     assert main(["pages", url, "note_detail"]) == 1
     out, error = capsys.readouterr()
     assert out == ""
@@ -138,7 +138,7 @@ def test_says_what_is_wrong(capsys: pytest.CaptureFixture[str], url: str, told: 
     assert len(error.splitlines()) == 1
 
 
-def test_is_a_program(disk_url: str) -> None:
+def test_runs_as_a_program(disk_url: str) -> None:
     cache = Cache(disk_url)
     for number in range(3):
         visit(cache, number)
@@ -148,7 +148,7 @@ def test_is_a_program(disk_url: str) -> None:
     assert done.stderr == ""
 
 
-def test_shows_nothing_that_a_terminal_obeys(cache: Cache, run: Run) -> None:
+def test_control_characters_are_escaped(cache: Cache, run: Run) -> None:
     for number in range(3):
         with cache.page("a\x1b[31m\nb", **{"c\x1b\n": number}):
             cache._piece_get(f"d\x1b:{number}")
@@ -158,7 +158,7 @@ def test_shows_nothing_that_a_terminal_obeys(cache: Cache, run: Run) -> None:
     assert len(told) == 2
 
 
-def test_shows_those_of_raw_caches(open_cache: OpenCache, run: Run) -> None:
+def test_shows_routes_of_raw_caches(open_cache: OpenCache, run: Run) -> None:
     cache = open_cache(serializer="raw")
     for number in range(3):
         visit(cache, number)

@@ -79,7 +79,7 @@ class NoteConverter(BaseConverter):
 class TestNamesThatCannotBeMade:
     """No page fails for its name."""
 
-    def test_arguments_that_are_no_plain_values_are_left_out(self, cache: Cache) -> None:
+    def test_arguments_that_are_not_plain_values_are_left_out(self, cache: Cache) -> None:
         app = make_app(cache)
         app.url_map.converters["a_note"] = NoteConverter
 
@@ -93,14 +93,14 @@ class TestNamesThatCannotBeMade:
         [route] = cache.pages()
         assert dict(route.templates).keys() == {"note_markup:5", "part:{part}"}
 
-    def test_facets_without_a_text_are_left_out(self, cache: Cache) -> None:
+    def test_facets_whose_str_fails_are_left_out(self, cache: Cache) -> None:
         app = make_app(cache, ONETRIP_PAGE_FACETS=lambda: {"note": Note("5"), "bad": "\ud800"})
         assert app.test_client().get("/notes/5").status_code == 200
         assert names(cache) == {"note": 1}
 
 
 class TestTrips:
-    def test_the_second_visit_and_pages_never_seen_are_one_trip(
+    def test_second_visit_and_unseen_pages_are_one_trip(
         self, cache: Cache, redis_server: RedisServer
     ) -> None:
         visit = Visits(make_app(cache), redis_server)
@@ -117,7 +117,7 @@ class TestTrips:
             "menu",
         }
 
-    def test_requests_at_once_learn_apart(self, cache: Cache) -> None:
+    def test_concurrent_requests_learn_separately(self, cache: Cache) -> None:
         app, together = make_app(cache), threading.Barrier(2)
 
         @app.get("/tags/<int:note_id>")
@@ -148,7 +148,7 @@ class TestTrips:
 
 
 class TestNames:
-    def test_blueprints_and_arguments_that_others_take_away(self, cache: Cache) -> None:
+    def test_blueprints_and_arguments_removed_by_preprocessors(self, cache: Cache) -> None:
         shop = Blueprint("shop", __name__, url_prefix="/<tenant>/<lang>")
 
         @shop.url_value_preprocessor
@@ -172,9 +172,7 @@ class TestNames:
         assert route.name == "shop.item"
         assert "item:{item}:{lang}:{tenant}" in dict(route.templates)
 
-    def test_query_parameters_that_are_declared(
-        self, cache: Cache, redis_server: RedisServer
-    ) -> None:
+    def test_declared_query_parameters(self, cache: Cache, redis_server: RedisServer) -> None:
         app = make_app(cache, ONETRIP_PAGE_QUERY=["page"])
 
         @app.get("/list")
@@ -204,7 +202,7 @@ class TestNames:
         assert visit("/home", headers={"X-User": "mary"}) == 1
         assert "basket:{user}" in dict(cache.pages()[0].templates)
 
-    def test_names_of_an_applications_own(self, cache: Cache, redis_server: RedisServer) -> None:
+    def test_custom_names(self, cache: Cache, redis_server: RedisServer) -> None:
         def name() -> tuple[str, dict[str, str]] | None:
             kind, _, rest = request.path[1:].partition("/")
             return (kind, {"id": rest}) if rest else None
@@ -221,7 +219,7 @@ class TestNames:
         assert visit("/note/7") == 1
         assert names(cache) == {"note": 3}
 
-    def test_all_caches_of_a_request(self, cache: Cache, redis_url: str) -> None:
+    def test_name_reaches_all_caches_of_a_request(self, cache: Cache, redis_url: str) -> None:
         sessions = Cache(redis_url, prefix="sessions")
         app = make_app(cache)
         inner = app.wsgi_app
@@ -244,9 +242,7 @@ class TestNames:
         assert "late" in dict(cache.pages()[0].templates)
         sessions.close()
 
-    def test_an_application_that_has_no_such_page_and_one_that_has(
-        self, cache: Cache, redis_url: str
-    ) -> None:
+    def test_unnamed_application_beside_a_named_one(self, cache: Cache, redis_url: str) -> None:
         sessions = Cache(redis_url, prefix="sessions")
         first, second = Flask("first"), make_app(cache)
         OneTrip(first, cache)
@@ -307,7 +303,7 @@ class TestWhatIsNotLearned:
                 assert visit("/broken/5") == 3
         assert names(cache) == {}
 
-    def test_streams_that_are_cut_short(self, cache: Cache) -> None:
+    def test_streams_cut_short(self, cache: Cache) -> None:
         app = make_app(cache)
 
         @app.get("/stream/<int:note_id>")
@@ -329,7 +325,7 @@ class TestWhatIsNotLearned:
     @pytest.mark.parametrize(
         "bots", ["bot|spider", lambda: request.headers["User-Agent"] == "Spider/1"]
     )
-    def test_bots_are_served_as_fast(
+    def test_bots_are_served_fast_but_not_learned(
         self, cache: Cache, redis_server: RedisServer, bots: Any
     ) -> None:
         visit = Visits(make_app(cache, ONETRIP_PAGE_BOTS=bots), redis_server)
@@ -341,12 +337,12 @@ class TestWhatIsNotLearned:
         assert visit("/notes/7", headers={"User-Agent": "Spider/1"}) == 1
         assert names(cache) == {"note": 2}
 
-    def test_without_the_option_bots_are_readers(self, cache: Cache) -> None:
+    def test_bots_are_learned_by_default(self, cache: Cache) -> None:
         client = make_app(cache).test_client()
         client.get("/notes/5", headers={"User-Agent": "Spider/1"})
         assert names(cache) == {"note": 1}
 
-    def test_where_pages_are_off(self, redis_url: str) -> None:
+    def test_pages_off(self, redis_url: str) -> None:
         cache = Cache(redis_url, pages="off")
         make_app(cache).test_client().get("/notes/5")
         assert names(cache) == {}
@@ -356,15 +352,15 @@ class TestWhatIsNotLearned:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"ONETRIP_PAGE_QUERY": "page"}, "ONETRIP_PAGE_QUERY='page' has to list query parameters"),
-        ({"ONETRIP_PAGE_QUERY": 5}, "ONETRIP_PAGE_QUERY=5 has to list"),
+        ({"ONETRIP_PAGE_QUERY": "page"}, "ONETRIP_PAGE_QUERY='page' must list query parameters"),
+        ({"ONETRIP_PAGE_QUERY": 5}, "ONETRIP_PAGE_QUERY=5 must list"),
         ({"ONETRIP_PAGE_FACETS": {"a": 1}}, "ONETRIP_PAGE_FACETS={'a': 1} is not a function"),
         ({"ONETRIP_PAGE_NAME": "home"}, "ONETRIP_PAGE_NAME='home' is not a function"),
         ({"ONETRIP_PAGE_BOTS": "("}, "ONETRIP_PAGE_BOTS='\\(' is not a regular expression"),
         ({"ONETRIP_PAGE_BOTS": True}, "ONETRIP_PAGE_BOTS=True is neither a pattern"),
     ],
 )
-def test_options_that_cannot_work(cache: Cache, config: dict[str, Any], said: str) -> None:
+def test_wrong_options_raise(cache: Cache, config: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         make_app(cache, **config)
 
@@ -384,7 +380,7 @@ class TestAnyWsgiApplication:
         if hasattr(body, "close"):
             body.close()
 
-    def test_it_names_pages_itself(self, cache: Cache) -> None:
+    def test_name_option_names_pages(self, cache: Cache) -> None:
         def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
             path = environ["PATH_INFO"]
             start_response("500 Broken" if path == "/0" else "200 OK", [])
@@ -408,7 +404,7 @@ class TestAnyWsgiApplication:
         assert names(cache) == {"note": 3}
 
     @pytest.mark.parametrize("given", ["note", ("note",), ("note", [5]), (5, {})])
-    def test_what_is_no_name(self, cache: Cache, given: Any) -> None:
+    def test_wrong_name_raises(self, cache: Cache, given: Any) -> None:
         named = PageMiddleware(lambda *_: [], cache, name=lambda _environ: given)
         with pytest.raises(ConfigurationError, match="a route and its arguments, not"):
             self.visit(named, "/")

@@ -36,10 +36,10 @@ class TestAStoreThatRefusesThem:
         with cache.page("home"):
             return cache.get("a"), cache.get("b")
 
-    def test_the_page_reads_what_it_reads(self, cache: Cache) -> None:
+    def test_page_still_reads_its_keys(self, cache: Cache) -> None:
         assert [self.visit(cache) for _ in range(3)] == [(1, 2)] * 3
 
-    def test_so_do_other_tasks(self, cache: Cache) -> None:
+    def test_tasks_of_the_same_trip_still_read(self, cache: Cache) -> None:
         async def page() -> object:
             async with cache.page("home"):
                 return await cache.aget("a")
@@ -49,7 +49,7 @@ class TestAStoreThatRefusesThem:
 
         assert asyncio.run(both()) == [1, 3]
 
-    def test_it_is_asked_once(self, cache: Cache) -> None:
+    def test_records_are_asked_for_once(self, cache: Cache) -> None:
         self.visit(cache)
         refused = cache.stats().errors
         assert refused > 0
@@ -62,7 +62,7 @@ class TestAStoreThatRefusesThem:
 
 class TestWhatStrangersWrote:
     @pytest.mark.parametrize("size", [10, 300_000])
-    def test_it_counts_as_a_bad_entry_and_is_told_once(
+    def test_counts_as_a_bad_entry_and_is_logged_once(
         self, redis_url: str, caplog: pytest.LogCaptureFixture, size: int
     ) -> None:
         stranger = Cache(redis_url, prefix="stranger@onetrip")
@@ -76,7 +76,7 @@ class TestWhatStrangersWrote:
         told = [record for record in caplog.records if "counts as a miss" in record.message]
         assert len(told) == 1
 
-    def test_what_would_expand_is_not_read(self, redis_url: str) -> None:
+    def test_compressed_record_is_not_read(self, redis_url: str) -> None:
         stranger = Cache(redis_url, prefix="zipped@onetrip", compression="zstd")
         stranger.set("page:one", b"x" * 10_000_000)
         cache = Cache(redis_url, prefix="zipped")
@@ -86,7 +86,7 @@ class TestWhatStrangersWrote:
 
 
 class TestNames:
-    def test_a_route_of_too_many_bytes_is_not_learned(self, redis_url: str) -> None:
+    def test_too_long_route_is_not_learned(self, redis_url: str) -> None:
         cache = Cache(redis_url, prefix="names")
         for route in ("r" * 200, "r" * 201):
             for _ in range(2):
@@ -94,7 +94,7 @@ class TestNames:
                     cache.get("a")
         assert [route.name for route in cache.pages()] == ["r" * 200]
 
-    def test_what_is_visited_once_is_told_to_nobody(
+    def test_route_visited_once_is_not_shared(
         self, redis_url: str, redis_server: RedisServer
     ) -> None:
         cache = Cache(redis_url, prefix="once")

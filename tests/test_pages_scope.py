@@ -17,7 +17,7 @@ def gets(seen: Watch) -> int:
     return sum(word == "get" for trip in seen.records for word, _ in trip.ops)
 
 
-def test_a_second_visit_ends_the_first(cache: Cache) -> None:
+def test_second_visit_ends_the_first(cache: Cache) -> None:
     with cache.scope() as scope:
         for month in range(3):
             scope.visit("report", month=month)
@@ -51,7 +51,7 @@ def test_tasks_of_one_turn_read_each_key_once(redis_url: str) -> None:
     assert route.recall > 0.5
 
 
-def test_a_read_that_follows_a_write_in_one_turn_sees_it(open_cache: OpenCache) -> None:
+def test_read_after_a_write_in_one_turn_sees_it(open_cache: OpenCache) -> None:
     cache = open_cache()
 
     async def visit(number: int) -> list[object]:
@@ -67,7 +67,7 @@ def test_a_read_that_follows_a_write_in_one_turn_sees_it(open_cache: OpenCache) 
     assert asyncio.run(visits()) == [[None, None, number, None] for number in range(5)]
 
 
-def test_what_a_cold_visit_fills_counts_with_its_size(open_cache: OpenCache) -> None:
+def test_filled_entries_count_against_page_bytes(open_cache: OpenCache) -> None:
     cache = open_cache(page_bytes=1000)
 
     with cache.page("page"):
@@ -80,7 +80,7 @@ def test_what_a_cold_visit_fills_counts_with_its_size(open_cache: OpenCache) -> 
     assert sum(trip.bytes_in for trip in seen.records) < 1500
 
 
-def test_keys_that_are_absent_count_against_the_bound(open_cache: OpenCache) -> None:
+def test_absent_keys_count_against_page_keys(open_cache: OpenCache) -> None:
     cache = open_cache(page_bytes=1000)
     for _ in range(3):
         with cache.page("page"):

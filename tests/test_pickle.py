@@ -140,7 +140,9 @@ FORGED: dict[str, bytes] = {
 forged = pytest.mark.parametrize("entry", FORGED.values(), ids=FORGED.keys())
 
 
-def test_the_trap_snaps(open_cache: OpenCache, raw: Raw, loads: list[bytes]) -> None:
+def test_malicious_pickle_runs_if_signed(
+    open_cache: OpenCache, raw: Raw, loads: list[bytes]
+) -> None:
     # Without this, none of the tests that follow would show anything.
     raw[NAME] = signed(EVIL)
     assert open_cache(serializer="pickle", secret=SECRET)["a"] == "evil"
@@ -158,14 +160,16 @@ class TestANativeCache:
         never_reads(open_cache(secret=secret))
         assert (ran, loads) == ([], [])
 
-    def test_nor_does_a_raw_one(self, open_cache: OpenCache, raw: Raw, loads: list[bytes]) -> None:
+    def test_raw_cache_never_unpickles(
+        self, open_cache: OpenCache, raw: Raw, loads: list[bytes]
+    ) -> None:
         raw[NAME] = signed(EVIL)
         assert open_cache(serializer="raw")["a"] == signed(EVIL)
         assert (ran, loads) == ([], [])
 
     @pytest.mark.parametrize("secret", [None, SECRET])
     @given(payload=st.binary(max_size=20))
-    def test_nor_what_is_native_and_looks_otherwise(
+    def test_pickle_bytes_with_another_content_type_are_not_unpickled(
         self,
         open_cache: OpenCache,
         raw: Raw,
@@ -184,20 +188,20 @@ class TestANativeCache:
 
 class TestAPicklingCache:
     @forged
-    def test_unpickles_nothing_that_is_forged(
+    def test_forged_entry_is_not_unpickled(
         self, open_cache: OpenCache, raw: Raw, loads: list[bytes], entry: bytes
     ) -> None:
         raw[NAME] = entry
         never_reads(open_cache(serializer="pickle", secret=SECRET))
         assert (ran, loads) == ([], [])
 
-    def test_asks_for_a_secret(self) -> None:
+    def test_secret_is_required(self) -> None:
         secrets: list[Any] = [None, [], ()]
         for secret in secrets:
             with pytest.raises(ConfigurationError, match='serializer="pickle" needs secret='):
                 Cache(serializer="pickle", secret=secret)
 
-    def test_holds_what_can_be_pickled(self, open_cache: OpenCache, raw: Raw) -> None:
+    def test_stores_picklable_objects(self, open_cache: OpenCache, raw: Raw) -> None:
         cache = open_cache(serializer="pickle", secret=SECRET)
         value = [Point(1), {"k": Point(2)}, 1j, range(3), ValueError]
         cache.set("a", value)
@@ -208,7 +212,7 @@ class TestAPicklingCache:
             cache["a"][0].x = 5
             assert cache["a"] == value
 
-    def test_pickles_no_plain_text_bytes_or_integers(
+    def test_text_bytes_and_integers_are_not_pickled(
         self, open_cache: OpenCache, raw: Raw, loads: list[bytes]
     ) -> None:
         cache = open_cache(serializer="pickle", secret=SECRET)
@@ -224,14 +228,14 @@ class TestAPicklingCache:
         assert cache.incr("a") == 2
         assert loads == []
 
-    def test_holds_what_has_lone_surrogates(self, open_cache: OpenCache) -> None:
+    def test_stores_lone_surrogates(self, open_cache: OpenCache) -> None:
         cache = open_cache(serializer="pickle", secret=SECRET)
         cache.set("a", ["\ud800"])
         assert cache["a"] == ["\ud800"]
         cache.set("a", "\ud800")
         assert cache["a"] == "\ud800"
 
-    def test_reads_what_a_native_cache_with_its_secret_wrote(self, open_cache: OpenCache) -> None:
+    def test_reads_entries_of_a_native_cache(self, open_cache: OpenCache) -> None:
         native = open_cache(secret=SECRET)
         native.set("a", (1, "a"))
         assert open_cache(serializer="pickle", secret=SECRET)["a"] == (1, "a")
@@ -250,7 +254,7 @@ class TestAPicklingCache:
         assert len(loads) == 1
 
     @pytest.mark.parametrize("kind", ["function", "generator", "module"])
-    def test_refuses_what_cannot_be_pickled(self, open_cache: OpenCache, kind: str) -> None:
+    def test_unpicklable_value_raises(self, open_cache: OpenCache, kind: str) -> None:
         cache = open_cache(serializer="pickle", secret=SECRET)
         values = {"function": lambda: 1, "generator": (n for n in range(1)), "module": pickle}
         value = values[kind]
@@ -272,7 +276,7 @@ class TestAPicklingCache:
         cache.set("a", 1)
         assert cache["a"] == 1
 
-    def test_what_is_data_is_not_pickled(self, open_cache: OpenCache, raw: Raw) -> None:
+    def test_plain_data_is_not_pickled(self, open_cache: OpenCache, raw: Raw) -> None:
         cache = open_cache(serializer="pickle", secret=SECRET)
         for value in ({"a": [1, (2.5, None)]}, None, {3}, Decimal("1.5")):
             cache.set("a", value)
@@ -281,7 +285,7 @@ class TestAPicklingCache:
         cache.set("a", [{"a": Point(1)}])
         assert raw[NAME] == signed(raw[NAME][36:], content=3)
 
-    def test_data_that_would_grow_without_end_is_pickled(self, open_cache: OpenCache) -> None:
+    def test_data_with_shared_references_is_pickled(self, open_cache: OpenCache) -> None:
         # Each holds the one before twice: pickle writes it once.
         value: list[Any] = []
         for _ in range(60):
@@ -294,7 +298,7 @@ class TestAPicklingCache:
 
 class TestSecrets:
     @pytest.mark.parametrize("serializer", ["native", "pickle"])
-    def test_are_replaced_without_a_gap(
+    def test_rotation_keeps_entries_readable(
         self, open_cache: OpenCache, raw: Raw, serializer: str
     ) -> None:
         before = open_cache(serializer=serializer, secret=OTHER)
@@ -317,7 +321,7 @@ class TestSecrets:
         assert open_cache(secret="ключ".encode())["a"] == [1]
         assert open_cache(secret=(b"\xff", "ключ"))["a"] == [1]
 
-    def test_apart_are_apart(self, open_cache: OpenCache) -> None:
+    def test_different_secrets_do_not_read_each_other(self, open_cache: OpenCache) -> None:
         open_cache(secret=SECRET).set("a", [1])
         for secret in (None, OTHER, SECRET[:-1], SECRET + "x", [OTHER, "x"]):
             cache = open_cache(secret=secret)
@@ -326,7 +330,7 @@ class TestSecrets:
         open_cache().set("a", [1])
         assert "a" not in open_cache(secret=SECRET)
 
-    def test_vouch_for_the_key_too(self, open_cache: OpenCache, raw: Raw) -> None:
+    def test_signature_covers_the_key(self, open_cache: OpenCache, raw: Raw) -> None:
         cache = open_cache(secret=SECRET)
         cache.set("is_admin:eve", "no")
         cache.set("is_admin:root", "yes")
@@ -334,7 +338,7 @@ class TestSecrets:
         assert "is_admin:eve" not in cache
         assert cache["is_admin:root"] == "yes"
 
-    def test_are_shown_to_nobody(self, open_cache: OpenCache) -> None:
+    def test_secret_is_never_shown(self, open_cache: OpenCache) -> None:
         cache = open_cache(serializer="pickle", secret=SECRET)
         cache.set("a", [1])
         with cache.watch() as seen:
@@ -371,7 +375,7 @@ class TestWhatNoLongerUnpickles:
         # `never_reads` has computed it anew.
         assert fragile["a"] == "computed"
 
-    def test_a_class_that_moved_is_a_miss(self, open_cache: OpenCache, raw: Raw) -> None:
+    def test_moved_class_is_a_miss(self, open_cache: OpenCache, raw: Raw) -> None:
         cache = open_cache(serializer="pickle", secret=SECRET)
         raw[NAME] = signed(b"cno_such_module\nThing\n.")
         assert cache.get("a", MISSING) is MISSING
@@ -382,7 +386,7 @@ class TestWhatNoLongerUnpickles:
         assert cache.stats().bad_entries == 3
 
     @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])
-    def test_but_what_stops_the_program_passes_through(
+    def test_interruption_while_unpickling_passes_through(
         self, fragile: Cache, stop: type[BaseException]
     ) -> None:
         Fragile.error = stop()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TestAssertTrips:
-    def test_passes_when_they_are_so_many(
+    def test_passes_with_the_expected_number(
         self, assert_trips: AssertTrips, open_cache: OpenCache
     ) -> None:
         cache = open_cache()
@@ -29,7 +29,7 @@ class TestAssertTrips:
             cache.get("a")
             cache.get("b")
 
-    def test_lists_what_it_saw(self, assert_trips: AssertTrips, store_url: str) -> None:
+    def test_failure_lists_the_trips(self, assert_trips: AssertTrips, store_url: str) -> None:
         cache = Cache(store_url, prefix="blog")
 
         def page() -> None:
@@ -44,7 +44,7 @@ class TestAssertTrips:
             f"  2. get blog:note:5, get blog:note:6, to {store_url}"
         )
 
-    def test_is_brief_about_nothing_and_about_much(self, assert_trips: AssertTrips) -> None:
+    def test_failure_message_is_short(self, assert_trips: AssertTrips) -> None:
         cache = Cache()
         with pytest.raises(pytest.fail.Exception) as none, assert_trips(3):
             pass
@@ -86,7 +86,7 @@ class TestAssertTrips:
             for thread in threads:
                 thread.join()
 
-    def test_an_exception_comes_first(self, assert_trips: AssertTrips) -> None:
+    def test_exception_of_the_block_comes_first(self, assert_trips: AssertTrips) -> None:
         cache = Cache()
         with pytest.raises(ZeroDivisionError), assert_trips(5):
             cache.get(str(1 // 0))
@@ -98,16 +98,16 @@ class TestAssertTrips:
             with assert_trips(1):
                 cache.get("a")
 
-    def test_takes_a_number_or_a_bound(self, assert_trips: AssertTrips) -> None:
+    def test_needs_exactly_one_of_number_and_at_most(self, assert_trips: AssertTrips) -> None:
         for wrong in ({}, {"expected": 1, "at_most": 2}):
             with (
-                pytest.raises(TypeError, match="a number of trips, or at_most="),
+                pytest.raises(TypeError, match="a number of trips or at_most="),
                 assert_trips(**wrong),
             ):
                 pytest.fail("entered")
 
 
-def test_the_plugin_comes_with_the_package(pytester: pytest.Pytester) -> None:
+def test_plugin_comes_with_the_package(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         from onetrip import Cache

@@ -47,12 +47,12 @@ def answers(url: str) -> None:
 class TestTheWayThere:
     @pytest.mark.usefixtures("redis_url")
     @pytest.mark.parametrize("scheme", ["redis", "valkey"])
-    def test_tcp(self, redis_server: RedisServer, scheme: str) -> None:
+    def test_url_without_database(self, redis_server: RedisServer, scheme: str) -> None:
         answers(f"{scheme}://{HOST}:{redis_server.port}")
         answers(f"{scheme}://{HOST}:{redis_server.port}/")
         assert redis_server.commandstats()["set"] == 2
 
-    def test_a_database(self, redis_server: RedisServer) -> None:
+    def test_url_with_database(self, redis_server: RedisServer) -> None:
         base = f"redis://{HOST}:{redis_server.port}"
         for url, number in [
             (f"{base}/3", 3),
@@ -66,21 +66,21 @@ class TestTheWayThere:
             Cache(url, on_error="raise").set("a", 1)
             assert list(redis_server.admin.info("keyspace")) == [f"db{number}"]
 
-    def test_a_database_that_is_not_there(self, redis_url: str) -> None:
+    def test_missing_database_raises(self, redis_url: str) -> None:
         cache = Cache(f"{redis_url}?db=9999", on_error="raise")
         with pytest.raises(StoreRefusedError, match="has no database of that number"):
             cache.get("a")
 
     @pytest.mark.parametrize("scheme", ["redis+unix", "valkey+unix"])
-    def test_a_socket(self, redis_server: RedisServer, scheme: str) -> None:
+    def test_unix_socket(self, redis_server: RedisServer, scheme: str) -> None:
         answers(f"{scheme}://{redis_server.unix_socket}")
 
-    def test_no_socket(self, tmp_path: Path) -> None:
+    def test_missing_unix_socket_raises(self, tmp_path: Path) -> None:
         cache = Cache(f"redis+unix://{tmp_path}/none.sock", on_error="raise")
         with pytest.raises(StoreUnavailableError, match=r"none\.sock cannot be reached"):
             cache.get("a")
 
-    def test_a_host_that_is_not_there(self) -> None:
+    def test_unknown_host_raises(self) -> None:
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
             Cache("redis://no-such-host.invalid", on_error="raise").get("a")
 
@@ -106,7 +106,7 @@ class TestLogging:
         ],
         ids=["get", "add", "get_many", "preload", "cached"],
     )
-    def test_a_handler_that_raises_harms_no_page(
+    def test_raising_log_handler_does_not_break_a_page(
         self,
         handler: logging.Handler,
         monkeypatch: pytest.MonkeyPatch,
@@ -119,7 +119,7 @@ class TestLogging:
         assert seen
         assert set(seen) == {full}
 
-    def test_an_interruption_while_logging_is_told(
+    def test_interruption_while_logging_passes_through(
         self, handler: logging.Handler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(handler, "emit", Mock(side_effect=KeyboardInterrupt))
@@ -177,12 +177,10 @@ def client_certificate(authority: trustme.CA, folder: Path) -> str:
 
 class TestTls:
     @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
-    def test_trusts_the_authority_that_it_is_told(
-        self, tls_server: RedisServer, scheme: str
-    ) -> None:
+    def test_trusts_the_given_authority(self, tls_server: RedisServer, scheme: str) -> None:
         answers(f"{scheme}://{HOST}:{tls_server.port}/0?ssl_ca_certs={tls_server.ca_file}")
 
-    def test_trusts_no_other(self, tls_server: RedisServer, tmp_path: Path) -> None:
+    def test_unknown_authority_is_refused(self, tls_server: RedisServer, tmp_path: Path) -> None:
         other = tmp_path / "other.pem"
         trustme.CA().cert_pem.write_to_path(other)
         for query in ("", f"?ssl_ca_certs={other}"):
@@ -190,13 +188,13 @@ class TestTls:
             with pytest.raises(StoreUnavailableError, match="certificate"):
                 cache.get("a")
 
-    def test_checks_the_name(self, tls_server: RedisServer) -> None:
+    def test_wrong_host_name_is_refused(self, tls_server: RedisServer) -> None:
         # The certificate is for 127.0.0.1 and localhost, and the server listens there alone.
         other = f"rediss://127.0.0.2:{tls_server.port}?ssl_ca_certs={tls_server.ca_file}"
         with pytest.raises(StoreUnavailableError):
             Cache(other, on_error="raise").get("a")
 
-    def test_shows_its_own_certificate(self, tls_server: RedisServer, tmp_path: Path) -> None:
+    def test_sends_the_client_certificate(self, tls_server: RedisServer, tmp_path: Path) -> None:
         trusted = f"{tls_server.url}?ssl_ca_certs={tls_server.ca_file}"
         assert tls_server._authority is not None
         answers(f"{trusted}&{client_certificate(tls_server._authority, tmp_path)}")
@@ -205,12 +203,12 @@ class TestTls:
         with pytest.raises(StoreUnavailableError):
             Cache(stranger, on_error="raise").get("a")
 
-    def test_without_tls_is_no_answer(self, tls_server: RedisServer) -> None:
+    def test_plain_client_on_a_tls_server_raises(self, tls_server: RedisServer) -> None:
         plain = Cache(f"redis://{HOST}:{tls_server.port}", on_error="raise", trip_timeout=5)
         with pytest.raises(StoreUnavailableError):
             plain.get("a")
 
-    def test_with_a_server_that_has_none(self, redis_url: str) -> None:
+    def test_tls_client_on_a_plain_server_raises(self, redis_url: str) -> None:
         secure = Cache(redis_url.replace("redis", "rediss", 1), on_error="raise")
         with pytest.raises((StoreUnavailableError, StoreTimeoutError)):
             secure.get("a")
@@ -236,7 +234,7 @@ def own_server() -> Iterator[RedisServer]:
 
 
 class TestAServerThatGoesAway:
-    def test_the_first_request_after_a_restart_is_answered(self, own_server: RedisServer) -> None:
+    def test_first_request_after_a_restart_is_answered(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url, on_error="raise")
         for call in (
             lambda: cache.set("a", 1),
@@ -250,7 +248,7 @@ class TestAServerThatGoesAway:
             own_server.restart()
             call()
 
-    def test_it_may_be_away_for_a_while(self, own_server: RedisServer) -> None:
+    def test_client_recovers_after_an_outage(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url)
         cache.set("a", 1)
         own_server.stop()
@@ -264,7 +262,7 @@ class TestAServerThatGoesAway:
 
         assert eventually(comes_back) == 3
 
-    def test_a_scope_outlives_it(self, own_server: RedisServer) -> None:
+    def test_scope_survives_a_restart(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url)
         cache.set("a", 1)
         with cache.preload("a", "b"):
@@ -273,7 +271,7 @@ class TestAServerThatGoesAway:
             cache.set("b", 2)
         assert cache["b"] == 2
 
-    def test_that_is_full_drops_writes(self) -> None:
+    def test_full_server_drops_writes(self) -> None:
         with RedisServer("--maxmemory", "2mb", "--maxmemory-policy", "noeviction") as server:
             strict, lenient = Cache(server.url, on_error="raise"), Cache(server.url)
             full = {str(number): b"x" * 100_000 for number in range(100)}
@@ -288,7 +286,7 @@ class TestAServerThatGoesAway:
 
 
 class TestAServerThatHangs:
-    def test_is_given_up_and_its_late_answer_is_nobodys(self, own_server: RedisServer) -> None:
+    def test_late_answer_goes_to_nobody(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url, on_error="raise", trip_timeout=0.05)
         cache.set_many({"a": "A", "b": "B"})
         assert own_server._process is not None
@@ -305,7 +303,7 @@ class TestAServerThatHangs:
             # The answer about "a" is on its way, or here; it is not the answer about "b".
             assert eventually(lambda: cache["b"]) == "B"
 
-    def test_is_a_timeout_in_pythons_own_terms(self) -> None:
+    def test_raises_timeout_error(self) -> None:
         with socket.create_server((HOST, 0)) as silent:
             url = f"redis://{HOST}:{silent.getsockname()[1]}"
             strict = Cache(url, on_error="raise", connect_timeout=0.05, trip_timeout=0.05)
@@ -319,7 +317,7 @@ class TestAServerThatIsNone:
     @pytest.mark.parametrize(
         "says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64, b"+OK\r\n" * 64, b""]
     )
-    def test_is_a_failure_and_no_value(self, says: bytes) -> None:
+    def test_nonsense_reply_is_a_failure(self, says: bytes) -> None:
         with socket.create_server((HOST, 0)) as server:
             talker = threading.Thread(target=self.talk, args=(server, says))
             talker.start()
@@ -346,7 +344,7 @@ class TestAServerThatIsNone:
                     continue
 
 
-def test_a_fork_shares_no_connection(redis_server: RedisServer, redis_url: str) -> None:
+def test_forked_child_shares_no_connection(redis_server: RedisServer, redis_url: str) -> None:
     cache = Cache(redis_url, on_error="raise")
     cache.set_many({str(number): number for number in range(200)})
     child = os.fork()

@@ -143,7 +143,7 @@ def pair(
     return sites[first], sites[second]
 
 
-def test_what_one_renders_the_other_reads_in_one_trip(
+def test_pages_rendered_by_one_program_are_one_trip_in_the_other(
     pair: tuple[Site, Site], redis_server: RedisServer, redis_url: str
 ) -> None:
     writer, reader = pair
@@ -169,7 +169,7 @@ def test_what_one_renders_the_other_reads_in_one_trip(
 
 
 @pytest.mark.parametrize("note", NOTES)
-def test_a_note_is_the_same_in_both(
+def test_both_programs_render_the_same_note(
     pair: tuple[Site, Site], redis_server: RedisServer, redis_url: str, note: str
 ) -> None:
     writer, reader = pair
@@ -189,7 +189,7 @@ def test_a_note_is_the_same_in_both(
     assert "&lt;" not in part(read, '<article class="text">', "</article>")
 
 
-def test_axum_learns_what_notes_read(
+def test_axum_program_learns_its_pages(
     program: Path, redis_server: RedisServer, redis_url: str, tmp_path: Path
 ) -> None:
     notes, data = tmp_path / "notes", tmp_path / "data"
@@ -211,7 +211,9 @@ def test_axum_learns_what_notes_read(
             assert trips(page) == "1 trip"
 
 
-def test_a_comment_in_one_shows_in_the_other(pair: tuple[Site, Site], redis_url: str) -> None:
+def test_comment_made_in_one_program_shows_in_the_other(
+    pair: tuple[Site, Site], redis_url: str
+) -> None:
     writer, reader = pair
     for site in pair:
         site.read("notes/first.md")

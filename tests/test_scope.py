@@ -68,7 +68,7 @@ class TestTransparent:
         assert cache.get_many(["a", "b", "c", "x"]) == {}
 
     @stores_that_clear
-    def test_a_clear_takes_all(self, cache: Cache) -> None:
+    def test_clear_removes_held_values(self, cache: Cache) -> None:
         cache.set_many({"a": 1, "b": 2})
         with cache.preload("a", "c"):
             cache.set("d", 4)
@@ -78,7 +78,7 @@ class TestTransparent:
         assert cache.get_many(["a", "b", "c", "d", "e"]) == {"e": 5}
 
     @stores_that_clear
-    def test_a_clear_of_another_prefix_takes_nothing(
+    def test_clear_of_another_prefix_keeps_held_values(
         self, cache: Cache, open_cache: OpenCache
     ) -> None:
         cache.set("a", 1)
@@ -93,7 +93,7 @@ class TestTransparent:
             assert cache["a"] == 1
         assert cache["a"] == 1
 
-    def test_numbers_are_those_that_were_written(self, cache: Cache) -> None:
+    def test_incr_sees_a_write(self, cache: Cache) -> None:
         cache.set("n", 1)
         with cache.preload("n"):
             cache.set("n", 10)
@@ -109,7 +109,7 @@ class TestTransparent:
             assert cache.touch_many(["a", "b"], None) == 1
         assert cache["a"] == 1
 
-    def test_a_write_in_an_inner_scope_is_not_lost(self, cache: Cache, other: Cache) -> None:
+    def test_write_in_an_inner_scope_is_kept(self, cache: Cache, other: Cache) -> None:
         with cache.scope():
             with cache.scope():
                 cache.set("a", 1)
@@ -120,7 +120,7 @@ class TestTransparent:
                 assert cache["a"] == 1
         assert other.get_many(["a", "b"]) == {"a": 1, "b": 2}
 
-    def test_a_delete_in_an_inner_scope_is_seen_outside(self, cache: Cache) -> None:
+    def test_delete_in_an_inner_scope_is_seen_outside(self, cache: Cache) -> None:
         cache.set_many({"a": 1, "b": 2, "c": 3})
         with cache.preload("a", "b"):
             with cache.preload("a"):
@@ -132,7 +132,7 @@ class TestTransparent:
             assert cache.get_many(["a", "b", "c"]) == {"c": 4}
 
     @stores_that_clear
-    def test_a_clear_in_an_inner_scope_is_seen_outside(self, cache: Cache) -> None:
+    def test_clear_in_an_inner_scope_is_seen_outside(self, cache: Cache) -> None:
         cache.set_many({"a": 1, "b": 2})
         with cache.preload("a"):
             cache.set("c", 3)
@@ -140,7 +140,7 @@ class TestTransparent:
                 cache.clear()
             assert cache.get_many(["a", "b", "c"]) == {}
 
-    def test_an_outer_write_is_seen_inside(self, cache: Cache) -> None:
+    def test_outer_write_is_seen_inside(self, cache: Cache) -> None:
         with cache.scope():
             cache.set("a", 1)
             with cache.preload("a"):
@@ -148,7 +148,7 @@ class TestTransparent:
                 cache.set("a", 2)
             assert cache["a"] == 2
 
-    def test_a_later_write_replaces_an_earlier_one(self, cache: Cache, other: Cache) -> None:
+    def test_later_write_wins(self, cache: Cache, other: Cache) -> None:
         with cache.scope():
             for number in range(5):
                 cache.set("a", number)
@@ -162,13 +162,13 @@ class TestTransparent:
             cache.set("a", 6)
         assert other["a"] == 6
 
-    def test_a_loop_that_waits_for_a_key_ends(self, cache: Cache, other: Cache) -> None:
+    def test_polling_loop_sees_a_new_key(self, cache: Cache, other: Cache) -> None:
         with cache.preload("flag"):
             assert "flag" not in cache
             other.set("flag", 1)
             assert cache["flag"] == 1
 
-    def test_a_value_that_cannot_be_held_raises_at_once(self, cache: Cache) -> None:
+    def test_unencodable_value_raises_at_the_call(self, cache: Cache) -> None:
         with cache.scope():
             cache.set("a", 1)
             with pytest.raises(TypeError):
@@ -183,11 +183,11 @@ class TestTransparent:
             cache.set("a", 1)
             raise ZeroDivisionError
 
-    def test_an_exception_ends_it_as_well(self, cache: Cache, other: Cache) -> None:
+    def test_exception_closes_the_scope(self, cache: Cache, other: Cache) -> None:
         self.fail_within(cache)
         assert other["a"] == 1
 
-    def test_no_answer_of_one_scope_is_found_in_the_next(self, cache: Cache, other: Cache) -> None:
+    def test_next_scope_starts_empty(self, cache: Cache, other: Cache) -> None:
         cache.set("a", 1)
         with cache.preload("a", "b"):
             assert cache["a"] == 1
@@ -199,7 +199,9 @@ class TestTransparent:
 class TestOneTrip:
     """Law 2: what a page needs comes in one trip."""
 
-    def test_for_any_number_of_keys(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_preload_of_many_keys_is_one_trip(
+        self, cache: Cache, expect_trips: ExpectTrips
+    ) -> None:
         keys = [f"key {number}" for number in range(300)]
         cache.set_many(dict.fromkeys(keys[::2], "value"))
         with expect_trips(1) as seen, cache.preload(keys):
@@ -212,7 +214,7 @@ class TestOneTrip:
         [trip] = seen.records
         assert len(trip) == 300
 
-    def test_is_one_command(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_preload_is_one_command(self, redis_server: RedisServer, redis_url: str) -> None:
         cache = Cache(redis_url)
         cache.set_many({"a": 1, "b": 2})
         redis_server.reset_stats()
@@ -222,7 +224,7 @@ class TestOneTrip:
         assert redis_server.commandstats() == {"mget": 1}
         assert redis_server.reads() == 1
 
-    def test_an_absent_key_is_absent_for_the_scope(
+    def test_absent_key_stays_absent(
         self, cache: Cache, other: Cache, expect_trips: ExpectTrips
     ) -> None:
         with expect_trips(1), cache.preload("a"):
@@ -232,9 +234,7 @@ class TestOneTrip:
         other.set("a", 1)
         assert cache["a"] == 1
 
-    def test_an_absent_key_that_is_set_is_no_longer_absent(
-        self, cache: Cache, expect_trips: ExpectTrips
-    ) -> None:
+    def test_absent_key_that_is_set_is_found(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         # Written, and read again: what was held of it ended with the write.
         with expect_trips(3), cache.preload("a"):
             assert cache.get("a") is None
@@ -242,7 +242,7 @@ class TestOneTrip:
             for _ in range(3):
                 assert cache["a"] == 1
 
-    def test_what_a_fetch_read_is_not_asked_for_again(
+    def test_fetched_key_is_not_preloaded_again(
         self, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         cache.set_many({"a": 1, "b": 2})
@@ -253,7 +253,7 @@ class TestOneTrip:
             with cache.preload("a", "b"):
                 assert cache["b"] == 2
 
-    def test_without_a_scope_each_read_is_a_trip(
+    def test_each_read_without_scope_is_a_trip(
         self, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         cache.set("a", 1)
@@ -261,7 +261,7 @@ class TestOneTrip:
             for _ in range(3):
                 assert cache["a"] == 1
 
-    def test_only_what_is_missing_is_asked_for(
+    def test_inner_preload_asks_only_for_missing_keys(
         self, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         cache.set_many({"a": 1, "b": 2})
@@ -270,15 +270,15 @@ class TestOneTrip:
         asked = [("get", "test:a")], [("get", "test:b")]
         assert [trip.ops for trip in seen.records] == [*asked]
 
-    def test_of_nothing_is_no_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_empty_preload_makes_no_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         with expect_trips(0), cache.preload(), cache.preload([], iter(())), cache.scope():
             pass
 
-    def test_making_a_preload_is_no_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_unentered_preload_makes_no_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         with expect_trips(0):
             cache.preload("a")
 
-    def test_a_scope_may_be_entered_anew(
+    def test_scope_can_be_entered_again(
         self, cache: Cache, other: Cache, expect_trips: ExpectTrips
     ) -> None:
         page = cache.preload("a")
@@ -296,7 +296,9 @@ class TestNothingIsWaitedFor:
         """Functions are cached without a loop: see test_cached_aio for coroutines."""
         return Cache
 
-    def test_on_a_cold_page(self, cache: Cache, expect_trips: ExpectTrips, other: Cache) -> None:
+    def test_computed_pieces_are_posted(
+        self, cache: Cache, expect_trips: ExpectTrips, other: Cache
+    ) -> None:
         piece = cache.cached(key="piece:{number}")(lambda number: number)
         keys = [f"piece:{number}" for number in range(20)]
         with expect_trips(1, posts=20) as seen, cache.preload(keys):
@@ -305,40 +307,42 @@ class TestNothingIsWaitedFor:
         assert {word for trip in seen.records[1:] for word, _ in trip.ops} == {"set"}
         assert other.get_many(keys) == {f"piece:{number}": number for number in range(20)}
 
-    def test_and_many_leave_together(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_results_of_many_are_one_post(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         piece = cache.cached(key="piece:{number}")(lambda number: number)
         with expect_trips(1, posts=20) as seen, cache.scope():
             for _ in range(2):
                 assert piece.many(range(20)) == list(range(20))
         assert [len(trip) for trip in seen.records] == [20, 20]
 
-    def test_outside_of_scopes_it_is(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_outside_of_scopes_stores_are_waited_for(
+        self, cache: Cache, expect_trips: ExpectTrips
+    ) -> None:
         piece = cache.cached(key="piece")(lambda: 1)
         with expect_trips(2):
             piece()
 
-    def test_where_failures_are_raised_it_is(self, open_cache: OpenCache) -> None:
+    def test_on_error_raise_waits_for_stores(self, open_cache: OpenCache) -> None:
         cache = open_cache(on_error="raise")
         piece = cache.cached(key="piece")(lambda: 1)
         with cache.watch() as seen, cache.scope():
             piece()
         assert (seen.trips, seen.posted) == (2, 0)
 
-    def test_a_page_that_writes_nothing_sends_nothing(
+    def test_page_without_writes_sends_nothing(
         self, cache: Cache, expect_trips: ExpectTrips
     ) -> None:
         cache.set("a", 1)
         with expect_trips(1), cache.preload("a"):
             assert cache["a"] == 1
 
-    def test_a_page_that_fails_loses_nothing(self, cache: Cache, other: Cache) -> None:
+    def test_failing_page_keeps_its_posts(self, cache: Cache, other: Cache) -> None:
         piece = cache.cached(key="piece")(lambda: 1)
         with contextlib.suppress(ZeroDivisionError), cache.scope():
             piece()
             raise ZeroDivisionError
         assert other["piece"] == 1
 
-    def test_it_is_counted(self, redis_url: str) -> None:
+    def test_posts_are_counted(self, redis_url: str) -> None:
         cache = Cache(redis_url)
         piece = cache.cached(key="piece:{number}")(lambda number: number)
         with cache.watch() as seen, cache.scope():
@@ -360,7 +364,7 @@ class TestWhatIsPreloaded:
         with expect_trips(1), page:
             assert cache.get_many("abcdefgh"[i] for i in range(8)) == keys
 
-    def test_a_lone_string_is_one_key(self, cache: Cache) -> None:
+    def test_single_string_is_one_key(self, cache: Cache) -> None:
         with cache.watch() as seen, cache.preload("abc"):
             pass
         assert seen.records[0].ops == [("get", "test:abc")]
@@ -379,12 +383,12 @@ class TestWhatIsPreloaded:
         ],
         ids=repr,
     )
-    def test_nothing_else(self, cache: Cache, wrong: Any, named: str) -> None:
+    def test_other_types_raise(self, cache: Cache, wrong: Any, named: str) -> None:
         with pytest.raises(
             BadKeyError, match=rf"not {named}; the key of anything else is its \.key"
         ):
             cache.preload("a", wrong)
 
-    def test_what_is_damaged_is_a_miss(self, cache: Cache) -> None:
+    def test_damaged_entry_is_a_miss(self, cache: Cache) -> None:
         with cache.preload("a"):
             assert cache.get("a", MISSING) is MISSING

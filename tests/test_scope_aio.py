@@ -42,7 +42,7 @@ class TestHits:
             coroutine.send(None)
         return end.value.value
 
-    def test_in_a_scope(self, cache: Cache, run: Run) -> None:
+    def test_hit_in_a_scope(self, cache: Cache, run: Run) -> None:
         cache.set_many({"a": [1], "b": None})
 
         async def work() -> None:
@@ -56,20 +56,20 @@ class TestHits:
 
         run(work())
 
-    def test_in_memory_need_no_loop(self) -> None:
+    def test_memory_needs_no_loop(self) -> None:
         cache = Cache()
         assert self.at_once(cache.aset("a", 1)) is None
         assert self.at_once(cache.aget("a")) == 1
         assert self.at_once(cache.aincr("a")) == 2
         assert self.at_once(cache.aclear()) == 1
 
-    def test_a_trip_without_a_loop_is_an_error(self, remote: Cache) -> None:
+    def test_trip_without_a_loop_raises(self, remote: Cache) -> None:
         with pytest.raises(RuntimeError, match="no running event loop"):
             remote.aget("a").send(None)
 
 
 class TestScopes:
-    def test_are_one_trip_and_what_they_post(self, redis_url: str, run: Run) -> None:
+    def test_one_trip_plus_posts(self, redis_url: str, run: Run) -> None:
         cache = Cache(redis_url, prefix="aio")
         names = [f"piece:{number}" for number in range(20)]
 
@@ -86,7 +86,7 @@ class TestScopes:
         assert [run(visit()), run(visit())] == [[1, 20], [1, 0]]
         assert cache.get_many(names) == {f"piece:{number}": number for number in range(20)}
 
-    def test_wait_for_each_plain_write(
+    def test_plain_writes_are_waited_for(
         self, counted: Cache, run: Run, own_server: RedisServer
     ) -> None:
         async def page() -> None:
@@ -98,7 +98,7 @@ class TestScopes:
         assert run(reads(own_server, counted, page))[0] == 3
         assert counted.get_many(["a", "b"]) == {"a": 1, "b": 1}
 
-    def test_belong_to_their_task_and_those_it_starts(self, cache: Cache, run: Run) -> None:
+    def test_scope_belongs_to_its_task_and_subtasks(self, cache: Cache, run: Run) -> None:
         async def page(number: int) -> None:
             async with cache.scope():
                 await piece(cache)(number)
@@ -113,7 +113,7 @@ class TestScopes:
 
         run(work())
 
-    def test_close_when_their_task_is_cancelled(
+    def test_cancellation_closes_the_scope(
         self, cache: Cache, open_cache: OpenCache, run: Run
     ) -> None:
         other = open_cache()
@@ -136,7 +136,7 @@ class TestScopes:
 
         run(work())
 
-    def test_close_when_an_exception_ends_them(
+    def test_exception_closes_the_scope(
         self, cache: Cache, open_cache: OpenCache, run: Run
     ) -> None:
         other = open_cache()
@@ -153,7 +153,7 @@ class TestScopes:
 
         run(work())
 
-    def test_that_are_cancelled_while_they_close_say_so(
+    def test_cancellation_while_closing_is_raised(
         self, redis_url: str, run: Run, caplog: pytest.LogCaptureFixture
     ) -> None:
         cache = Cache(redis_url, prefix="aio")
@@ -177,7 +177,7 @@ class TestScopes:
         run(work())
         assert not caplog.records
 
-    def test_both_faces_share_one(self, cache: Cache, run: Run) -> None:
+    def test_sync_and_async_calls_share_the_scope(self, cache: Cache, run: Run) -> None:
         async def work() -> None:
             async with cache.scope():
                 assert not is_held(cache, "a")
@@ -191,7 +191,7 @@ class TestScopes:
 
         run(work())
 
-    def test_a_stream_may_be_closed_elsewhere(self, cache: Cache, run: Run) -> None:
+    def test_stream_can_be_closed_by_another_task(self, cache: Cache, run: Run) -> None:
         async def stream() -> Any:
             async with cache.preload("a"):
                 await cache.aset("b", 1)

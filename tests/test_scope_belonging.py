@@ -27,7 +27,7 @@ def other(open_cache: OpenCache) -> Cache:
 
 
 class TestBelonging:
-    def test_not_to_other_threads(self, cache: Cache) -> None:
+    def test_other_threads_have_no_scope(self, cache: Cache) -> None:
         entered, done = threading.Event(), threading.Event()
         seen: list[object] = []
 
@@ -47,12 +47,12 @@ class TestBelonging:
         thread.join()
         assert seen == [False, False]
 
-    def test_not_to_threads_of_a_pool(self, cache: Cache) -> None:
+    def test_pool_threads_have_no_scope(self, cache: Cache) -> None:
         with ThreadPoolExecutor(2) as pool, cache.scope():
             assert is_in_a_scope(cache)
             assert not any(pool.map(lambda _: is_in_a_scope(cache), range(10)))
 
-    def test_to_what_runs_in_a_copy_of_its_context(self, cache: Cache) -> None:
+    def test_copied_context_has_the_scope(self, cache: Cache) -> None:
         with ThreadPoolExecutor(1) as pool, cache.scope():
             fetch(cache, "a")
             context = contextvars.copy_context()
@@ -60,7 +60,7 @@ class TestBelonging:
             assert not pool.submit(context.run, is_held, cache, "b").result()
             assert is_held(cache, "b")
 
-    def test_not_to_other_tasks(self, cache: Cache) -> None:
+    def test_other_tasks_have_no_scope(self, cache: Cache) -> None:
         async def page(number: int, all_open: Gate) -> None:
             with cache.scope():
                 fetch(cache, number)
@@ -76,7 +76,7 @@ class TestBelonging:
 
         asyncio.run(main())
 
-    def test_to_the_tasks_it_starts(self, cache: Cache) -> None:
+    def test_subtasks_have_the_scope(self, cache: Cache) -> None:
         async def part(number: int) -> None:
             await asyncio.sleep(0)
             assert is_held(cache, "a")
@@ -91,7 +91,7 @@ class TestBelonging:
 
         asyncio.run(main())
 
-    def test_a_task_outlives_it(self, cache: Cache, other: Cache) -> None:
+    def test_task_that_outlives_the_scope(self, cache: Cache, other: Cache) -> None:
         async def late(closed: asyncio.Event) -> None:
             assert is_held(cache, "a")
             await closed.wait()
@@ -114,7 +114,7 @@ class TestBelonging:
 
         asyncio.run(main())
 
-    def test_a_task_that_is_cancelled_closes_it(self, cache: Cache, other: Cache) -> None:
+    def test_cancelled_task_closes_the_scope(self, cache: Cache, other: Cache) -> None:
         contexts = []
 
         async def page() -> None:
@@ -141,7 +141,7 @@ class TestBelonging:
             yield fetch(cache, "streamed")
         yield "closed"
 
-    def test_a_generator_may_be_finished_elsewhere(self, cache: Cache, other: Cache) -> None:
+    def test_generator_can_be_finished_elsewhere(self, cache: Cache, other: Cache) -> None:
         stream = self.streaming(cache)
         began = contextvars.copy_context()
         assert began.run(next, stream) == "streamed"
@@ -157,9 +157,7 @@ class TestBelonging:
         # Where it began, its scope is closed now.
         assert not began.run(is_in_a_scope, cache)
 
-    def test_a_generator_may_be_finished_by_another_thread(
-        self, cache: Cache, other: Cache
-    ) -> None:
+    def test_generator_can_be_finished_by_another_thread(self, cache: Cache, other: Cache) -> None:
         stream = self.streaming(cache)
         contextvars.copy_context().run(next, stream)
         thread = threading.Thread(target=stream.close)
@@ -179,7 +177,7 @@ class TestBelonging:
         second.__exit__(None, None, None)
         assert not is_in_a_scope(cache)
 
-    def test_caches_have_scopes_of_their_own(self, cache: Cache, other: Cache) -> None:
+    def test_each_cache_has_its_own_scope(self, cache: Cache, other: Cache) -> None:
         with cache.scope():
             assert not is_in_a_scope(other)
             with other.scope():
@@ -203,7 +201,7 @@ class Gate:
 
 
 class TestTheScopeItself:
-    def test_is_entered_once_at_a_time(self, cache: Cache) -> None:
+    def test_entering_twice_raises(self, cache: Cache) -> None:
         scope = cache.scope()
         with scope as entered:
             assert entered is scope
@@ -212,17 +210,17 @@ class TestTheScopeItself:
             assert is_in_a_scope(cache)
         assert not is_in_a_scope(cache)
 
-    def test_may_be_left_without_being_entered(self, cache: Cache) -> None:
+    def test_exit_without_enter_does_nothing(self, cache: Cache) -> None:
         scope = cache.scope()
         scope.__exit__(None, None, None)
         with scope:
             pass
         scope.__exit__(None, None, None)
 
-    def test_lets_exceptions_pass(self, cache: Cache) -> None:
+    def test_exceptions_pass_through(self, cache: Cache) -> None:
         assert cache.scope().__exit__(ValueError, ValueError(), None) is None  # type: ignore[func-returns-value]
 
-    def test_works_as_a_decorator_would(self, cache: Cache) -> None:
+    def test_wraps_a_function_call(self, cache: Cache) -> None:
         @contextmanager
         def request() -> Iterator[None]:
             with ExitStack() as stack:
@@ -238,7 +236,7 @@ class TestTheScopeItself:
             view(number)
             assert not is_in_a_scope(cache)
 
-    def test_shows_what_it_holds(self, cache: Cache) -> None:
+    def test_repr_shows_the_number_of_keys(self, cache: Cache) -> None:
         scope = cache.preload("a", "b")
         assert repr(scope) == "<Scope of 2 preloaded keys, not open>"
         with scope:

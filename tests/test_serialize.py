@@ -78,7 +78,7 @@ class TestRoundTrips:
     @example(value=Decimal("sNaN"))
     @example(value=Markup("<b>"))
     @example(value={"a": 1, 1: "a", None: (), (): None, frozenset([1]): {2}})
-    def test_give_back_what_was_set(self, cache: Cache, value: Any) -> None:
+    def test_value_is_returned_unchanged(self, cache: Cache, value: Any) -> None:
         cache.set("a", value)
         assert form(cache["a"]) == form(value)
         # Alone, some values are written otherwise than within others.
@@ -88,14 +88,14 @@ class TestRoundTrips:
             assert form(cache["a"]) == form([value])
 
     @given(value=values)
-    def test_of_a_pending_write(self, cache: Cache, value: Any) -> None:
+    def test_value_set_in_a_scope(self, cache: Cache, value: Any) -> None:
         with cache.scope():
             cache.set("a", value)
             assert form(cache["a"]) == form(value)
             assert form(cache.get_many(["a"])["a"]) == form(value)
 
     @given(value=values, compression=st.sampled_from(["zstd", "lz4"]))
-    def test_of_signed_and_compressed_entries(
+    def test_signed_and_compressed_entries(
         self, open_cache: OpenCache, value: Any, compression: str
     ) -> None:
         cache = open_cache(secret="s", compression=compression, compression_min=0)
@@ -103,11 +103,11 @@ class TestRoundTrips:
         assert form(cache["a"]) == form([value] * 5)
         cache.close()
 
-    def test_keep_the_order_of_a_dict(self, cache: Cache) -> None:
+    def test_dict_order_is_kept(self, cache: Cache) -> None:
         cache.set("a", {str(number): number for number in reversed(range(100))})
         assert list(cache["a"].values()) == list(reversed(range(100)))
 
-    def test_of_large_values(self, cache: Cache) -> None:
+    def test_large_values(self, cache: Cache) -> None:
         for size in (255, 256, 65_535, 65_536, 1_000_000):
             large = {"text": "é" * size, "bytes": b"\xff" * size, "list": [None] * size}
             cache.set("a", (large, bytearray(size), 256**size))
@@ -136,7 +136,7 @@ LEAVES: list[Any] = [
 class TestDepth:
     @pytest.mark.parametrize("kind", WRAPS)
     @pytest.mark.parametrize("leaf", LEAVES, ids=repr)
-    def test_what_is_taken_can_be_read(self, cache: Cache, kind: str, leaf: Any) -> None:
+    def test_accepted_depth_can_be_read(self, cache: Cache, kind: str, leaf: Any) -> None:
         wrap, levels = WRAPS[kind]
         fits = []
         for count in range(DEEPEST // levels - 2, DEEPEST // levels + 2):
@@ -152,13 +152,13 @@ class TestDepth:
         assert fits == list(range(first, first + len(fits)))
         assert 1 <= len(fits) <= 3
 
-    def test_the_limit_is_what_the_format_says(self, cache: Cache) -> None:
+    def test_limit_is_the_documented_one(self, cache: Cache) -> None:
         cache.set("a", _inside(lambda inner: [inner], 1, DEEPEST))
         with pytest.raises(SerializationError, match="nests deeper than 200 containers"):
             cache.set("a", _inside(lambda inner: [inner], 1, DEEPEST + 1))
         assert cache["a"] == _inside(lambda inner: [inner], 1, DEEPEST)
 
-    def test_what_contains_itself_is_refused(self, cache: Cache) -> None:
+    def test_recursive_value_raises(self, cache: Cache) -> None:
         a: list[Any] = []
         a.append(a)
         b: dict[str, Any] = {}
@@ -248,7 +248,9 @@ REFUSED: list[tuple[Any, str]] = [
 
 class TestRefusedValues:
     @pytest.mark.parametrize(("value", "named"), REFUSED, ids=[named for _, named in REFUSED])
-    def test_are_named_with_what_to_do(self, cache: Cache, value: Any, named: str) -> None:
+    def test_error_names_the_type_and_what_to_do(
+        self, cache: Cache, value: Any, named: str
+    ) -> None:
         for within in (value, [value], {"k": (1, value)}):
             for write in (
                 lambda within: cache.set("a", within),
@@ -265,11 +267,11 @@ class TestRefusedValues:
     @pytest.mark.parametrize(
         "value", ["\ud800", "a\udfffb", ["\ud800"], {"\ud800": 1}, ("\ud800",)]
     )
-    def test_lone_surrogates_are_not_text(self, cache: Cache, value: Any) -> None:
+    def test_lone_surrogates_raise(self, cache: Cache, value: Any) -> None:
         with pytest.raises(SerializationError, match="lone surrogates, which UTF-8 cannot hold"):
             cache.set("a", value)
 
-    def test_may_be_of_a_class_that_is_oddly_from_nowhere(self, cache: Cache) -> None:
+    def test_class_with_an_odd_module_raises(self, cache: Cache) -> None:
         class Odd(tzinfo):
             __module__ = 5  # type: ignore[assignment]  # nothing forbids it
 
@@ -283,7 +285,7 @@ class TestRefusedValues:
         with pytest.raises(BadKeyError, match=r"not .*Odd"):
             cache.get(Odd())  # type: ignore[call-overload]  # no key
 
-    def test_are_errors_of_type(self, cache: Cache) -> None:
+    def test_error_is_a_type_error(self, cache: Cache) -> None:
         with pytest.raises(TypeError):
             cache["a"] = object()
 
@@ -338,13 +340,13 @@ def _opened(open_cache: OpenCache, vector: dict[str, Any]) -> tuple[Cache, str]:
 
 
 class TestVectors:
-    def test_are_all_there(self) -> None:
+    def test_no_vector_is_missing(self) -> None:
         assert len(VECTORS["good"]) - len(GOOD) == 1
         assert len(GOOD) > 40
         assert len(BAD) > 60
 
     @pytest.mark.parametrize("vector", GOOD, ids=lambda vector: vector["title"])
-    def test_good_ones_are_read(
+    def test_good_vectors_are_read(
         self, open_cache: OpenCache, raw: Raw, vector: dict[str, Any]
     ) -> None:
         cache, key = _opened(open_cache, vector)
@@ -360,7 +362,7 @@ class TestVectors:
         [v for v in GOOD if v["compression"] is None and v["kind"] != "pickle" and "end" not in v],
         ids=lambda vector: vector["title"],
     )
-    def test_good_ones_are_what_is_written(
+    def test_good_vectors_are_written(
         self, open_cache: OpenCache, raw: Raw, vector: dict[str, Any]
     ) -> None:
         cache, key = _opened(open_cache, vector)
@@ -368,7 +370,7 @@ class TestVectors:
         assert raw[vector["name"]].hex() == vector["entry"]
 
     @pytest.mark.parametrize("vector", BAD, ids=lambda vector: vector["title"])
-    def test_bad_ones_are_misses(
+    def test_bad_vectors_are_misses(
         self, open_cache: OpenCache, raw: Raw, vector: dict[str, Any]
     ) -> None:
         cache, key = _opened(open_cache, vector)
@@ -403,7 +405,7 @@ damages = st.builds(
 
 class TestBadBytes:
     @given(entry=st.one_of(st.binary(max_size=60), st.from_regex(rb"[ +-]?[0-9]{0,25}\n?")))
-    def test_of_any_kind_are_misses(self, cache: Cache, raw: Raw, entry: bytes) -> None:
+    def test_random_bytes_are_misses(self, cache: Cache, raw: Raw, entry: bytes) -> None:
         raw[NAME] = entry
         if _is_integer(entry):
             assert cache["a"] == int(entry)
@@ -411,7 +413,7 @@ class TestBadBytes:
             is_miss(cache)
 
     @given(entry=st.binary(max_size=40).map(lambda rest: b"\xc1\x01" + rest))
-    def test_that_begin_well_are_misses(
+    def test_bytes_with_a_valid_beginning_are_misses(
         self, open_cache: OpenCache, raw: Raw, entry: bytes
     ) -> None:
         raw[NAME] = entry
@@ -425,7 +427,7 @@ class TestBadBytes:
         secret=st.sampled_from([None, "secret"]),
         damage=damages,
     )
-    def test_that_were_right_once_are_misses(
+    def test_damaged_entries_are_misses(
         self, open_cache: OpenCache, raw: Raw, *, value: Any, secret: str | None, damage: Damage
     ) -> None:
         cache = open_cache(secret=secret)
@@ -436,7 +438,7 @@ class TestBadBytes:
             is_miss(cache)
         cache.close()
 
-    def test_each_bit_counts(self, open_cache: OpenCache, raw: Raw) -> None:
+    def test_every_flipped_bit_is_a_miss(self, open_cache: OpenCache, raw: Raw) -> None:
         for secret in (None, "secret"):
             cache = open_cache(secret=secret)
             cache.set("a", {"k": [1, "text"]})
@@ -459,7 +461,7 @@ class TestBadBytes:
     @example(payload=b"\xc7\x03\x07\xa2xy", kind=2, compression=0)  # no date and time
     @example(payload=b"\xc7\x02\x06\xc4\x00", kind=2, compression=0)  # no UUID
     @example(payload=b"\xc7\x01\x7f\xc0", kind=2, compression=0)  # an unknown tag
-    def test_with_a_good_seal_are_no_errors(
+    def test_signed_garbage_is_not_an_error(
         self, cache: Cache, raw: Raw, payload: bytes, kind: int, compression: int
     ) -> None:
         raw[NAME] = seal(payload, compression << 4 | kind)
@@ -492,12 +494,12 @@ class TestBadBytes:
             "",
         ],
     )
-    def test_with_a_time_that_is_none_are_misses(self, cache: Cache, raw: Raw, text: str) -> None:
+    def test_invalid_times_are_misses(self, cache: Cache, raw: Raw, text: str) -> None:
         inner = b"\xd9" + bytes([len(text)]) + text.encode()
         raw[NAME] = seal(b"\xc7" + bytes([len(inner)]) + b"\x07" + inner, 2)
         is_miss(cache)
 
-    def test_a_zone_that_changed_its_rules_keeps_the_instant(self, cache: Cache, raw: Raw) -> None:
+    def test_instant_survives_changed_zone_rules(self, cache: Cache, raw: Raw) -> None:
         text = b"2026-07-01T12:00:00+05:00[Europe/Berlin]"
         inner = b"\xd9" + bytes([len(text)]) + text
         raw[NAME] = seal(b"\xc7" + bytes([len(inner)]) + b"\x07" + inner, 2)
@@ -532,7 +534,7 @@ class TestCompression:
             assert (raw[NAME][2] >> 4 > 0) is (length >= least)
             assert cache["a"] == "a" * length
 
-    def test_leaves_what_it_would_not_make_smaller(
+    def test_incompressible_values_are_left_alone(
         self, open_cache: OpenCache, raw: Raw, compression: str
     ) -> None:
         cache = open_cache(compression=compression, compression_min=0)
@@ -541,7 +543,7 @@ class TestCompression:
             assert raw[NAME][2] >> 4 == 0
             assert cache["a"] == value
 
-    def test_leaves_integers_to_be_counted(
+    def test_integers_are_not_compressed(
         self, open_cache: OpenCache, raw: Raw, compression: str
     ) -> None:
         cache = open_cache(compression=compression, compression_min=0)
@@ -549,9 +551,7 @@ class TestCompression:
         assert raw[NAME] == b"1000000000000000"
         assert cache.incr("a") == 10**15 + 1
 
-    def test_expands_to_no_more_than_it_may(
-        self, open_cache: OpenCache, raw: Raw, compression: str
-    ) -> None:
+    def test_expansion_is_limited(self, open_cache: OpenCache, raw: Raw, compression: str) -> None:
         cache = open_cache(compression=compression)
         cache.set("a", "a" * 100_000)
         entry = raw[NAME]
@@ -564,7 +564,7 @@ class TestCompression:
         assert cache["a"] == "a" * 100_000
 
     @given(damage=damages)
-    def test_damaged_and_sealed_anew_is_no_error(
+    def test_damaged_but_resealed_entry_is_not_an_error(
         self, open_cache: OpenCache, raw: Raw, compression: str, damage: Damage
     ) -> None:
         cache = open_cache(compression=compression)
@@ -577,7 +577,7 @@ class TestCompression:
 
 
 class TestTheRawSerializer:
-    def test_reads_what_others_wrote(self, open_cache: OpenCache, raw: Raw) -> None:
+    def test_reads_bytes_of_other_programs(self, open_cache: OpenCache, raw: Raw) -> None:
         cache = open_cache(serializer="raw")
         for entry in (b"", b"text", b"\xc1", b"\xc1\x01\x03\x00", b"\x80\x05N.", b"12", b"-0"):
             raw[NAME] = entry
@@ -588,7 +588,7 @@ class TestTheRawSerializer:
         assert cache.stats().bad_entries == 0
 
     @given(value=st.binary(max_size=100))
-    def test_writes_what_it_was_given(self, open_cache: OpenCache, raw: Raw, value: bytes) -> None:
+    def test_writes_bytes_unchanged(self, open_cache: OpenCache, raw: Raw, value: bytes) -> None:
         cache = open_cache(serializer="raw")
         cache.set("a", value)
         assert raw[NAME] == value

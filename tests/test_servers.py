@@ -21,7 +21,7 @@ from tests.servers import RedisServer, ServerError
 ROOT = Path(__file__).parent.parent
 
 
-def test_counts_the_commands_and_reads_of_others_alone() -> None:
+def test_counts_exclude_the_admin_connection() -> None:
     with RedisServer() as server, redis.Redis.from_url(server.url) as client:
         client.ping()
         server.reset_stats()
@@ -36,7 +36,7 @@ def test_counts_the_commands_and_reads_of_others_alone() -> None:
         assert server.reads() == 0
 
 
-def test_restarts_empty_where_it_was() -> None:
+def test_restart_is_empty_on_the_same_port() -> None:
     with RedisServer() as server:
         before = (server.url, server.unix_socket)
         server.admin.set("a", 1)
@@ -80,7 +80,7 @@ def test_passes_arguments_on() -> None:
         assert server.admin.config_get("maxmemory") == {"maxmemory": "1048576"}
 
 
-def test_says_why_it_does_not_start() -> None:
+def test_failed_start_shows_the_reason() -> None:
     with pytest.raises(ServerError, match="no-such-option"):
         RedisServer("--no-such-option", "1").start()
 
@@ -91,7 +91,7 @@ def test_a_missing_server_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
         RedisServer().start()
 
 
-def test_leaves_nothing_behind() -> None:
+def test_removes_its_files() -> None:
     with RedisServer() as server:
         folder = server.unix_socket.parent
         assert folder.is_dir()

@@ -92,7 +92,7 @@ class TestWrites:
             *("delete", "delete_many", "touch 0", "set 0", "clear"),
         ],
     )
-    def test_are_there_when_they_return(
+    def test_write_is_stored_when_it_returns(
         self,
         shared: Cache,
         elsewhere: Elsewhere,
@@ -108,7 +108,7 @@ class TestWrites:
             assert shared.get("a") == left
 
     @every_scope
-    def test_keep_their_order(
+    def test_writes_keep_their_order(
         self, shared: Cache, elsewhere: Elsewhere, enter: Callable[[Cache], Any]
     ) -> None:
         with enter(shared):
@@ -118,13 +118,13 @@ class TestWrites:
                 shared.set("data", b"of %d" % number)
                 assert elsewhere.get("data") == b"of %d" % number
 
-    def test_are_one_trip_each(self, cache: Cache, expect_trips: ExpectTrips) -> None:
+    def test_each_write_is_one_trip(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         with expect_trips(4), cache.scope():
             for number in range(3):
                 cache.set("a", number)
             cache.set_many({"a": 1, "b": 2})
 
-    def test_of_others_are_not_undone_by_a_page_that_ends(
+    def test_page_end_does_not_undo_writes_of_others(
         self, shared: Cache, elsewhere: Elsewhere
     ) -> None:
         """Set "first", another process sets "second" later."""
@@ -133,7 +133,7 @@ class TestWrites:
             elsewhere.set("a", b"second")
         assert elsewhere.get("a") == b"second"
 
-    def test_that_fail_raise_where_they_are_made(self) -> None:
+    def test_failing_write_raises_at_the_call(self) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
         with cache.scope(), pytest.raises(ConnectionError):
             cache.set("a", 1)
@@ -141,7 +141,7 @@ class TestWrites:
 
 class TestReads:
     @every_scope
-    def test_see_what_others_wrote(
+    def test_read_sees_writes_of_others(
         self, shared: Cache, elsewhere: Elsewhere, enter: Callable[[Cache], Any]
     ) -> None:
         with enter(shared):
@@ -154,7 +154,9 @@ class TestReads:
             elsewhere.delete("a")
             assert "a" not in shared
 
-    def test_of_a_page_that_is_visited_often(self, shared: Cache, elsewhere: Elsewhere) -> None:
+    def test_key_changed_by_each_visit_stays_exact(
+        self, shared: Cache, elsewhere: Elsewhere
+    ) -> None:
         """What every visit changes never earns a place in what the first trip brings."""
         for visit in range(8):
             elsewhere.set("status", b"pending")
@@ -163,9 +165,7 @@ class TestReads:
                 elsewhere.set("status", b"done")
                 assert shared.get("status") == b"done", visit
 
-    def test_of_a_key_that_others_take_turns_to_write(
-        self, shared: Cache, elsewhere: Elsewhere
-    ) -> None:
+    def test_alternating_writers_see_each_other(self, shared: Cache, elsewhere: Elsewhere) -> None:
         """Two who set their own and get the other's: one of them sees the other."""
         for _ in range(8):
             elsewhere.client.flushdb()
@@ -174,9 +174,7 @@ class TestReads:
                 elsewhere.set("you", b"1")
                 assert shared.get("you") == b"1"
 
-    def test_of_what_is_preloaded_by_name_may_be_old(
-        self, shared: Cache, elsewhere: Elsewhere
-    ) -> None:
+    def test_key_preloaded_by_name_may_be_old(self, shared: Cache, elsewhere: Elsewhere) -> None:
         elsewhere.set("a", b"1")
         with shared.preload("a", "b"):
             elsewhere.set("a", b"2")
@@ -187,7 +185,9 @@ class TestReads:
             elsewhere.set("a", b"4")
             assert shared.get("a") == b"4"
 
-    def test_of_a_fetched_key_are_exact(self, shared: Cache, elsewhere: Elsewhere) -> None:
+    def test_plain_read_of_a_fetched_key_is_exact(
+        self, shared: Cache, elsewhere: Elsewhere
+    ) -> None:
         piece = Cache.cached(shared, key="a")(lambda: b"piece")
         with shared.scope():
             assert piece() == b"piece"
@@ -213,7 +213,7 @@ class TestWithinThisProcess:
         ],
         ids=["set", "delete", "touch"],
     )
-    def test_by_a_thread_without_context(
+    def test_write_by_another_thread_drops_the_held_value(
         self, cache: Cache, write: Callable[[Cache], object]
     ) -> None:
         with cache.scope():
@@ -226,12 +226,14 @@ class TestWithinThisProcess:
                 cache.cached(key="piece:{name}")(lambda name: f"{name} anew")("a")
             assert seen.trips > 0
 
-    def test_by_another_cache(self, cache: Cache, open_cache: OpenCache) -> None:
+    def test_write_by_another_cache_drops_the_held_value(
+        self, cache: Cache, open_cache: OpenCache
+    ) -> None:
         with cache.preload("a"):
             open_cache().set("a", 1)
             assert cache["a"] == 1
 
-    def test_by_a_task_without_context(self, cache: Cache) -> None:
+    def test_write_by_another_task_drops_the_held_value(self, cache: Cache) -> None:
         async def main() -> None:
             async with cache.scope():
                 await afetch(cache, "a")
@@ -243,7 +245,9 @@ class TestWithinThisProcess:
 
         asyncio.run(main())
 
-    def test_by_clear(self, open_cache: OpenCache, store_url: str) -> None:
+    def test_clear_by_another_thread_drops_the_held_value(
+        self, open_cache: OpenCache, store_url: str
+    ) -> None:
         if store_url.startswith("memcached"):
             pytest.skip("cannot clear")
         cache = open_cache()
@@ -254,7 +258,7 @@ class TestWithinThisProcess:
             thread.join()
             assert not is_held(cache, "a")
 
-    def test_that_are_raced_by_a_write_are_not_held(self, cache: Cache) -> None:
+    def test_answer_raced_by_a_write_is_not_held(self, cache: Cache) -> None:
         """A write that returns between a read's departure and its return ends what it brought."""
         stop = threading.Event()
         seen: list[int] = []
@@ -280,7 +284,7 @@ class TestWithinThisProcess:
             stop.set()
             writer.join()
 
-    def test_of_other_keys_ends_nothing(self, cache: Cache) -> None:
+    def test_write_of_another_key_keeps_the_held_value(self, cache: Cache) -> None:
         with cache.scope():
             fetch(cache, "a")
             for number in range(20):
@@ -289,9 +293,7 @@ class TestWithinThisProcess:
 
 
 class TestFresh:
-    def test_ends_what_a_scope_holds_of_plain_answers(
-        self, shared: Cache, elsewhere: Elsewhere
-    ) -> None:
+    def test_drops_plain_answers(self, shared: Cache, elsewhere: Elsewhere) -> None:
         with Cache.scope(shared, max_age=60):
             assert Cache.get(shared, "a") is None
             elsewhere.set("a", b"1")
@@ -299,7 +301,7 @@ class TestFresh:
             shared.fresh()
             assert Cache.get(shared, "a") == b"1"
 
-    def test_leaves_pieces(self, cache: Cache) -> None:
+    def test_keeps_pieces(self, cache: Cache) -> None:
         with cache.scope():
             fetch(cache, "a")
             cache.fresh()
@@ -328,7 +330,7 @@ class TestScopeMaxAge:
             for _ in range(3):
                 assert "a" not in cache
 
-    def test_as_long_as_it_says(self, shared: Cache, elsewhere: Elsewhere) -> None:
+    def test_holds_for_the_given_time(self, shared: Cache, elsewhere: Elsewhere) -> None:
         with shared.scope(max_age=0.2):
             assert shared.get("a") is None
             elsewhere.set("a", b"1")
@@ -357,7 +359,7 @@ class TestScopeMaxAge:
             assert shared.get("a") is None
 
     @pytest.mark.parametrize("wrong", ["1s", True, [], float("nan")], ids=repr)
-    def test_takes_spans_of_time_alone(self, cache: Cache, wrong: Any) -> None:
+    def test_wrong_type_raises(self, cache: Cache, wrong: Any) -> None:
         with pytest.raises((TypeError, ValueError)):
             cache.scope(max_age=wrong)
 
@@ -370,7 +372,7 @@ class TestSending:
         """What holds is the same."""
         return Cache
 
-    def test_pieces_grow_old(self, open_cache: OpenCache) -> None:
+    def test_pieces_expire_quickly(self, open_cache: OpenCache) -> None:
         cache = open_cache(read_max_age=0.2)
         with cache._request_scope(True) as scope:
             fetch(cache, "a")
@@ -379,7 +381,7 @@ class TestSending:
             scope._begin_sending()
             assert not is_held(cache, "a")
 
-    def test_named_keys_grow_old(self, redis_url: str, elsewhere: Elsewhere) -> None:
+    def test_preloaded_keys_expire_quickly(self, redis_url: str, elsewhere: Elsewhere) -> None:
         cache = Cache(redis_url, prefix=PREFIX, serializer="raw", read_max_age=0)
         with cache._request_scope(True) as scope, cache.preload("a"):
             elsewhere.set("a", b"1")
@@ -388,7 +390,7 @@ class TestSending:
             assert cache.get("a") == b"1"
 
 
-def test_a_server_is_asked_by_each_plain_read(redis_server: RedisServer, redis_url: str) -> None:
+def test_each_plain_read_asks_the_server(redis_server: RedisServer, redis_url: str) -> None:
     cache = Cache(redis_url, pages="off")
     cache.get("warm")
     redis_server.reset_stats()

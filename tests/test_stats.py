@@ -28,7 +28,7 @@ def counted(cache: Cache) -> dict[str, int]:
 
 
 class TestWhatIsCounted:
-    def test_nothing_at_first(self, cache: Cache) -> None:
+    def test_counters_start_at_zero(self, cache: Cache) -> None:
         assert counted(cache) == {}
 
     def test_reads(self, open_cache: OpenCache) -> None:
@@ -95,7 +95,7 @@ class TestWhatIsCounted:
         assert (found["bad_entries"], found["misses"]) == (1, 2)
         assert "errors" not in found
 
-    def test_a_wrong_operation_is_no_error_of_the_store(self, cache: Cache) -> None:
+    def test_incr_on_text_is_not_a_store_error(self, cache: Cache) -> None:
         cache.set("a", "text")
         with pytest.raises(NotANumberError):
             cache.incr("a")
@@ -124,7 +124,7 @@ class TestWhatIsCounted:
 
 
 class TestTheStatsThemselves:
-    def test_are_a_mapping(self, cache: Cache) -> None:
+    def test_is_a_mapping(self, cache: Cache) -> None:
         cache.set("a", 1)
         stats = cache.stats()
         assert list(stats) == stats.keys() == NAMES
@@ -134,7 +134,7 @@ class TestTheStatsThemselves:
             assert getattr(stats, name) == stats[name]
         assert repr(stats).startswith("Stats(trips=1, hits=0, ")
 
-    def test_stay_as_they_were(self, cache: Cache) -> None:
+    def test_is_a_snapshot(self, cache: Cache) -> None:
         before = cache.stats()
         cache.get("a")
         assert before.trips == 0
@@ -143,7 +143,7 @@ class TestTheStatsThemselves:
         assert cache.stats().trips == 0
 
     @pytest.mark.parametrize("name", ["nothing", "", "\ud800", "trips\x00", "TRIPS", "é"])
-    def test_have_nothing_else(self, cache: Cache, name: str) -> None:
+    def test_unknown_counter_raises(self, cache: Cache, name: str) -> None:
         stats = cache.stats()
         with pytest.raises(AttributeError, match="there is no counter"):
             getattr(stats, name)
@@ -154,11 +154,11 @@ class TestTheStatsThemselves:
         assert name not in stats
 
     @pytest.mark.parametrize("name", [0, None, b"trips", ("trips",)])
-    def test_are_named_by_strings(self, cache: Cache, name: Any) -> None:
+    def test_other_types_as_names_raise(self, cache: Cache, name: Any) -> None:
         with pytest.raises(KeyError):
             cache.stats()[name]
 
-    def test_cannot_be_made_or_changed(self, cache: Cache) -> None:
+    def test_is_read_only(self, cache: Cache) -> None:
         with pytest.raises(TypeError):
             Stats()  # type: ignore[call-arg]  # types say so too
         stats = cache.stats()

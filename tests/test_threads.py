@@ -48,7 +48,7 @@ def together(work: Callable[[int], object], threads: int = THREADS) -> None:
 
 
 class TestManyThreads:
-    def test_get_their_own_answers(self, cache: Cache) -> None:
+    def test_each_thread_gets_its_own_answers(self, cache: Cache) -> None:
         def work(number: int) -> None:
             chance = random.Random(number)
             expected: dict[str, Any] = {}
@@ -72,7 +72,7 @@ class TestManyThreads:
         together(work)
         assert cache.stats().errors == cache.stats().bad_entries == 0
 
-    def test_lose_no_count(self, cache: Cache) -> None:
+    def test_no_increment_is_lost(self, cache: Cache) -> None:
         cache.set("n", 0)
         added: list[bool] = []
 
@@ -85,7 +85,7 @@ class TestManyThreads:
         assert cache["n"] == THREADS * 100
         assert sum(added) == 100
 
-    def test_share_no_scope(self, cache: Cache) -> None:
+    def test_threads_share_no_scope(self, cache: Cache) -> None:
         barrier = threading.Barrier(THREADS)
 
         def work(number: int) -> None:
@@ -98,7 +98,7 @@ class TestManyThreads:
 
         together(work)
 
-    def test_share_no_scope_of_tasks(self, cache: Cache) -> None:
+    def test_tasks_of_threads_share_no_scope(self, cache: Cache) -> None:
         async def page(thread: int, number: int) -> None:
             with cache.scope():
                 for turn in range(5):
@@ -112,7 +112,7 @@ class TestManyThreads:
 
         together(lambda thread: asyncio.run(pages(thread)))
 
-    def test_of_a_generator_finish_each_others_scopes(self, cache: Cache) -> None:
+    def test_thread_can_finish_the_scope_of_another(self, cache: Cache) -> None:
         def page(number: int) -> Generator[int, None, None]:
             with cache.preload(f"{number}"):
                 cache.set(f"{number}", number)
@@ -131,7 +131,7 @@ class TestManyThreads:
             cache.get("0")
         assert seen.trips == 2
 
-    def test_may_close_the_cache_meanwhile(self, cache: Cache) -> None:
+    def test_cache_can_be_closed_meanwhile(self, cache: Cache) -> None:
         def work(number: int) -> None:
             for turn in range(50):
                 if number == 0:
@@ -142,7 +142,7 @@ class TestManyThreads:
         together(work)
         assert cache.stats().errors == 0
 
-    def test_may_open_and_drop_caches(self, store_url: str) -> None:
+    def test_caches_can_be_opened_and_dropped(self, store_url: str) -> None:
         keep = Cache(store_url)
 
         def work(number: int) -> None:
@@ -165,14 +165,14 @@ def own_server() -> Iterator[RedisServer]:
 
 
 class TestConnections:
-    def test_are_no_more_than_threads_at_once(self, own_server: RedisServer) -> None:
+    def test_no_more_connections_than_concurrent_threads(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url, on_error="raise")
         before = own_server.connections()
         for _ in range(125):
             together(lambda number: cache.get(f"{number}"))
         assert 1 <= own_server.connections() - before <= THREADS
 
-    def test_are_one_for_one_thread(self, own_server: RedisServer) -> None:
+    def test_consecutive_threads_use_one_connection(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url, on_error="raise")
         before = own_server.connections()
         for number in range(100):
@@ -183,7 +183,7 @@ class TestConnections:
                 cache.set("a", 1)
         assert own_server.connections() - before == 1
 
-    def test_are_closed_on_demand(self, own_server: RedisServer) -> None:
+    def test_close_closes_idle_connections(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url, on_error="raise")
         together(lambda _: cache.get("a"))
         cache.close()
@@ -192,7 +192,7 @@ class TestConnections:
         asked = (len(own_server.admin.client_list()) for _ in range(10_000))
         assert any(clients == 2 for clients in asked)
 
-    def test_others_run_while_one_waits(self, own_server: RedisServer) -> None:
+    def test_waiting_thread_releases_the_interpreter(self, own_server: RedisServer) -> None:
         # The server sleeps until another thread wakes it, and while the interpreter is given up
         # by nothing but waiting, that thread can run only if the trip lets it.
         cache = Cache(own_server.url, on_error="raise", trip_timeout=60)
@@ -247,7 +247,7 @@ def succeed(children: list[int]) -> None:
 
 
 class TestForks:
-    def test_share_no_connection(self, own_server: RedisServer) -> None:
+    def test_child_shares_no_connection(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url, on_error="raise")
         cache.set("a", 1)
 
@@ -273,7 +273,7 @@ class TestForks:
         assert [len(own) for own in ports.values()] == [1, 1, 1, 1]
         assert len(set.union(*ports.values())) == 4
 
-    def test_go_on_among_threads(self, cache: Cache) -> None:
+    def test_child_of_a_threaded_process_works(self, cache: Cache) -> None:
         cache.set_many({str(number): [number] for number in range(50)})
         stop = threading.Event()
         turns = [0] * 4
@@ -307,7 +307,7 @@ class TestForks:
                 reader.result()
         assert cache.stats().errors == 0
 
-    def test_within_a_scope_are_heard_of(self, cache: Cache, store_url: str) -> None:
+    def test_writes_of_a_child_within_a_scope_are_seen(self, cache: Cache, store_url: str) -> None:
         # In its own memory a child leaves nothing to its parent; a server hears both.
         shared = not store_url.startswith("memory")
         with cache.scope():
@@ -327,7 +327,7 @@ class TestForks:
             assert is_held(cache, "before")
             assert not is_held(cache, "within")
 
-    def test_of_forks(self, cache: Cache) -> None:
+    def test_child_of_a_child_works(self, cache: Cache) -> None:
         cache.set("a", 1)
 
         def work() -> None:
@@ -338,7 +338,7 @@ class TestForks:
         succeed([in_a_child(work)])
         assert cache["a"] == 1
 
-    def test_that_close_the_cache_leave_a_connection_that_is_in_use(self, server: Server) -> None:
+    def test_child_that_closes_the_cache_keeps_the_parents_connection(self, server: Server) -> None:
         cache = Cache(server.url, on_error="raise", trip_timeout=20)
         cache.set("a", 1)
         before = server.connections()
@@ -361,7 +361,7 @@ class TestForks:
         assert cache["a"] == 1
         assert server.connections() - before == 1
 
-    def test_from_a_thread_hold_no_socket_of_their_parent(self, server: Server) -> None:
+    def test_child_holds_no_socket_of_its_parent(self, server: Server) -> None:
         others = server.clients()
         cache = Cache(server.url, on_error="raise")
         cache.set("a", 1)
@@ -398,7 +398,7 @@ class TestForks:
             os.close(descriptor)
         succeed(children)
 
-    def test_among_threads_that_are_watched_do_not_hang(self, redis_url: str) -> None:
+    def test_child_of_watched_threads_does_not_hang(self, redis_url: str) -> None:
         # A child that was forked while another thread noted a trip would find the note locked.
         cache = Cache(redis_url, on_error="raise", trip_timeout=20)
         keys = [str(number) for number in range(100)]

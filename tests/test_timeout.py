@@ -68,7 +68,7 @@ class TestTheServerIsTold:
         ],
         ids=repr,
     )
-    def test_spans(
+    def test_seconds_and_timedelta(
         self,
         redis_server: RedisServer,
         on_redis: Cache,
@@ -86,7 +86,7 @@ class TestTheServerIsTold:
         [None, math.inf, 1e300, 10**40, timedelta.max, timedelta(days=200 * 365)],
         ids=repr,
     )
-    def test_for_ever(
+    def test_none_never_expires(
         self,
         redis_server: RedisServer,
         on_redis: Cache,
@@ -96,7 +96,7 @@ class TestTheServerIsTold:
         write(on_redis, timeout)
         assert seconds_left(redis_server, on_redis) == FOREVER
 
-    def test_the_default(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_default_timeout(self, redis_server: RedisServer, redis_url: str) -> None:
         options: list[tuple[dict[str, Any], float]] = [
             ({}, 300),
             ({"timeout": 60}, 60),
@@ -119,14 +119,16 @@ class TestTheServerIsTold:
                 write(cache)
                 assert seconds - 30 < seconds_left(redis_server, cache) <= seconds
 
-    def test_a_default_of_none_is_for_ever(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_default_of_none_never_expires(self, redis_server: RedisServer, redis_url: str) -> None:
         cache = Cache(redis_url, prefix="test", timeout=None)
         cache.set("a", 1)
         assert seconds_left(redis_server, cache) == FOREVER
         cache.set("a", 1, 60)
         assert 30 < seconds_left(redis_server, cache) <= 60
 
-    def test_also_of_what_is_posted(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_posted_values_have_their_timeout(
+        self, redis_server: RedisServer, redis_url: str
+    ) -> None:
         cache = Cache(redis_url, prefix="test")
         for timeout in (60, None):
             with cache.watch() as seen, cache.scope():
@@ -136,7 +138,7 @@ class TestTheServerIsTold:
             assert left == FOREVER if timeout is None else 30 < left <= 60
             cache.delete("a")
 
-    def test_adding_to_a_number_leaves_it(self, redis_server: RedisServer, on_redis: Cache) -> None:
+    def test_incr_keeps_the_timeout(self, redis_server: RedisServer, on_redis: Cache) -> None:
         on_redis.set("a", 1, 60)
         on_redis.incr("a")
         assert 30 < seconds_left(redis_server, on_redis) <= 60
@@ -144,9 +146,7 @@ class TestTheServerIsTold:
         on_redis.decr("a")
         assert seconds_left(redis_server, on_redis) == FOREVER
 
-    def test_an_add_that_adds_nothing_leaves_it(
-        self, redis_server: RedisServer, on_redis: Cache
-    ) -> None:
+    def test_failed_add_keeps_the_timeout(self, redis_server: RedisServer, on_redis: Cache) -> None:
         on_redis.set("a", 1, None)
         assert on_redis.add("a", 2, 60) is False
         assert seconds_left(redis_server, on_redis) == FOREVER
@@ -161,14 +161,14 @@ class TestZeroAndLess:
 
     @over
     @pytest.mark.parametrize("call", ["set", "set_many", "touch", "touch_many", "refresh"])
-    def test_remove_what_was_there(self, cache: Cache, call: str, timeout: object) -> None:
+    def test_deletes_the_entry(self, cache: Cache, call: str, timeout: object) -> None:
         cache.set("a", "old")
         WRITES[call](cache, timeout)
         assert "a" not in cache
 
     @over
     @each_write
-    def test_store_nothing(
+    def test_stores_nothing(
         self, cache: Cache, write: Callable[[Cache, Any], object], timeout: object
     ) -> None:
         write(cache, timeout)
@@ -178,7 +178,7 @@ class TestZeroAndLess:
             assert cache.get("a") is None
         assert "a" not in cache
 
-    def test_answer_all_the_same(self, cache: Cache) -> None:
+    def test_return_values_are_unchanged(self, cache: Cache) -> None:
         assert cache.get_or_set("a", [1], 0) == [1]
         assert cache.cached(0, key="b")(lambda: [2])() == [2]
         assert cache.add("a", 1, 0) is True
@@ -191,7 +191,7 @@ class TestZeroAndLess:
         assert cache.touch_many(["a", "b", "x"], -1) == 2
 
     @over
-    def test_as_the_default_store_nothing(self, open_cache: OpenCache, timeout: object) -> None:
+    def test_default_of_zero_stores_nothing(self, open_cache: OpenCache, timeout: object) -> None:
         open_cache().set("a", "old")
         cache = open_cache(timeout=timeout)
         cache.set("a", 1)
@@ -210,7 +210,7 @@ class TestRefusals:
         [math.nan, True, False, "60", b"60", [60], {}, 10**400, 1j, Decimal("nan")],
         ids=lambda value: repr(value)[:20],
     )
-    def test_what_is_no_span_of_time(
+    def test_wrong_timeout_raises(
         self, write: Callable[[Cache, Any], object], timeout: object
     ) -> None:
         cache = Cache(prefix="test")
@@ -220,7 +220,7 @@ class TestRefusals:
             write(cache, timeout)
 
     @pytest.mark.parametrize("timeout", [math.nan, True, "60", [60]], ids=repr)
-    def test_of_a_default(self, timeout: Any) -> None:
+    def test_wrong_default_raises(self, timeout: Any) -> None:
         with pytest.raises(ConfigurationError, match="is not a timeout"):
             Cache(timeout=timeout)
 
@@ -235,7 +235,7 @@ class TestExpiry:
             assert time.monotonic() < deadline, "an entry outlived its timeout"
             time.sleep(0.005)
 
-    def test_ends_every_entry(self, open_cache: OpenCache) -> None:
+    def test_every_kind_of_write_expires(self, open_cache: OpenCache) -> None:
         # All at once: some stores count in seconds.
         caches = [open_cache(prefix=f"{number}") for number in range(len(WRITES))]
         for cache, write in zip(caches, WRITES.values(), strict=True):
@@ -245,19 +245,19 @@ class TestExpiry:
             assert cache.get("a") is None
             assert cache.add("a", 2) is True
 
-    def test_of_next_to_nothing(self, cache: Cache) -> None:
+    def test_tiny_timeouts_expire(self, cache: Cache) -> None:
         spans: list[float | timedelta] = [1e-3, 1e-6, 1e-9, timedelta(microseconds=1)]
         for span in spans:
             cache.set(repr(span), 1, span)
         self.wait_until(lambda: cache.get_many(map(repr, spans)) == {})
 
-    def test_ends_what_a_scope_holds(self, cache: Cache) -> None:
+    def test_held_values_expire(self, cache: Cache) -> None:
         with cache.scope():
             cache.set("a", 1, 0.02)
             self.wait_until(lambda: "a" not in cache)
         assert "a" not in cache
 
-    def test_of_what_replaced_something_leaves_nothing(self, cache: Cache) -> None:
+    def test_replaced_value_does_not_come_back(self, cache: Cache) -> None:
         cache.set("a", "old")
         with cache.scope():
             cache.set("a", "new", 0.01)

@@ -146,7 +146,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     return check(tmp_path_factory.mktemp("typing"), [*lines, *WRONG])
 
 
-def test_types_are_kept(told: dict[int, str]) -> None:
+def test_decorated_types_are_kept(told: dict[int, str]) -> None:
     revealed = {
         expression: plain(told.get(line, "").removeprefix("note: Revealed type is ").strip('"'))
         for line, expression in enumerate(REVEALED)
@@ -154,7 +154,7 @@ def test_types_are_kept(told: dict[int, str]) -> None:
     assert revealed == REVEALED
 
 
-def test_mistakes_are_told(told: dict[int, str]) -> None:
+def test_type_errors_are_reported(told: dict[int, str]) -> None:
     untold = [
         (expression, told.get(line))
         for line, (expression, said) in enumerate(WRONG.items(), len(REVEALED))
@@ -163,5 +163,5 @@ def test_mistakes_are_told(told: dict[int, str]) -> None:
     assert untold == []
 
 
-def test_what_is_right_is_not_told(told: dict[int, str]) -> None:
+def test_correct_code_has_no_type_errors(told: dict[int, str]) -> None:
     assert set(told) == set(range(len(REVEALED) + len(WRONG)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TestWhatIsSeen:
-    def test_every_trip_and_no_other_answer(self, cache: Cache) -> None:
+    def test_every_trip_is_seen_but_no_scope_hit(self, cache: Cache) -> None:
         with cache.watch() as seen:
             assert (seen.trips, seen.records) == (0, [])
             cache.set("a", 1)
@@ -37,7 +37,7 @@ class TestWhatIsSeen:
         assert seen.trips == 4
         assert len(seen.records) == 4
 
-    def test_the_words_and_names_of_their_operations(self, cache: Cache) -> None:
+    def test_words_and_keys_of_the_operations(self, cache: Cache) -> None:
         calls: list[tuple[Callable[[], object], list[tuple[str, str]]]] = [
             (lambda: cache.set("a", 1), [("set", "test:a")]),
             (lambda: cache.add("a", 1), [("add", "test:a")]),
@@ -57,12 +57,12 @@ class TestWhatIsSeen:
             assert len(seen.records[0]) == len(ops)
 
     @stores_that_clear
-    def test_a_clear_by_its_prefix(self, cache: Cache) -> None:
+    def test_clear_shows_its_prefix(self, cache: Cache) -> None:
         with cache.watch() as seen:
             cache.clear()
         assert [trip.ops for trip in seen.records] == [[("clear", "test:")]]
 
-    def test_the_store_and_bytes_and_time(self, open_cache: OpenCache, store_url: str) -> None:
+    def test_store_bytes_and_seconds(self, open_cache: OpenCache, store_url: str) -> None:
         cache = open_cache(serializer="raw")
         with cache.watch() as seen:
             cache.set("a", b"12345")
@@ -74,14 +74,14 @@ class TestWhatIsSeen:
         assert first.seconds >= 0
         assert f"<Trip to {store_url}: set test:a>" == repr(first)
 
-    def test_failed_ones_too(self) -> None:
+    def test_failed_trips(self) -> None:
         cache = Cache("redis://127.0.0.1:1")
         with cache.watch() as seen:
             cache.get_many(["a", "b"])
         [trip] = seen.records
         assert trip.failed == len(trip) == 2
 
-    def test_large_ones_shortly(self, cache: Cache) -> None:
+    def test_large_trips_are_cut(self, cache: Cache) -> None:
         with cache.watch() as seen:
             cache.get_many(map(str, range(500)))
         [trip] = seen.records
@@ -94,7 +94,7 @@ class TestWhatIsSeen:
             cache.get("\ud800\n\x00")
         assert isinstance(repr(seen.records), str)
 
-    def test_no_more_than_ten_thousand_are_described(self) -> None:
+    def test_at_most_ten_thousand_records(self) -> None:
         cache = Cache()
         with cache.watch() as seen:
             for _ in range(10_050):
@@ -105,7 +105,7 @@ class TestWhatIsSeen:
 
 
 class TestWhoSees:
-    def test_one_cache(self, open_cache: OpenCache) -> None:
+    def test_trips_of_another_cache_are_not_seen(self, open_cache: OpenCache) -> None:
         one, two = open_cache(), open_cache()
         with one.watch() as seen:
             two.get("a")
@@ -133,7 +133,7 @@ class TestWhoSees:
             # What a scope does when it closes is no trip.
         assert (outer.trips, inner.trips, within.trips) == (3, 1, 1)
 
-    def test_not_other_threads(self, cache: Cache) -> None:
+    def test_trips_of_other_threads_are_not_seen(self, cache: Cache) -> None:
         with cache.watch() as seen:
             other = threading.Thread(target=cache.get, args=("a",))
             other.start()
@@ -144,7 +144,7 @@ class TestWhoSees:
             copied.join()
         assert seen.trips == 1
 
-    def test_its_own_task_and_those_it_starts(self, cache: Cache) -> None:
+    def test_trips_of_subtasks_are_seen(self, cache: Cache) -> None:
         async def page(trips: int, started: list[asyncio.Task[None]]) -> int:
             async def part() -> None:
                 cache.get("a")
@@ -165,7 +165,7 @@ class TestWhoSees:
 
         assert asyncio.run(main()) == [0, 1, 2, 3, 4]
 
-    def test_what_an_exception_ends(self, cache: Cache) -> None:
+    def test_exception_ends_the_watch(self, cache: Cache) -> None:
         def page() -> None:
             with cache.watch() as seen:
                 watches.append(seen)
@@ -180,7 +180,7 @@ class TestWhoSees:
 
 
 class TestTheWatchItself:
-    def test_may_end_before_a_scope_within_it(self, cache: Cache) -> None:
+    def test_can_end_before_a_scope_within_it(self, cache: Cache) -> None:
         watch, scope = cache.watch(), cache.preload("a")
         with watch as seen:
             scope.__enter__()
@@ -191,7 +191,7 @@ class TestTheWatchItself:
         cache.get("b")
         assert seen.trips == 2
 
-    def test_may_begin_in_a_scope_that_ends_before_it(self, cache: Cache) -> None:
+    def test_can_outlive_the_scope_around_it(self, cache: Cache) -> None:
         watch, scope = cache.watch(), cache.scope()
         with scope:
             seen = watch.__enter__()
@@ -205,7 +205,7 @@ class TestTheWatchItself:
         cache.get("a")
         assert seen.trips == 3
 
-    def test_may_end_in_any_order(self, cache: Cache) -> None:
+    def test_can_end_in_any_order(self, cache: Cache) -> None:
         watches = [cache.watch() for _ in range(3)]
         for watch in watches:
             watch.__enter__()
@@ -215,7 +215,7 @@ class TestTheWatchItself:
             cache.get("a")
         assert [watch.trips for watch in watches] == [2, 1, 3]
 
-    def test_is_open_once_at_a_time(self, cache: Cache) -> None:
+    def test_entering_twice_raises(self, cache: Cache) -> None:
         watch = cache.watch()
         with watch, pytest.raises(ConfigurationError, match=r"make another with cache\.watch\(\)"):
             watch.__enter__()
@@ -225,14 +225,14 @@ class TestTheWatchItself:
             cache.get("a")
         assert watch.trips == 2
 
-    def test_may_be_left_without_being_entered(self, cache: Cache) -> None:
+    def test_exit_without_enter_does_nothing(self, cache: Cache) -> None:
         watch = cache.watch()
         watch.__exit__()
         watch.__exit__(None, None, None)
         cache.get("a")
         assert watch.trips == 0
 
-    def test_keeps_what_it_saw(self, cache: Cache) -> None:
+    def test_keeps_its_records(self, cache: Cache) -> None:
         with cache.watch() as seen:
             cache.get("a")
         records = seen.records
@@ -257,7 +257,7 @@ class TestEverything:
         one.get("a")
         assert seen.trips == len(seen.records) == 7
 
-    def test_may_be_nested(self, cache: Cache) -> None:
+    def test_can_be_nested(self, cache: Cache) -> None:
         with Everything() as outer, cache.watch() as own:
             cache.get("a")
             with Everything() as inner:
@@ -265,7 +265,7 @@ class TestEverything:
             cache.get("a")
         assert (outer.trips, inner.trips, own.trips) == (3, 1, 3)
 
-    def test_counts_what_the_server_read(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_counts_match_the_servers(self, redis_server: RedisServer, redis_url: str) -> None:
         cache = Cache(redis_url, on_error="raise")
         cache.get("a")
         redis_server.reset_stats()

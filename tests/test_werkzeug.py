@@ -25,7 +25,7 @@ class Quiet(WSGIRequestHandler):
         pass
 
 
-def test_a_thousand_threads_open_no_more_connections_than_ran_at_once(server: Server) -> None:
+def test_no_more_connections_than_concurrent_requests(server: Server) -> None:
     cache = Cache(server.url, on_error="raise", trip_timeout=20)
     gauge = Gauge()
 

@@ -88,7 +88,7 @@ def app_of(body: Callable[[], Iterable[bytes]], *headers: tuple[str, str]) -> WS
 
 
 class TestTheScope:
-    def test_a_list(self, cache: Cache, other: Cache) -> None:
+    def test_list_body(self, cache: Cache, other: Cache) -> None:
         body = [b"one", b"two"]
 
         def page() -> list[bytes]:
@@ -118,7 +118,7 @@ class TestTheScope:
         assert [other[f"piece:{number}"] for number in range(3)] == [0, 1, 2]
         assert not is_in_a_scope(cache)
 
-    def test_posts_arrive_before_the_last_of_a_body_whose_length_is_told(
+    def test_posts_arrive_before_the_end_of_a_body_of_known_length(
         self, cache: Cache, other: Cache
     ) -> None:
         def stream() -> Iterator[bytes]:
@@ -139,7 +139,7 @@ class TestTheScope:
         assert list(chunks) == []
         assert other["piece:c"] == "c"
 
-    def test_what_is_held_is_soon_old_once_a_body_is_sent(self, open_cache: OpenCache) -> None:
+    def test_held_pieces_expire_quickly_while_the_body_is_sent(self, open_cache: OpenCache) -> None:
         cache = open_cache(read_max_age=0)
 
         def stream() -> Iterator[bytes]:
@@ -151,7 +151,7 @@ class TestTheScope:
         assert Server(PageMiddleware(app_of(stream), cache)).read() == b"onetwo"
 
     @pytest.mark.parametrize("told", ["", "-1", "many"])
-    def test_a_length_that_is_none(self, cache: Cache, told: str) -> None:
+    def test_invalid_content_length_is_ignored(self, cache: Cache, told: str) -> None:
         def stream() -> Iterator[bytes]:
             yield b"one"
             assert is_in_a_scope(cache)
@@ -160,7 +160,7 @@ class TestTheScope:
         app = app_of(stream, ("content-length", told))
         assert Server(PageMiddleware(app, cache)).read() == b"onetwo"
 
-    def test_the_server_closes_early(self, cache: Cache, other: Cache) -> None:
+    def test_early_close_by_the_server(self, cache: Cache, other: Cache) -> None:
         closed: list[bool] = []
 
         def stream() -> Iterator[bytes]:
@@ -177,7 +177,7 @@ class TestTheScope:
         assert other["piece:a"] == "a"
         assert not is_in_a_scope(cache)
 
-    def test_a_close_that_fails_closes_the_scope(self, cache: Cache, other: Cache) -> None:
+    def test_failing_close_closes_the_scope(self, cache: Cache, other: Cache) -> None:
         class Body(list[bytes]):
             def __iter__(self) -> Iterator[bytes]:
                 return iter((b"one", b"two"))
@@ -205,7 +205,7 @@ class TestTheScope:
         assert other["a"] == 1
         assert server.read() == b""
 
-    def test_write(self, cache: Cache, other: Cache) -> None:
+    def test_write_callable(self, cache: Cache, other: Cache) -> None:
         def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             write = start_response("200 OK", [PLAIN, length(b"onetwo")])
             cache.set("a", 1)
@@ -222,7 +222,7 @@ class TestTheScope:
         assert server.written == [b"one", b"two"]
         assert server.read() == b"onetwo"
 
-    def test_a_file_is_sent_in_the_servers_own_way(self, cache: Cache, other: Cache) -> None:
+    def test_file_wrapper_is_passed_through(self, cache: Cache, other: Cache) -> None:
         def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             start_response("200 OK", [PLAIN])
             cache.set("a", 1)
@@ -234,7 +234,7 @@ class TestTheScope:
         assert other["a"] == 1
         assert server.read() == b"a file"
 
-    def test_a_file_wrapper_that_is_a_function(self, cache: Cache) -> None:
+    def test_file_wrapper_may_be_a_function(self, cache: Cache) -> None:
         def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             start_response("200 OK", [PLAIN])
             lines: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(b"a file"))
@@ -243,7 +243,7 @@ class TestTheScope:
         server = Server(PageMiddleware(app, cache), **{"wsgi.file_wrapper": lambda file: file})
         assert server.read() == b"a file"
 
-    def test_a_head_that_comes_with_the_first_part(self, cache: Cache) -> None:
+    def test_head_sent_with_the_first_part(self, cache: Cache) -> None:
         def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
             start_response("201 Created", [PLAIN])
             yield b"late"
@@ -252,7 +252,7 @@ class TestTheScope:
         assert server.status == "201 Created"
         assert server.read() == b"late"
 
-    def test_several_caches(self, open_cache: OpenCache) -> None:
+    def test_each_cache_has_a_scope(self, open_cache: OpenCache) -> None:
         caches = [open_cache(prefix="a"), open_cache(prefix="b")]
 
         def page() -> list[bytes]:
@@ -262,7 +262,7 @@ class TestTheScope:
         Server(PageMiddleware(app_of(page), caches)).read()
         assert not any(is_in_a_scope(cache) for cache in caches)
 
-    def test_it_is_valid_wsgi(self, cache: Cache) -> None:
+    def test_middleware_is_valid_wsgi(self, cache: Cache) -> None:
         """As wsgiref's validator sees it, from both sides."""
 
         def stream() -> Iterator[bytes]:
@@ -284,7 +284,7 @@ class TestTheScope:
 
 
 class TestRequestsShareNothing:
-    def test_a_response_that_is_never_finished(self, cache: Cache, other: Cache) -> None:
+    def test_unfinished_response(self, cache: Cache, other: Cache) -> None:
         def stream() -> Iterator[bytes]:
             fetch(cache, "a")
             yield b"one"
@@ -301,7 +301,7 @@ class TestRequestsShareNothing:
         assert second.read() == b"onetwo"
         assert not is_in_a_scope(cache)
 
-    def test_a_response_that_is_forgotten(self, cache: Cache, other: Cache) -> None:
+    def test_response_that_is_never_closed(self, cache: Cache, other: Cache) -> None:
         def stream() -> Iterator[bytes]:
             cache.set("a", 1)
             yield b"one"
@@ -312,7 +312,7 @@ class TestRequestsShareNothing:
         gc.collect()
         assert other["a"] == 1
 
-    def test_a_scope_left_open(self, cache: Cache, other: Cache) -> None:
+    def test_scope_left_open_does_not_leak(self, cache: Cache, other: Cache) -> None:
         def page() -> list[bytes]:
             assert "a" not in cache
             cache.scope().__enter__()
@@ -327,7 +327,7 @@ class TestRequestsShareNothing:
         Server(app).read()
         assert other["a"] == 1
 
-    def test_a_body_that_is_read_after_its_request(self, cache: Cache, other: Cache) -> None:
+    def test_body_read_after_its_request(self, cache: Cache, other: Cache) -> None:
         """A generator that somebody kept is right still, but has no scope any more."""
         parts = iter(range(1, 4))
 
@@ -347,7 +347,7 @@ class TestRequestsShareNothing:
         other.set("part", "elsewhere")
         assert cache["part"] == "elsewhere"
 
-    def test_a_thread_that_outlives_its_request(self, cache: Cache, other: Cache) -> None:
+    def test_thread_that_outlives_its_request(self, cache: Cache, other: Cache) -> None:
         over, done = threading.Event(), threading.Event()
         read: list[Any] = []
 
@@ -370,7 +370,7 @@ class TestRequestsShareNothing:
         assert done.wait(10)
         assert read == [1, 2, False]
 
-    def test_a_server_that_closes_in_another_thread(self, cache: Cache, other: Cache) -> None:
+    def test_close_in_another_thread(self, cache: Cache, other: Cache) -> None:
         def stream() -> Iterator[bytes]:
             cache.set("a", 1)
             yield b"one"
@@ -384,7 +384,7 @@ class TestRequestsShareNothing:
         assert servers[0].read() == b"onetwo"
         assert other["a"] == 1
 
-    def test_greenlets_that_take_turns(self, cache: Cache, other: Cache) -> None:
+    def test_interleaved_greenlets(self, cache: Cache, other: Cache) -> None:
         """As a server of gevent's has them: many requests in one thread, each a little further."""
 
         def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -412,7 +412,7 @@ class TestRequestsShareNothing:
         assert len(other.get_many(stored)) == 9
         assert not is_in_a_scope(cache)
 
-    def test_two_middlewares(self, cache: Cache, other: Cache) -> None:
+    def test_nested_middlewares_act_as_one(self, cache: Cache, other: Cache) -> None:
         def stream() -> Iterator[bytes]:
             fetch(cache, "a")
             yield b"one"
@@ -428,7 +428,9 @@ class TestRequestsShareNothing:
             assert other["piece:a"] == "a"
             assert not is_in_a_scope(cache)
 
-    def test_two_middlewares_and_no_end(self, cache: Cache, other: Cache) -> None:
+    def test_nested_middlewares_with_an_unfinished_response(
+        self, cache: Cache, other: Cache
+    ) -> None:
         def stream() -> Iterator[bytes]:
             cache.set("a", 1)
             yield b"one"
@@ -441,7 +443,7 @@ class TestRequestsShareNothing:
         assert not is_in_a_scope(cache)
         assert (first.read(), second.read()) == (b"onetwo", b"")
 
-    def test_a_request_within_a_request(self, cache: Cache, other: Cache) -> None:
+    def test_nested_request(self, cache: Cache, other: Cache) -> None:
         inner = PageMiddleware(app_of(lambda: [str(cache.get("a")).encode()]), cache)
 
         def page() -> list[bytes]:
@@ -453,7 +455,7 @@ class TestRequestsShareNothing:
 
 
 class TestErrors:
-    def test_an_application_that_raises(self, cache: Cache, other: Cache) -> None:
+    def test_raising_application_closes_the_scope(self, cache: Cache, other: Cache) -> None:
         def page() -> list[bytes]:
             cache.set("a", 1)
             raise LookupError("no such page")
@@ -464,7 +466,7 @@ class TestErrors:
         assert not is_in_a_scope(cache)
 
     @pytest.mark.parametrize("good", [0, 1, 2])
-    def test_a_body_that_raises(self, cache: Cache, other: Cache, good: int) -> None:
+    def test_raising_body_closes_the_scope(self, cache: Cache, other: Cache, good: int) -> None:
         closed: list[bool] = []
 
         class Body:
@@ -485,7 +487,7 @@ class TestErrors:
         assert other["a"] == 1
         assert not is_in_a_scope(cache)
 
-    def test_a_response_begun_anew_for_an_error(self, cache: Cache) -> None:
+    def test_response_restarted_with_exc_info(self, cache: Cache) -> None:
         def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             start_response("200 OK", [length(b"Hello")])
             try:
@@ -500,7 +502,7 @@ class TestErrors:
             assert server.read() == b"Sorry, this failed."
             assert len(server.timing) == timing
 
-    def test_a_response_begun_twice(self, cache: Cache) -> None:
+    def test_response_started_twice_raises(self, cache: Cache) -> None:
         def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             start_response("200 OK", [PLAIN])
             start_response("200 OK", [PLAIN])
@@ -510,7 +512,7 @@ class TestErrors:
             with pytest.raises(AssertionError, match="called twice"):
                 Server(PageMiddleware(app, cache, server_timing=timing))
 
-    def test_a_head_that_the_server_refuses(self, cache: Cache) -> None:
+    def test_head_refused_by_the_server(self, cache: Cache) -> None:
         closed: list[bool] = []
 
         def stream() -> Iterator[bytes]:
@@ -531,9 +533,7 @@ class TestErrors:
         assert not is_in_a_scope(cache)
 
     @pytest.mark.parametrize("work", [lambda cache: cache.set("a", 1), fetch], ids=["set", "fetch"])
-    def test_writes_that_cannot_leave_are_an_error_where_they_are_made(
-        self, work: Callable[[Cache], object]
-    ) -> None:
+    def test_failing_write_raises_at_the_call(self, work: Callable[[Cache], object]) -> None:
         cache = Cache("redis://127.0.0.1:1", on_error="raise")
         told: list[type[BaseException]] = []
 
@@ -548,7 +548,7 @@ class TestErrors:
         assert Server(PageMiddleware(app_of(lambda: list(stream())), cache)).read() == b"one"
         assert len(told) == 2
 
-    def test_a_response_that_is_never_finished_is_an_error_to_nobody(self) -> None:
+    def test_unfinished_response_raises_nowhere(self) -> None:
         cache = Cache("redis://127.0.0.1:1")
 
         def stream() -> Iterator[bytes]:
@@ -563,7 +563,7 @@ class TestErrors:
         del forgotten, unfinished
         gc.collect()
 
-    def test_a_broken_store_breaks_no_page(self) -> None:
+    def test_broken_store_does_not_break_a_page(self) -> None:
         cache = Cache("redis://127.0.0.1:1")
 
         def stream() -> Iterator[bytes]:
@@ -573,7 +573,7 @@ class TestErrors:
         assert Server(PageMiddleware(app_of(stream), cache)).read() == b"one"
 
     @pytest.mark.parametrize("what", [None, "redis://127.0.0.1", [], [None], 5])
-    def test_without_a_cache(self, what: Any) -> None:
+    def test_missing_cache_raises(self, what: Any) -> None:
         with pytest.raises(ConfigurationError) as failure:
             PageMiddleware(app_of(list), what)
         said = str(failure.value)
@@ -585,7 +585,7 @@ class TestServerTiming:
     def local(self) -> Cache:
         return Cache("memory://?latency=2ms")
 
-    def test_it_is_sent_when_asked_for(self, local: Cache) -> None:
+    def test_header_is_sent_on_request(self, local: Cache) -> None:
         app = app_of(lambda: [b""])
         assert Server(PageMiddleware(app, local)).timing == []
         assert Server(PageMiddleware(app, local, server_timing=True)).timing == [
@@ -599,7 +599,7 @@ class TestServerTiming:
         assert Server(sometimes).timing == []
         assert len(Server(sometimes, HTTP_X_TIMING="1").timing) == 1
 
-    def test_it_tells_all_of_a_page_whose_length_is_known(self, local: Cache) -> None:
+    def test_whole_page_is_counted_if_its_length_is_known(self, local: Cache) -> None:
         def page() -> Iterator[bytes]:
             assert local.get("a") is None
             local.set("a", 1)
@@ -612,7 +612,7 @@ class TestServerTiming:
         assert found is not None
         assert float(found[1]) >= 6
 
-    def test_it_tells_all_of_a_list(self, local: Cache) -> None:
+    def test_whole_list_is_counted(self, local: Cache) -> None:
         def page() -> list[bytes]:
             local.set("a", 1)
             return [b"page"]
@@ -620,7 +620,7 @@ class TestServerTiming:
         server = Server(PageMiddleware(app_of(page), local, server_timing=True))
         assert server.timing[0].endswith('desc="1 trip, 0 hits"')
 
-    def test_it_tells_hits_of_the_scope_and_of_the_store(self, local: Cache) -> None:
+    def test_counts_hits_of_scope_and_store(self, local: Cache) -> None:
         local.set_many({"a": 1, "b": 2})
 
         def page() -> list[bytes]:
@@ -633,7 +633,7 @@ class TestServerTiming:
         server = Server(PageMiddleware(app_of(page), local, server_timing=True))
         assert server.timing[0].endswith('desc="2 trips, 3 hits"')
 
-    def test_it_goes_with_a_head_that_comes_late(self, local: Cache) -> None:
+    def test_header_in_a_late_head(self, local: Cache) -> None:
         def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
             yield b""
             local.get("a")
@@ -644,7 +644,7 @@ class TestServerTiming:
         assert server.read() == b"late"
         assert server.timing[0].endswith('desc="1 trip, 0 hits"')
 
-    def test_it_tells_what_is_known_before_the_body(self, local: Cache) -> None:
+    def test_counts_trips_before_the_body(self, local: Cache) -> None:
         def page() -> Iterator[bytes]:
             local.get("a")
             yield b"one"
@@ -655,7 +655,7 @@ class TestServerTiming:
         assert server.timing[0].endswith('desc="1 trip, 0 hits"')
         assert server.read() == b"onetwo"
 
-    def test_it_goes_with_what_is_written_first(self, local: Cache) -> None:
+    def test_header_before_the_first_write(self, local: Cache) -> None:
         def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             write = start_response("200 OK", [PLAIN])
             local.get("a")
@@ -667,12 +667,12 @@ class TestServerTiming:
         assert server.timing[0].endswith('desc="1 trip, 0 hits"')
         assert server.read() == b"onetwo"
 
-    def test_it_is_one_beside_those_of_the_application(self, local: Cache) -> None:
+    def test_headers_of_the_application_are_kept(self, local: Cache) -> None:
         app = app_of(lambda: [b""], ("Server-Timing", "db;dur=3"))
         server = Server(PageMiddleware(app, local, server_timing=True))
         assert server.timing == ["db;dur=3", 'cache;dur=0.0;desc="0 trips, 0 hits"']
 
-    def test_middlewares_of_different_caches_tell_each_its_own(self, local: Cache) -> None:
+    def test_middlewares_report_their_own_caches(self, local: Cache) -> None:
         another = Cache()
 
         def page() -> list[bytes]:

@@ -43,9 +43,7 @@ def test_a_note_shows_its_rendered_markup(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("url", ["/", README])
-def test_pages_are_the_same_cold_and_warm_without_and_with_preload(
-    client: FlaskClient, url: str
-) -> None:
+def test_pages_are_the_same_cold_warm_and_preloaded(client: FlaskClient, url: str) -> None:
     client.post(README, data={"author": "Ada", "text": "Well said."})
     cold = body(client, url)
     assert body(client, url) == cold
@@ -101,15 +99,13 @@ def test_trips_without_a_list_of_keys(client: FlaskClient, assert_trips: AssertT
         client.get("/?preload=learned")
 
 
-def test_a_note_that_the_index_cached_is_warm(
-    client: FlaskClient, assert_trips: AssertTrips
-) -> None:
+def test_note_cached_by_the_index_is_warm(client: FlaskClient, assert_trips: AssertTrips) -> None:
     client.get("/")
     with assert_trips(1):
         client.get(README)
 
 
-def test_the_footer_tells_the_trips(client: FlaskClient) -> None:
+def test_footer_shows_the_trips(client: FlaskClient) -> None:
     def footer(url: str) -> str:
         return " ".join(client.get(url).text.partition("<footer>")[2].split())
 
@@ -126,20 +122,20 @@ def test_the_footer_tells_the_trips(client: FlaskClient) -> None:
     assert "<code>notes:note_markup:README.md</code>" in footer(README)
 
 
-def test_the_header_tells_all_trips(client: FlaskClient) -> None:
+def test_server_timing_header_counts_all_trips(client: FlaskClient) -> None:
     told = [client.get(README).headers["Server-Timing"] for _ in range(2)]
     assert [value.split('"')[1] for value in told] == ["1 trip, 0 hits", "1 trip, 2 hits"]
     assert "Server-Timing" not in client.get(f"{README}?preload=no").headers
 
 
-def test_the_keys_are_those_that_pages_read(client: FlaskClient) -> None:
+def test_preloaded_keys_are_the_keys_read(client: FlaskClient) -> None:
     note = BY_ID["README.md"]
     assert note.cache_keys() == ["note_markup:README.md", "note_comments:README.md"]
     client.get(README)
     assert list(cache.get_many(note.cache_keys())) == note.cache_keys()
 
 
-def test_a_comment_shows_at_once(client: FlaskClient, assert_trips: AssertTrips) -> None:
+def test_new_comment_is_shown_at_once(client: FlaskClient, assert_trips: AssertTrips) -> None:
     client.get("/")
     with assert_trips(1) as busted:
         response = client.post(README, data={"author": " Ada ", "text": "Well <b>said</b>."})
@@ -153,7 +149,7 @@ def test_a_comment_shows_at_once(client: FlaskClient, assert_trips: AssertTrips)
     assert "Ada" not in body(client, "/notes/CHANGELOG.md")
 
 
-def test_only_the_busted_fragment_is_made_again(
+def test_only_the_busted_fragment_is_rendered_again(
     client: FlaskClient, assert_trips: AssertTrips
 ) -> None:
     client.get("/")
@@ -165,7 +161,7 @@ def test_only_the_busted_fragment_is_made_again(
 
 
 @pytest.mark.parametrize("text", ["", " \n ", "x" * 2001])
-def test_a_comment_must_say_something_and_not_too_much(client: FlaskClient, text: str) -> None:
+def test_empty_and_too_long_comments_are_refused(client: FlaskClient, text: str) -> None:
     response = client.post(README, data={"text": text})
     assert response.status_code == 400
     assert "between 1 and 2000 characters" in response.text
@@ -173,7 +169,7 @@ def test_a_comment_must_say_something_and_not_too_much(client: FlaskClient, text
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_unknown_note(client: FlaskClient, method: str, assert_trips: AssertTrips) -> None:
+def test_unknown_note_is_404(client: FlaskClient, method: str, assert_trips: AssertTrips) -> None:
     with assert_trips(0):
         response = client.open("/notes/../etc/passwd", method=method, data={"text": "Hello"})
     assert response.status_code == 404

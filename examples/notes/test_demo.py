@@ -93,7 +93,7 @@ def check(rows: dict[tuple[str, str], tuple[int, ...]], notes: int, *, posts: bo
         assert rows["warm", preload][2:] == (written, 0)
 
 
-def test_the_table_of_this_projects_documents() -> None:
+def test_table_of_this_projects_documents() -> None:
     told, rows = table()
     found = re.search(r"The index of (\d+) notes, (\d+) cached pieces", told)
     assert found is not None
@@ -170,7 +170,7 @@ def test_the_pages_outlive_the_store(notes: Path) -> None:
         assert "operations failed" in index
 
 
-def test_another_port_is_taken_where_the_usual_one_is_not_free(notes: Path) -> None:
+def test_another_port_is_used_if_the_usual_one_is_taken(notes: Path) -> None:
     try:
         occupied = socket.create_server(("127.0.0.1", 8000))
     except OSError:

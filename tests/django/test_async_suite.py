@@ -24,13 +24,13 @@ DEVIATIONS = {
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_onetrip(open_backend: OpenBackend, location: str, name: str) -> None:
+def test_onetrip_passes_the_check(open_backend: OpenBackend, location: str, name: str) -> None:
     asyncio.run(CHECKS[name](Bed(open_backend, refuses_keys=location.startswith("memcached"))))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", CHECKS)
-def test_djangos_redis_cache(redis_server: RedisServer, name: str) -> None:
+def test_redis_cache_of_django_passes_unless_listed(redis_server: RedisServer, name: str) -> None:
     redis_server.flush()
 
     def open_backend(**params: Any) -> RedisCache:
@@ -43,5 +43,5 @@ def test_djangos_redis_cache(redis_server: RedisServer, name: str) -> None:
         asyncio.run(CHECKS[name](Bed(open_backend, patience=4)))
 
 
-def test_deviations_are_of_checks_that_exist() -> None:
+def test_deviations_name_existing_checks() -> None:
     assert set(DEVIATIONS) <= set(CHECKS)

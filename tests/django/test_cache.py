@@ -26,7 +26,7 @@ class Unpicklable:
 
 
 class TestOptions:
-    def test_are_those_of_onetrip(self) -> None:
+    def test_onetrip_options_are_accepted(self) -> None:
         options = {"compression": "zstd", "on_error": "raise", "prefix": "p", "trip_timeout": 2}
         cache = Cache("memory://options", {"OPTIONS": options})
         cache.set("a", [1])
@@ -34,7 +34,7 @@ class TestOptions:
         assert repr(cache.onetrip) == '<onetrip.Cache memory://options prefix="p">'
 
     @pytest.mark.parametrize("name", ["MAX_ENTRIES", "url", "timeout", "CLIENT_CLASS", "db"])
-    def test_that_are_unknown_are_told_which_there_are(self, name: str) -> None:
+    def test_unknown_option_lists_the_known_ones(self, name: str) -> None:
         with pytest.raises(ImproperlyConfigured) as told:
             Cache("memory://options", {"OPTIONS": {name: 1}})
         text = str(told.value)
@@ -42,8 +42,8 @@ class TestOptions:
         assert "it has prefix, serializer, secret, compression, " in text
         assert ", timeout" not in text
 
-    def test_that_are_django_s_are_told_where_they_go(self) -> None:
-        with pytest.raises(ImproperlyConfigured, match="say it as TIMEOUT, beside OPTIONS"):
+    def test_django_option_names_its_replacement(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match="set TIMEOUT, beside OPTIONS"):
             Cache("", {"OPTIONS": {"timeout": 1}})
         with pytest.raises(ImproperlyConfigured, match=r"memory://\?size=64MiB"):
             Cache("", {"OPTIONS": {"MAX_ENTRIES": 1}})
@@ -57,14 +57,12 @@ class TestOptions:
             {"secret": ""},
         ],
     )
-    def test_that_cannot_work_are_told_of(self, options: dict[str, Any]) -> None:
-        with pytest.raises(ImproperlyConfigured, match="an alias in CACHES cannot work: ") as told:
+    def test_wrong_value_raises(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ImproperlyConfigured, match="an alias in CACHES is wrong: ") as told:
             Cache("memory://options", {"OPTIONS": options})
         assert isinstance(told.value.__cause__, onetrip.ConfigurationError)
 
-    def test_the_timeout_is_the_one_of_cached_functions_too(
-        self, open_backend: OpenBackend
-    ) -> None:
+    def test_timeout_applies_to_cached_functions(self, open_backend: OpenBackend) -> None:
         cache = open_backend(TIMEOUT=0)
 
         @cache.onetrip.cached
@@ -79,7 +77,7 @@ class TestOptions:
 
 
 class TestSecrets:
-    def test_are_replaced_without_a_gap(self, location: str) -> None:
+    def test_rotation_keeps_entries_readable(self, location: str) -> None:
         def backend(secret: str, *fallbacks: str) -> Cache:
             with override_settings(SECRET_KEY=secret, SECRET_KEY_FALLBACKS=fallbacks):
                 return Cache(location, {})
@@ -91,7 +89,7 @@ class TestSecrets:
         assert backend("new").get("a") == [2]
         assert backend("old").get("a") is None
 
-    def test_vouch_before_anything_is_unpickled(self, location: str) -> None:
+    def test_signature_is_checked_before_unpickling(self, location: str) -> None:
         strange = Cache(location, {"OPTIONS": {"secret": "of somebody else"}})
         strange.set("a", SafeString("evil"))
         unsigned = Cache(location, {"OPTIONS": {"serializer": "native"}})
@@ -99,7 +97,7 @@ class TestSecrets:
         cache = Cache(location, {})
         assert cache.get_many(["a", "b"]) == {}
 
-    def test_are_not_asked_for_where_nothing_is_pickled(self, location: str) -> None:
+    def test_native_serializer_needs_no_secret(self, location: str) -> None:
         with override_settings(SECRET_KEY=""):
             native = Cache(location, {"OPTIONS": {"serializer": "native"}})
             native.set("a", [1])
@@ -107,18 +105,18 @@ class TestSecrets:
             with pytest.raises(ImproperlyConfigured, match="SECRET_KEY"):
                 Cache(location, {})
 
-    def test_may_be_bytes(self, location: str) -> None:
+    def test_secret_may_be_bytes(self, location: str) -> None:
         with override_settings(SECRET_KEY=b"\xff\x00"):
             cache = Cache(location, {})
             cache.set("a", {1})
             assert cache.get("a") == {1}
 
-    def test_are_shown_to_nobody(self, cache: Cache) -> None:
+    def test_secret_is_never_shown(self, cache: Cache) -> None:
         assert "the secret of tests" not in repr(cache.onetrip)
 
 
 class TestValues:
-    def test_that_cannot_be_pickled_are_refused_everywhere(self, cache: Cache) -> None:
+    def test_unpicklable_value_raises_in_every_write(self, cache: Cache) -> None:
         for write in (
             lambda: cache.set("a", Unpicklable()),
             lambda: cache.add("a", Unpicklable()),
@@ -130,11 +128,11 @@ class TestValues:
             assert isinstance(told.value, onetrip.SerializationError)
         assert "a" not in cache
 
-    def test_that_are_safe_text_stay_safe(self, cache: Cache) -> None:
+    def test_safe_string_stays_safe(self, cache: Cache) -> None:
         cache.set("a", mark_safe("<b>"))
         assert type(cache.get("a")) is SafeString
 
-    def test_an_error_of_a_default_is_the_callers(self, cache: Cache) -> None:
+    def test_error_of_a_callable_default_reaches_the_caller(self, cache: Cache) -> None:
         def fails() -> None:
             raise KeyError("mine")
 
@@ -153,7 +151,7 @@ class TestValues:
 
 
 class TestSetManyTellsWhatFailed:
-    def test_of_a_server_that_is_gone(self) -> None:
+    def test_unreachable_server(self) -> None:
         cache = Cache("redis://127.0.0.1:1/0", {})
         assert cache.set_many({"a": 1, "b": 2}) == ["a", "b"]
         # The breaker is open by now: no trip is even made.
@@ -161,7 +159,7 @@ class TestSetManyTellsWhatFailed:
         assert asyncio.run(cache.aset_many({"a": 1})) == ["a"]
         assert cache.set_many({"a": 1}, timeout=0) == []
 
-    def test_of_an_entry_that_is_too_large(self, memcached_server: str) -> None:
+    def test_too_large_entry(self, memcached_server: str) -> None:
         cache = Cache(memcached_server, {})
         cache.clear()
         data = {"small": 1, "large": b"x" * (2 << 20)}
@@ -169,7 +167,7 @@ class TestSetManyTellsWhatFailed:
         assert asyncio.run(cache.aset_many(data)) == ["large"]
         assert cache.get_many(["small", "large"]) == {"small": 1}
 
-    def test_in_a_page_as_well(self) -> None:
+    def test_within_a_scope(self) -> None:
         cache = Cache("redis://127.0.0.1:1/0", {})
         with cache.onetrip.scope():
             assert cache.set_many({"a": 1}) == ["a"]
@@ -183,9 +181,7 @@ class TestClear:
         prefixed.clear()
         assert (cache.get("a"), prefixed.get("a")) == (None, None)
 
-    def test_of_an_option_prefix_leaves_the_rest(
-        self, open_backend: OpenBackend, location: str
-    ) -> None:
+    def test_prefix_option_limits_it(self, open_backend: OpenBackend, location: str) -> None:
         cache, prefixed = open_backend(), open_backend(OPTIONS={"prefix": "p"})
         cache.set("a", 1)
         prefixed.set("a", 2)
@@ -199,7 +195,7 @@ class TestClear:
 
 
 class TestTrips:
-    def test_many_are_one(self, cache: Cache, assert_trips: Any) -> None:
+    def test_many_keys_are_one_trip(self, cache: Cache, assert_trips: Any) -> None:
         keys = [f"key-{number}" for number in range(50)]
         for call in (
             lambda: cache.set_many(dict.fromkeys(keys, 1)),
@@ -209,13 +205,17 @@ class TestTrips:
             with assert_trips(1):
                 call()
 
-    def test_of_get_or_set(self, cache: Cache, assert_trips: Any) -> None:
+    def test_get_or_set_is_two_trips_cold_and_one_warm(
+        self, cache: Cache, assert_trips: Any
+    ) -> None:
         with assert_trips(2):
             cache.get_or_set("a", 1)
         with assert_trips(1):
             cache.get_or_set("a", 1)
 
-    def test_of_tasks_are_one(self, cache: Cache, assert_trips: Any, location: str) -> None:
+    def test_concurrent_tasks_share_one_trip(
+        self, cache: Cache, assert_trips: Any, location: str
+    ) -> None:
         async def page() -> None:
             await asyncio.gather(*(cache.aget(f"key-{number}") for number in range(50)))
 
@@ -225,7 +225,7 @@ class TestTrips:
             asyncio.run(page())
 
 
-def test_a_store_that_is_gone_is_a_miss_and_no_error() -> None:
+def test_unreachable_store_is_a_miss_not_an_error() -> None:
     cache = Cache("redis://127.0.0.1:1/0", {})
     cache.set("a", 1)
     assert cache.get("a", 5) == 5
@@ -240,7 +240,7 @@ def test_a_store_that_is_gone_is_a_miss_and_no_error() -> None:
     cache.clear()
 
 
-def test_is_found_by_its_settings() -> None:
+def test_backend_opens_the_configured_store() -> None:
     with configured(default=on("memory://settings"), other=on("memory://other", KEY_PREFIX="x")):
         assert isinstance(caches["default"], Cache)
         caches["other"].set("a", 1)

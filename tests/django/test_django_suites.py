@@ -120,7 +120,7 @@ def test_suite(runs: dict[tuple[str, str], Future[Done]], version: str, store: s
     assert done.report["ran"] > 190
 
 
-def test_every_version_says_that_it_runs_on_python_3_11(
+def test_every_django_version_supports_python_3_11(
     runs: dict[tuple[str, str], Future[Done]],
 ) -> None:
     assert runs is not None

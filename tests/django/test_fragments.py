@@ -58,13 +58,13 @@ def render(library: str, source: str = SOURCE, **values: Any) -> str:
 @pytest.mark.parametrize("library", LIBRARIES)
 class TestFragments:
     @pytest.mark.usefixtures("site")
-    def test_are_rendered_once(self, library: str) -> None:
+    def test_rendered_once(self, library: str) -> None:
         slow = Slow()
         assert [render(library, slow=slow, id=5) for _ in range(3)] == ["slow"] * 3
         assert slow.rendered == 1
         assert caches["default"].get(make_template_fragment_key("note", [5])) == "slow"
 
-    def test_are_held_by_a_page(self, site: onetrip.Cache, library: str) -> None:
+    def test_held_by_the_page(self, site: onetrip.Cache, library: str) -> None:
         slow = Slow()
         with site.watch() as seen, site.scope():
             for _ in range(3):
@@ -73,16 +73,14 @@ class TestFragments:
         looks = [trip for trip in seen.records if trip.ops[0][0] == "get"]
         assert len(looks) == 1
 
-    def test_are_posted_where_there_is_a_server(
-        self, site: onetrip.Cache, location: str, library: str
-    ) -> None:
+    def test_posted_to_a_server(self, site: onetrip.Cache, location: str, library: str) -> None:
         with site.watch() as seen, site.scope():
             render(library, slow=Slow(), id=5)
         is_server = location.startswith(("redis", "memcached"))
         assert (seen.trips, seen.posted) == ((1, 1) if is_server else (2, 0))
         assert caches["default"].get(make_template_fragment_key("note", [5])) == "slow"
 
-    def test_are_exact_once_deleted(self, site: onetrip.Cache, library: str) -> None:
+    def test_deleted_fragment_is_rendered_again(self, site: onetrip.Cache, library: str) -> None:
         slow = Slow()
         with site.scope():
             render(library, slow=slow, id=5)
@@ -91,7 +89,7 @@ class TestFragments:
         assert slow.rendered == 2
 
     @pytest.mark.usefixtures("site")
-    def test_say_what_is_wrong(self, library: str) -> None:
+    def test_wrong_arguments_raise_djangos_errors(self, library: str) -> None:
         with pytest.raises(Exception, match="non-integer timeout"):
             render(library, "{% load cache %}{% cache 'soon' note %}{% endcache %}")
 
@@ -110,7 +108,7 @@ def test_threads_that_miss_a_fragment_together_render_it_once(site: onetrip.Cach
     assert slow.rendered == 1
 
 
-def test_another_backend_is_served_as_by_django() -> None:
+def test_other_backend_behaves_as_in_django() -> None:
     locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     with configured(default=locmem):
         slow = Slow()

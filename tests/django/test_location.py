@@ -40,7 +40,7 @@ from onetrip.django.location import store_url
         ("redis://u:p,;q@h", "redis://u:p,;q@h"),
     ],
 )
-def test_names_one_store(location: Any, url: str) -> None:
+def test_location_names_one_store(location: Any, url: str) -> None:
     assert store_url(location) == url
 
 
@@ -54,7 +54,7 @@ def test_names_one_store(location: Any, url: str) -> None:
         "u:s3cret@host",
     ],
 )
-def test_what_is_no_url_is_told_how_to_become_one(location: str) -> None:
+def test_location_without_scheme_shows_an_example(location: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="LOCATION is not a URL; write the sch") as told:
         Cache(location, {})
     assert "s3cret" not in str(told.value)
@@ -69,23 +69,23 @@ def test_what_is_no_url_is_told_how_to_become_one(location: str) -> None:
         ["memcached+unix:///a", "memcached+unix:///b"],
     ],
 )
-def test_what_are_several_stores_is_refused(location: list[str]) -> None:
-    with pytest.raises(ImproperlyConfigured, match="not the servers of one store") as told:
+def test_several_stores_raise(location: list[str]) -> None:
+    with pytest.raises(ImproperlyConfigured, match="not servers of one store") as told:
         Cache(location, {})
     assert "s3cret" not in str(told.value)
 
 
-def test_servers_where_a_store_has_one_are_refused() -> None:
+def test_several_servers_of_a_single_server_store_raise() -> None:
     with pytest.raises(ImproperlyConfigured, match="redis:// takes one"):
         Cache(["redis://h1/0", "redis://h2/0"], {})
 
 
-def test_an_unknown_store_is_told_which_there_are() -> None:
+def test_unknown_scheme_lists_the_known_ones() -> None:
     with pytest.raises(ImproperlyConfigured, match="no store is named pigeon://; onetrip has mem"):
         Cache("pigeon://loft", {})
 
 
 @pytest.mark.parametrize("location", [None, 5, [5], b"redis://h"])
-def test_what_is_no_text_is_refused(location: Any) -> None:
+def test_location_that_is_not_text_raises(location: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match="LOCATION is a URL or a list of URLs, not "):
         Cache(location, {})

@@ -62,7 +62,7 @@ PLAIN = [[("set", ":1:written")], [("get", ":1:written")]]
 
 
 @pytest.mark.parametrize("view", ["twice", "atwice"])
-def test_a_page_is_one_trip_and_one_for_each_plain_call(
+def test_page_makes_one_trip_plus_one_per_plain_call(
     site: onetrip.Cache, get: Any, assert_trips: Any, view: str
 ) -> None:
     with assert_trips(3) as seen:
@@ -73,7 +73,7 @@ def test_a_page_is_one_trip_and_one_for_each_plain_call(
 
 
 @pytest.mark.parametrize("view", ["twice", "atwice"])
-def test_what_a_page_computes_has_arrived_when_it_ends(
+def test_computed_values_are_stored_when_the_page_ends(
     site: onetrip.Cache, get: Any, view: str
 ) -> None:
     site.delete("piece:there")
@@ -81,9 +81,7 @@ def test_what_a_page_computes_has_arrived_when_it_ends(
     assert site["piece:there"] == "there"
 
 
-def test_aliases_that_differ_for_django_alone_share_what_is_held(
-    location: str, assert_trips: Any
-) -> None:
+def test_aliases_with_one_cache_share_the_scope(location: str, assert_trips: Any) -> None:
     def view(request: object) -> HttpResponse:
         default, other = caches["default"], caches["other"]
         assert isinstance(default, Cache)
@@ -100,7 +98,7 @@ def test_aliases_that_differ_for_django_alone_share_what_is_held(
             middleware(RequestFactory().get("/"))
 
 
-def test_an_alias_that_is_not_used_costs_nothing(assert_trips: Any) -> None:
+def test_unused_alias_makes_no_trip(assert_trips: Any) -> None:
     # Nobody listens there.
     unused = on("redis://127.0.0.1:1/0", OPTIONS={"on_error": "raise"})
     with configured(default=on("memory://unused"), unused=unused):
@@ -110,7 +108,7 @@ def test_an_alias_that_is_not_used_costs_nothing(assert_trips: Any) -> None:
 
 
 @pytest.mark.parametrize("view", ["raises", "araises"])
-def test_what_a_view_wrote_before_it_raised_is_written(
+def test_writes_before_an_exception_are_kept(
     site: onetrip.Cache, get: Any, assert_trips: Any, view: str
 ) -> None:
     with assert_trips(1), pytest.raises(LookupError, match="of the view"):
@@ -129,7 +127,7 @@ def test_two_middlewares_are_one_page(site: onetrip.Cache, get: Any, assert_trip
             assert b"".join(get("/stream/").streaming_content) == LINES
 
 
-def test_no_cache_of_onetrip_is_told_how_to_become_one() -> None:
+def test_missing_onetrip_cache_shows_an_example() -> None:
     locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     with configured(default=locmem):
         with pytest.raises(ImproperlyConfigured) as told:
@@ -161,7 +159,7 @@ def streamed(lines: int) -> list[list[tuple[str, str]]]:
 class TestStreams:
     """A streamed response is a part of its page, until its end."""
 
-    def test_are_in_the_scope(self, assert_trips: Any) -> None:
+    def test_stream_runs_in_the_scope(self, assert_trips: Any) -> None:
         with assert_trips(8) as seen:
             response: Any = Client().get("/stream/")
             assert ops(seen.records) == [THERE]
@@ -171,7 +169,7 @@ class TestStreams:
             assert b"".join(response.streaming_content) == LINES
         assert ops(seen.records[2:]) == streamed(3)
 
-    def test_are_in_the_scope_of_tasks(self, assert_trips: Any) -> None:
+    def test_async_stream_runs_in_the_scope(self, assert_trips: Any) -> None:
         async def read() -> bytes:
             response: Any = await AsyncClient().get("/astream/")
             assert seen.trips == 1
@@ -183,7 +181,7 @@ class TestStreams:
             assert asyncio.run(read()) == LINES
         assert ops(seen.records[2:]) == streamed(3)
 
-    def test_of_a_synchronous_iterator_in_an_asynchronous_view(self, assert_trips: Any) -> None:
+    def test_synchronous_iterator_in_an_asynchronous_view(self, assert_trips: Any) -> None:
         async def read() -> bytes:
             response: Any = await AsyncClient().get("/mixed_stream/")
             return await asyncio.to_thread(lambda: b"".join(response.streaming_content))
@@ -192,14 +190,14 @@ class TestStreams:
             assert asyncio.run(read()) == LINES
         assert ops(seen.records[1:]) == streamed(3)
 
-    def test_that_nobody_reads_to_their_end_are_written(self, assert_trips: Any) -> None:
+    def test_unfinished_stream_stores_its_values(self, assert_trips: Any) -> None:
         with assert_trips(3) as seen:
             response: Any = Client().get("/stream/")
             assert next(iter(response.streaming_content)) == b"there there 0\n"
             response.close()
         assert ops(seen.records[1:]) == streamed(1)
 
-    def test_of_tasks_that_nobody_reads_to_their_end_are_written(self, assert_trips: Any) -> None:
+    def test_unfinished_async_stream_stores_its_values(self, assert_trips: Any) -> None:
         async def read() -> None:
             response: Any = await AsyncClient().get("/astream/")
             parts = aiter(response.streaming_content)
@@ -211,7 +209,7 @@ class TestStreams:
             asyncio.run(read())
         assert ops(seen.records[1:]) == streamed(1)
 
-    def test_that_are_cancelled_are_written(self, assert_trips: Any) -> None:
+    def test_cancelled_stream_stores_its_values(self, assert_trips: Any) -> None:
         async def read() -> None:
             response: Any = await AsyncClient().get("/astream/")
             begun = asyncio.Event()
@@ -232,33 +230,35 @@ class TestStreams:
             asyncio.run(read())
         assert ops(seen.records[1:]) == streamed(1)
 
-    def test_that_are_cancelled_clean_up_in_the_scope(self, assert_trips: Any) -> None:
+    def test_cancelled_stream_cleans_up_in_the_scope(self, assert_trips: Any) -> None:
         with assert_trips(1) as seen:
             asyncio.run(read_and_cancel("/cleaning_stream/", b"begun"))
         assert ops(seen.records) == [[("set", ":1:cleaned")]]
 
-    def test_that_raise_are_written(self, assert_trips: Any) -> None:
+    def test_raising_stream_stores_its_values(self, assert_trips: Any) -> None:
         with assert_trips(1) as seen:
             response: Any = Client().get("/broken_stream/")
             with pytest.raises(LookupError, match="of the stream"):
                 list(response.streaming_content)
         assert ops(seen.records) == [[("set", ":1:streamed")]]
 
-    def test_of_files_stay_files(self, assert_trips: Any) -> None:
+    def test_file_response_is_not_wrapped(self, assert_trips: Any) -> None:
         # As a server gets it: the client of tests reads it through an iterator.
         with assert_trips(1):
             response: Any = PageMiddleware(urls.file)(RequestFactory().get("/file/"))
         assert response.file_to_stream.read().startswith(b'"""The pages of the tests')
         response.close()
 
-    def test_keep_what_a_view_left_in_the_context(self) -> None:
+    def test_context_variables_of_the_view_are_kept(self) -> None:
         with translation.override("en"):
             response: Any = Client().get("/speaks/")
             assert translation.get_language() == "de"
             assert b"".join(response.streaming_content) == b"Hallo"
 
 
-def test_what_outlives_its_request_asks_the_store(site: onetrip.Cache, assert_trips: Any) -> None:
+def test_work_that_outlives_its_request_asks_the_store(
+    site: onetrip.Cache, assert_trips: Any
+) -> None:
     async def read() -> object:
         response = await AsyncClient().get("/outlives/")
         await asyncio.to_thread(response.close)
@@ -269,7 +269,7 @@ def test_what_outlives_its_request_asks_the_store(site: onetrip.Cache, assert_tr
     assert ops(seen.records) == [THERE, [("set", ":1:late")], THERE]
 
 
-def test_requests_at_the_same_time_share_nothing(site: onetrip.Cache, assert_trips: Any) -> None:
+def test_concurrent_requests_share_nothing(site: onetrip.Cache, assert_trips: Any) -> None:
     async def read() -> None:
         client = AsyncClient()
         pages = await asyncio.gather(*(client.get("/atwice/") for _ in range(10)))

@@ -33,7 +33,7 @@ def test_a_page_of_fragments_is_one_trip(location: str, assert_trips: Any) -> No
     ]
 
 
-def test_a_fragment_is_found_by_its_key() -> None:
+def test_fragment_key_matches_djangos_key() -> None:
     with configured(default=on("memory://fragment"), other=LOCMEM):
         template = engines["django"].from_string(
             "{% load cache %}{% cache 60 name a b %}{{ a }}-{{ b }}{% endcache %}"
@@ -44,7 +44,7 @@ def test_a_fragment_is_found_by_its_key() -> None:
 
 
 class TestPreload:
-    def test_takes_what_get_takes(self, location: str, assert_trips: Any) -> None:
+    def test_accepts_keys_of_get(self, location: str, assert_trips: Any) -> None:
         with configured(default=on(location, KEY_PREFIX="p", VERSION=3)):
             cache = caches["default"]
             cache.set_many({"a": 1, "b": 2, "c": 3})
@@ -54,7 +54,7 @@ class TestPreload:
             with assert_trips(1), preload("v", version=5):
                 assert cache.get("v", version=5) == 4
 
-    def test_takes_cached_functions(self, location: str, assert_trips: Any) -> None:
+    def test_accepts_cached_functions(self, location: str, assert_trips: Any) -> None:
         with configured(default=on(location)):
             cache = cache_of("default")
 
@@ -75,7 +75,7 @@ class TestPreload:
             with assert_trips(1), preload(note.markup, "a"):
                 assert (note.markup(), caches["default"].get("a")) == ("<p>", 1)
 
-    def test_is_awaited_too(self, location: str, assert_trips: Any) -> None:
+    def test_works_with_async_with(self, location: str, assert_trips: Any) -> None:
         async def view() -> None:
             async with preload("a", "b"):
                 assert await caches["default"].aget("a") == 1
@@ -86,13 +86,13 @@ class TestPreload:
             with assert_trips(1):
                 asyncio.run(view())
 
-    def test_of_another_alias(self, location: str, assert_trips: Any) -> None:
+    def test_using_another_alias(self, location: str, assert_trips: Any) -> None:
         with configured(default=on("memory://default"), other=on(location)):
             caches["other"].set("a", 1)
             with assert_trips(1), preload("a", using="other"):
                 assert caches["other"].get("a") == 1
 
-    def test_of_a_cache_that_is_not_onetrips(self) -> None:
+    def test_other_backend_raises(self) -> None:
         with (
             configured(default=LOCMEM),
             pytest.raises(ImproperlyConfigured, match=r'LocMemCache; give it "BACKEND": "onetrip'),
@@ -101,13 +101,13 @@ class TestPreload:
 
 
 class TestCacheOf:
-    def test_is_the_one_behind_the_alias(self) -> None:
+    def test_returns_the_cache_behind_the_alias(self) -> None:
         with configured(default=on("memory://cache-of")):
             backend = caches["default"]
             assert isinstance(backend, Cache)
             assert cache_of() is cache_of("default") is backend.onetrip
 
-    def test_refuses_a_prefix_that_its_keys_would_lack(self) -> None:
+    def test_alias_with_key_prefix_raises(self) -> None:
         with configured(default=on("memory://", KEY_PREFIX="site")):
             with pytest.raises(ImproperlyConfigured) as told:
                 cache_of()
@@ -115,7 +115,7 @@ class TestCacheOf:
         with configured(default=on("memory://", OPTIONS={"prefix": "site"})):
             cache_of()
 
-    def test_refuses_what_is_not_onetrips(self) -> None:
+    def test_other_backend_raises(self) -> None:
         with (
             configured(default=LOCMEM),
             pytest.raises(ImproperlyConfigured, match="or name another alias"),

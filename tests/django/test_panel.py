@@ -71,7 +71,7 @@ def rows(content: str, heading: str) -> list[list[str]]:
     return [[text(cell) for cell in row] for row in cells]
 
 
-def test_tells_trips_keys_hits_and_who_asked(location: str) -> None:
+def test_panel_shows_trips_keys_hits_and_callers(location: str) -> None:
     caches["default"].set("user:5", "Ada")
     content = shown(Client().get("/notes/"))
     [summary] = rows(content, "Summary")
@@ -97,7 +97,7 @@ def test_tells_trips_keys_hits_and_who_asked(location: str) -> None:
 PLACE = "notes.html:3"
 
 
-def test_tells_what_would_have_travelled_together() -> None:
+def test_panel_suggests_a_preload() -> None:
     page = shown(Client().get("/notes/"))
     assert "8 reads of the alias “default” made a trip each." in text(page)
     code = re.search(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
@@ -120,13 +120,13 @@ def test_tells_what_would_have_travelled_together() -> None:
     assert "travelled together" not in page
 
 
-def test_of_aliases_that_share_a_store(location: str) -> None:
+def test_aliases_that_share_a_store(location: str) -> None:
     with configured(default=on(location), other=on(location, KEY_PREFIX="other")):
         trips, *_, posted = rows(shown(Client().get("/notes/")), "Summary")[0]
         assert int(trips) + int(posted) == 15
 
 
-def test_of_an_asynchronous_page() -> None:
+def test_asynchronous_page() -> None:
     async def get() -> Any:
         return await AsyncClient().get("/anotes/")
 
@@ -141,13 +141,13 @@ def test_of_an_asynchronous_page() -> None:
     assert all(re.search(r"panel_urls.py:\d+ in anotes", row[5]) for row in asked)
 
 
-def test_of_a_page_that_asks_nothing() -> None:
+def test_page_without_cache_calls() -> None:
     content = shown(Client().get("/idle/"))
     assert "asked no cache of onetrip" in content
     assert rows(content, "Summary")[0][0] == "0"
 
 
-def test_of_cached_functions() -> None:
+def test_cached_functions_are_counted() -> None:
     content = shown(Client().get("/function/"))
     trips, _, keys, hits, *_ = rows(content, "Summary")[0]
     # Stored by a post, or where there is no server, by a trip.
@@ -157,7 +157,7 @@ def test_of_cached_functions() -> None:
     assert made == ["get five", "set five"]
 
 
-def test_escapes_what_it_shows() -> None:
+def test_keys_are_escaped() -> None:
     caches["default"].get("x")
     content = render([Call("get", "default", ["<script>"], "<b>:1", None, trips=1)])
     assert "<script>" not in content
@@ -181,7 +181,7 @@ def render(calls: list[Call]) -> str:
     return panel.content
 
 
-def test_lists_no_more_than_a_person_reads() -> None:
+def test_long_lists_are_cut() -> None:
     keys = [f"key-{number}" for number in range(50)]
     content = render([Call("get_many", "default", keys, "here:1", None)] * 600)
     assert len(rows(content, "Who asked")) == 500
@@ -189,7 +189,7 @@ def test_lists_no_more_than_a_person_reads() -> None:
     assert "and 100 more" in content
 
 
-def test_a_page_without_a_panel_is_not_told_of() -> None:
+def test_calls_without_panel_are_not_recorded() -> None:
     with override_settings(MIDDLEWARE=SETTINGS["MIDDLEWARE"][1:]):
         page: Any = Client().get("/notes/")
     assert page.status_code == 200
@@ -197,7 +197,7 @@ def test_a_page_without_a_panel_is_not_told_of() -> None:
     assert caches["default"].get("title") == "<Notes>"
 
 
-def test_what_was_written_before_it_was_read_is_not_preloaded() -> None:
+def test_keys_written_before_they_are_read_are_not_suggested() -> None:
     calls = [
         Call("set", "default", ["a"], "", None),
         Call("get", "default", ["a"], "", None, trips=1),
@@ -225,7 +225,7 @@ class TestRoutes:
             caches["default"].set_many(values)
             yield
 
-    def test_tells_trips_before_and_now(self) -> None:
+    def test_shows_trips_before_and_now(self) -> None:
         Client().get("/note/5/")
         Client().get("/note/6/")
         content = shown(Client().get("/note/7/"))
@@ -235,7 +235,7 @@ class TestRoutes:
         assert row[4] == "67%"
         assert "<strong>note</strong>" in content
 
-    def test_tells_what_is_not_used(self) -> None:
+    def test_shows_waste(self) -> None:
         for _ in range(2):
             Client().get("/note/5/")
         [used] = rows(shown(Client().get("/note/5/")), "What pages learned")
@@ -244,7 +244,7 @@ class TestRoutes:
         assert int(unused[5].rstrip("%")) < 100
         assert int(unused[6].rstrip("%")) > 0
 
-    def test_tells_the_keys_as_templates(self) -> None:
+    def test_shows_key_templates(self) -> None:
         for number in (5, 6, 7):
             Client().get(f"/note/{number}/")
         content = shown(Client().get("/idle/"))
@@ -258,5 +258,5 @@ class TestRoutes:
         assert "<footer>" not in content
         assert "<strong>note</strong>" not in content
 
-    def test_is_not_there_where_nothing_was_read(self) -> None:
+    def test_route_without_reads_is_hidden(self) -> None:
         assert "What pages learned" not in shown(Client().get("/idle/"))

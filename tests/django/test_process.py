@@ -44,7 +44,7 @@ def test_backends_of_one_configuration_share_one_cache() -> None:
     assert Cache("memory://process-2", params).onetrip is not first.onetrip
 
 
-def test_threads_that_begin_at_once_share_one_cache() -> None:
+def test_concurrent_threads_share_one_cache() -> None:
     with configured(default=on("memory://threads")):
         begin = Barrier(20)
 
@@ -56,7 +56,7 @@ def test_threads_that_begin_at_once_share_one_cache() -> None:
             assert len({id(one) for one in pool.map(thread, range(20))}) == 1
 
 
-def test_a_thread_for_each_request_opens_no_connection_of_its_own(
+def test_thread_per_request_shares_connections(
     redis_server: RedisServer,
 ) -> None:
     with configured(default=on(redis_server.url)):
@@ -76,7 +76,7 @@ def test_a_thread_for_each_request_opens_no_connection_of_its_own(
         assert connections(redis_server) == before
 
 
-def test_a_finished_request_closes_nothing(redis_server: RedisServer) -> None:
+def test_end_of_a_request_closes_no_connection(redis_server: RedisServer) -> None:
     with configured(default=on(redis_server.url)):
         caches["default"].set("a", 1)
         before = connections(redis_server)

@@ -46,7 +46,9 @@ def reads(site: onetrip.Cache) -> Iterator[Callable[[], int]]:
 
 
 class TestNews:
-    def test_is_that_a_transaction_begins_and_ends(self, reads: Callable[[], int]) -> None:
+    def test_begin_and_end_of_a_transaction_drop_plain_answers(
+        self, reads: Callable[[], int]
+    ) -> None:
         with transaction.atomic():
             assert [reads(), reads()] == [1, 0]
             with transaction.atomic():
@@ -54,7 +56,7 @@ class TestNews:
             assert [reads(), reads()] == [1, 0]
         assert [reads(), reads()] == [1, 0]
 
-    def test_is_that_a_transaction_fails(self, reads: Callable[[], int]) -> None:
+    def test_failed_transaction_drops_plain_answers(self, reads: Callable[[], int]) -> None:
         def fail() -> None:
             with transaction.atomic():
                 reads()
@@ -65,18 +67,18 @@ class TestNews:
         assert [reads(), reads()] == [1, 0]
 
     @pytest.mark.parametrize("lock", ["FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE"])
-    def test_is_a_row_lock(self, reads: Callable[[], int], lock: str) -> None:
+    def test_row_lock_drops_plain_answers(self, reads: Callable[[], int], lock: str) -> None:
         with connection.cursor() as cursor:
             # SQLite has none, and takes the words as a comment.
             cursor.execute(f"SELECT 1 /* {lock} */")
         assert [reads(), reads()] == [1, 0]
 
-    def test_is_no_other_query(self, reads: Callable[[], int]) -> None:
+    def test_other_query_keeps_plain_answers(self, reads: Callable[[], int]) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         assert reads() == 0
 
-    def test_leaves_pieces(self, site: onetrip.Cache) -> None:
+    def test_pieces_are_kept(self, site: onetrip.Cache) -> None:
         cached = site.cached(key="{name}")(lambda name: name)
         with site.scope():
             cached("a")
@@ -86,7 +88,7 @@ class TestNews:
         connection.close()
 
     @pytest.mark.usefixtures("site")
-    def test_is_heard_once_however_often_it_is_observed(self) -> None:
+    def test_observe_twice_wraps_once(self) -> None:
         entered = transaction.Atomic.__enter__
         transactions.observe()
         assert transaction.Atomic.__enter__ is entered
@@ -156,32 +158,32 @@ def in_request(method: str, *, atomic: bool) -> Callable[[Callable[[], Any]], An
 
 
 class TestSharing:
-    def test_outside_of_transactions(self, site: onetrip.Cache) -> None:
+    def test_computation_outside_transactions_is_shared(self, site: onetrip.Cache) -> None:
         assert joins(site, Owner(site, lambda work: work()))
 
-    def test_not_from_within_one(self, site: onetrip.Cache) -> None:
+    def test_computation_within_a_transaction_is_not_shared(self, site: onetrip.Cache) -> None:
         assert not joins(site, Owner(site, in_transaction))
 
-    def test_not_with_one(self, site: onetrip.Cache) -> None:
+    def test_caller_within_a_transaction_does_not_join(self, site: onetrip.Cache) -> None:
         owner = Owner(site, lambda work: work())
         with transaction.atomic():
             assert not joins(site, owner)
         connection.close()
 
-    def test_from_a_get_under_atomic_requests(self, site: onetrip.Cache) -> None:
+    def test_get_under_atomic_requests_is_shared(self, site: onetrip.Cache) -> None:
         assert joins(site, Owner(site, in_request("get", atomic=True)))
 
-    def test_not_from_a_post_under_atomic_requests(self, site: onetrip.Cache) -> None:
+    def test_post_under_atomic_requests_is_not_shared(self, site: onetrip.Cache) -> None:
         assert not joins(site, Owner(site, in_request("post", atomic=True)))
 
-    def test_not_from_a_transaction_in_a_get_under_atomic_requests(
+    def test_nested_transaction_under_atomic_requests_is_not_shared(
         self, site: onetrip.Cache
     ) -> None:
         serve = in_request("get", atomic=True)
         assert not joins(site, Owner(site, lambda work: serve(lambda: in_transaction(work))))
 
 
-def test_who_wraps_a_transaction_too_can_take_their_wrapper_off() -> None:
+def test_other_wrappers_of_atomic_can_be_removed() -> None:
     def original() -> str:
         return "django"
 

@@ -106,12 +106,12 @@ NOTE = {"title", "note:{note_id}", "comments:{note_id}"}
 
 @pytest.mark.parametrize("view", ["note", "stream"])
 class TestTrips:
-    def test_of_the_second_request(self, site: onetrip.Cache, get: Get, view: str) -> None:
+    def test_second_request_is_one_trip(self, site: onetrip.Cache, get: Get, view: str) -> None:
         path = f"/{get.prefix}{view}/5/"
         assert [trips(site, lambda: get(path)) for _ in range(3)] == [3, 1, 1]
         assert get(path) == b"Notesn5c5"
 
-    def test_of_the_first_to_a_page_never_seen(
+    def test_first_request_of_an_unseen_page_is_one_trip(
         self, site: onetrip.Cache, get: Get, view: str
     ) -> None:
         route = f"{get.prefix}{view}"
@@ -122,9 +122,7 @@ class TestTrips:
             assert trips(site, partial(get, path)) == 1
         assert templates(site) == {route: NOTE}
 
-    def test_by_what_the_server_counts(
-        self, redis_server: RedisServer, get: Get, view: str
-    ) -> None:
+    def test_server_counts_one_read(self, redis_server: RedisServer, get: Get, view: str) -> None:
         redis_server.flush()
         route = f"{get.prefix}{view}"
         default = alone(redis_server.url)
@@ -139,7 +137,7 @@ class TestTrips:
             assert get(f"/{route}/7/") == b"Notesn7c7"
             assert redis_server.reads() == 1
 
-    def test_of_two_middlewares_are_those_of_one(
+    def test_two_middlewares_make_the_trips_of_one(
         self, site: onetrip.Cache, get: Get, view: str
     ) -> None:
         with override_settings(MIDDLEWARE=[MIDDLEWARE, MIDDLEWARE]):
@@ -158,43 +156,43 @@ class TestNames:
             ("/unnamed/5/", "/unnamed/<int:note_id>/"),
         ],
     )
-    def test_are_those_of_routes(
+    def test_route_name_is_the_page_name(
         self, site: onetrip.Cache, get: Get, path: str, route: str
     ) -> None:
         get(path)
         assert [known.name for known in site.pages()] == [route]
 
-    def test_of_arguments_by_position(self, site: onetrip.Cache, get: Get) -> None:
+    def test_positional_arguments(self, site: onetrip.Cache, get: Get) -> None:
         for path in ("/positions/a/b/", "/positions/c/d/", "/positions/e/f/"):
             get(path)
         assert {"argument:{0}", "argument:{1}"} <= templates(site)["positions"]
 
-    def test_of_what_the_urlconf_adds(self, site: onetrip.Cache, get: Get) -> None:
+    def test_extra_arguments_of_the_urlconf(self, site: onetrip.Cache, get: Get) -> None:
         # Text counts; what would have to be asked for its text is not asked.
         assert [trips(site, lambda: get("/list/")) for _ in range(2)] == [4, 1]
         get("/list/?page=7")
         assert "argument:{sort}" in templates(site)["list"]
 
-    def test_of_what_a_converter_makes(self, site: onetrip.Cache, get: Get) -> None:
+    def test_objects_of_converters_are_left_out(self, site: onetrip.Cache, get: Get) -> None:
         for _ in range(2):
             get("/made/5/")
         assert templates(site)["made"] == {"title", "list:1", "greeting:nobody"}
 
-    def test_of_parameters_that_are_declared(self, site: onetrip.Cache, get: Get) -> None:
+    def test_declared_query_parameters(self, site: onetrip.Cache, get: Get) -> None:
         with override_settings(ONETRIP_PAGE_QUERY=["page"]):
             for page in (11, 12, 13):
                 get(f"/list/?page={page}&at={page}")
             assert trips(site, lambda: get("/list/?page=14&at=99")) == 1
         assert "list:{page}" in templates(site)["list"]
 
-    def test_of_parameters_that_are_not(self, site: onetrip.Cache, get: Get) -> None:
+    def test_undeclared_query_parameters_are_ignored(self, site: onetrip.Cache, get: Get) -> None:
         for page in (11, 12, 13):
             get(f"/list/?page={page}")
         assert "list:{page}" not in templates(site)["list"]
         assert trips(site, lambda: get("/list/?page=14")) == 2
 
     @pytest.mark.parametrize("name", ["facets", "afacets"])
-    def test_of_facets(self, site: onetrip.Cache, get: Get, name: str) -> None:
+    def test_facets(self, site: onetrip.Cache, get: Get, name: str) -> None:
         for given in (f"{HERE}.{name}", getattr(visit_urls, name)):
             with override_settings(ONETRIP_PAGE_FACETS=given):
                 for user in ("ada", "bob", "eve"):
@@ -202,9 +200,7 @@ class TestNames:
                 assert trips(site, lambda: get("/list/", headers={"X-User": "kim"})) == 1
         assert "greeting:{user}" in templates(site)["list"]
 
-    def test_that_are_given_twice_are_those_of_the_view(
-        self, site: onetrip.Cache, get: Get
-    ) -> None:
+    def test_view_arguments_win_over_facets(self, site: onetrip.Cache, get: Get) -> None:
         given = {"ONETRIP_PAGE_QUERY": ["note_id", "by"], "ONETRIP_PAGE_FACETS": f"{HERE}.twice"}
         with override_settings(**given):
             for number in (5, 6):
@@ -213,7 +209,7 @@ class TestNames:
             assert trips(site, lambda: get(path)) == 1
         assert "note:{note_id}" in templates(site)[f"{get.prefix}note"]
 
-    def test_that_cost_a_trip_are_named_behind_it(self, site: onetrip.Cache, get: Get) -> None:
+    def test_facets_that_read_the_session(self, site: onetrip.Cache, get: Get) -> None:
         path = f"/{get.prefix}note/5/"
         with override_settings(ONETRIP_PAGE_FACETS=f"{HERE}.of_session"):
             assert [trips(site, lambda: get(path)) for _ in range(2)] == [4, 2]
@@ -221,50 +217,50 @@ class TestNames:
 
 class TestWhatIsLearnedFrom:
     @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
-    def test_no_method_that_changes_something(
-        self, site: onetrip.Cache, get: Get, method: str
-    ) -> None:
+    def test_unsafe_method_is_not_learned(self, site: onetrip.Cache, get: Get, method: str) -> None:
         assert [trips(site, lambda: get("/note/5/", method)) for _ in range(2)] == [3, 3]
         assert site.pages() == []
 
-    def test_head_as_well_as_get(self, site: onetrip.Cache, get: Get) -> None:
+    def test_head_is_learned_like_get(self, site: onetrip.Cache, get: Get) -> None:
         get("/note/5/", "head")
         assert trips(site, lambda: get("/note/5/")) == 1
 
     @pytest.mark.parametrize("code", [400, 404, 410, 500, 503])
-    def test_no_error(self, site: onetrip.Cache, get: Get, code: int) -> None:
+    def test_error_response_is_not_learned(self, site: onetrip.Cache, get: Get, code: int) -> None:
         get(f"/status/{code}/")
         get("/nowhere/")
         assert site.pages() == []
 
     @pytest.mark.parametrize("code", [200, 304, 302])
-    def test_what_is_no_error(self, site: onetrip.Cache, get: Get, code: int) -> None:
+    def test_redirect_and_not_modified_are_learned(
+        self, site: onetrip.Cache, get: Get, code: int
+    ) -> None:
         get(f"/status/{code}/")
         assert templates(site) == {"status": {"title"}}
 
-    def test_no_view_that_raises(self, site: onetrip.Cache, get: Get) -> None:
+    def test_raising_view_is_not_learned(self, site: onetrip.Cache, get: Get) -> None:
         with pytest.raises(LookupError, match="of the view"):
             get(f"/{get.prefix}raises/")
         assert site.pages() == []
 
-    def test_no_view_that_raises_and_is_forgiven(self, site: onetrip.Cache, get: Get) -> None:
+    def test_handled_exception_is_not_learned(self, site: onetrip.Cache, get: Get) -> None:
         forgiving = f"{__name__}.Forgiving"
         with override_settings(MIDDLEWARE=[forgiving, MIDDLEWARE]):
             assert get(f"/{get.prefix}raises/") == b"forgiven"
         assert site.pages() == []
 
-    def test_no_stream_that_raises(self, site: onetrip.Cache, get: Get) -> None:
+    def test_raising_stream_is_not_learned(self, site: onetrip.Cache, get: Get) -> None:
         with pytest.raises(LookupError, match="of the stream"):
             get(f"/{get.prefix}stream/5/?fail=1")
         assert site.pages() == []
 
-    def test_a_stream_whose_reader_has_left(self, site: onetrip.Cache) -> None:
+    def test_stream_left_by_its_reader_is_learned(self, site: onetrip.Cache) -> None:
         response: Any = Client().get("/stream/5/")
         assert next(iter(response.streaming_content)) == b"Notes"
         response.close()
         assert templates(site) == {"stream": {"title"}}
 
-    def test_a_stream_that_is_cancelled(self, site: onetrip.Cache) -> None:
+    def test_cancelled_stream_is_learned(self, site: onetrip.Cache) -> None:
         asyncio.run(read_and_cancel("/waiting/", b"Notes"))
         assert templates(site) == {"waiting": {"title"}}
 
@@ -276,7 +272,7 @@ class TestWhatIsLearnedFrom:
             (visit_urls.is_bot, {"X-Bot": "1"}),
         ],
     )
-    def test_no_bot_which_is_as_fast(
+    def test_bot_is_served_fast_but_not_learned(
         self, site: onetrip.Cache, get: Get, bots: object, headers: dict[str, str]
     ) -> None:
         with override_settings(ONETRIP_PAGE_BOTS=bots):
@@ -289,7 +285,7 @@ class TestWhatIsLearnedFrom:
                 assert trips(site, partial(get, f"/{route}/7/", headers=headers)) == 1
                 assert [known.visits for known in site.pages() if known.name == route] == [2]
 
-    def test_bots_as_well_unless_told(self, site: onetrip.Cache, get: Get) -> None:
+    def test_bot_is_learned_by_default(self, site: onetrip.Cache, get: Get) -> None:
         get("/note/5/", headers={"User-Agent": "GoodBot/1.0"})
         assert [route.name for route in site.pages()] == ["note"]
 
@@ -307,7 +303,7 @@ class Forgiving:
         return HttpResponse("forgiven")
 
 
-def test_a_request_that_is_made_again_is_another_visit(site: onetrip.Cache, get: Get) -> None:
+def test_reused_request_object_is_another_visit(site: onetrip.Cache, get: Get) -> None:
     with override_settings(MIDDLEWARE=[f"{__name__}.Again", MIDDLEWARE]):
         assert [trips(site, lambda: get(f"/{get.prefix}note/5/")) for _ in range(2)] == [4, 2]
     [route] = site.pages()
@@ -323,7 +319,7 @@ class Again(Forgiving):
 
 
 class TestAtTheSameTime:
-    def test_threads_learn_apart(self, site: onetrip.Cache) -> None:
+    def test_threads_learn_separately(self, site: onetrip.Cache) -> None:
         barrier = threading.Barrier(2)
         pages: dict[int, bytes] = {}
 
@@ -344,7 +340,7 @@ class TestAtTheSameTime:
         assert (route.visits, route.reads) == (2, 6)
         assert trips(site, lambda: Client().get("/note/7/")) == 1
 
-    def test_tasks_learn_apart(self, site: onetrip.Cache) -> None:
+    def test_tasks_learn_separately(self, site: onetrip.Cache) -> None:
         async def ask() -> list[bytes]:
             client = AsyncClient()
             pages = await asyncio.gather(*(client.get(f"/anote/{n}/") for n in (5, 6)))
@@ -359,13 +355,13 @@ class TestAtTheSameTime:
 @pytest.mark.parametrize(
     ("setting", "value", "told"),
     [
-        ("ONETRIP_PAGE_QUERY", "page", r"a list of the query's parameters.* not 'page'"),
+        ("ONETRIP_PAGE_QUERY", "page", r"must list query parameters.* not 'page'"),
         ("ONETRIP_PAGE_FACETS", "no.such.facets", "a function that cannot be imported"),
         ("ONETRIP_PAGE_FACETS", 5, "a function of a request, or its dotted path, not 5"),
         ("ONETRIP_PAGE_BOTS", ["bot"], r"dotted path, not \['bot'\]"),
     ],
 )
-def test_settings_that_make_no_sense(setting: str, value: object, told: str) -> None:
+def test_wrong_settings_raise(setting: str, value: object, told: str) -> None:
     with (
         override_settings(**{setting: value}),
         pytest.raises(ImproperlyConfigured, match=f"{setting} .*{told}"),
@@ -373,9 +369,9 @@ def test_settings_that_make_no_sense(setting: str, value: object, told: str) -> 
         PageMiddleware(lambda _: HttpResponse())
 
 
-def test_facets_that_are_none(site: onetrip.Cache, get: Get) -> None:
+def test_facets_that_are_not_a_dict_raise(site: onetrip.Cache, get: Get) -> None:
     with (
         override_settings(ONETRIP_PAGE_FACETS=f"{HERE}.no_facets"),
-        pytest.raises(ImproperlyConfigured, match=r"to return a dict .*, and returned \['user'\]"),
+        pytest.raises(ImproperlyConfigured, match=r"must return a dict .*; it returned \['user'\]"),
     ):
         get("/note/5/")

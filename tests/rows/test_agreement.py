@@ -10,7 +10,7 @@ from tests.rows.sites import DELAYS, VISITS, Site, on, on_each_process
 
 
 @on_each_process("django", "flask", "flask-memory", "fastapi")
-def test_two_who_make_a_token_at_once_have_the_same(site: Site, worker: int) -> None:
+def test_concurrent_get_or_set_agrees_on_one_token(site: Site, worker: int) -> None:
     path = site.page("token")
     site.do("set", "token", "known")
     site.warm(path)
@@ -30,7 +30,7 @@ def test_two_who_make_a_token_at_once_have_the_same(site: Site, worker: int) -> 
 
 @on("django", "django-asgi", "flask", "flask-memory", "fastapi")
 @pytest.mark.parametrize("visits", ["found one", "made one"])
-def test_a_token_that_another_made_meanwhile_is_taken(site: Site, visits: str) -> None:
+def test_token_made_by_another_process_is_used(site: Site, visits: str) -> None:
     path = site.page("token")
     site.do("set", "token", "known")
     for _ in range(VISITS):

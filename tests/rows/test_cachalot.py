@@ -16,7 +16,7 @@ again = pytest.mark.parametrize("again", [None, 1], ids=["once", "read-again"])
 @on_each_process("cachalot")
 @again
 @pytest.mark.parametrize("known", ["query", "table", "nothing"])
-def test_a_row_is_seen_that_came_while_a_page_read_the_table(
+def test_row_inserted_during_a_page_is_seen(
     site: Site, worker: int, again: int | None, known: str
 ) -> None:
     """The page found its query in the cache, or only when the table changed, or neither."""
@@ -42,7 +42,7 @@ def test_a_row_is_seen_that_came_while_a_page_read_the_table(
 
 
 @on("cachalot")
-def test_a_row_is_seen_that_a_thread_of_the_page_added(site: Site) -> None:
+def test_row_inserted_by_a_thread_of_the_page_is_seen(site: Site) -> None:
     site.get("forget_notes/")
     site.warm("add_in_thread/")
     assert json.loads(site.get("add_in_thread/", text="added")) == [[], ["added"]]

@@ -12,7 +12,7 @@ EVERYWHERE = on_each_process("django", "django-asgi", "flask", "flask-memory", "
 
 
 @EVERYWHERE
-def test_a_job_is_found_by_whoever_is_told_of_it(site: Site, worker: int) -> None:
+def test_job_is_stored_before_its_message_arrives(site: Site, worker: int) -> None:
     path = site.page("job")
     site.warm(path)
     site.do("delete", "job")
@@ -24,7 +24,7 @@ def test_a_job_is_found_by_whoever_is_told_of_it(site: Site, worker: int) -> Non
 
 
 @EVERYWHERE
-def test_what_was_set_last_is_kept(site: Site, worker: int) -> None:
+def test_last_write_wins(site: Site, worker: int) -> None:
     path = site.page("first")
     site.warm(path)
     for delay in DELAYS:
@@ -37,7 +37,7 @@ def test_what_was_set_last_is_kept(site: Site, worker: int) -> None:
 
 
 @EVERYWHERE
-def test_a_version_is_told_when_its_data_is_there(site: Site, worker: int) -> None:
+def test_data_is_stored_before_its_version(site: Site, worker: int) -> None:
     path = site.page("publish")
     site.do("set", "version", 1)
     site.warm(path)
@@ -50,7 +50,7 @@ def test_a_version_is_told_when_its_data_is_there(site: Site, worker: int) -> No
 
 
 @on_each_process("django")
-def test_a_document_is_found_under_its_next_version(site: Site, worker: int) -> None:
+def test_document_is_found_under_the_new_version(site: Site, worker: int) -> None:
     site.warm("versions/")
     page = site.begin("versions/")
     found = [site.do("get", "doc", version=version, worker=worker) for version in (1, 2)]
@@ -61,7 +61,7 @@ def test_a_document_is_found_under_its_next_version(site: Site, worker: int) -> 
 
 @on("django", "flask")
 @pytest.mark.parametrize("absence", ["known", "new"])
-def test_a_version_that_was_read_has_its_data(site: Site, absence: str) -> None:
+def test_version_read_has_its_data(site: Site, absence: str) -> None:
     """Its data was absent when the page began, and at each visit before if that is known."""
     site.do("set", "version", 1)
     site.do("set", "data:1", "data of 1")
@@ -80,22 +80,22 @@ def test_a_version_that_was_read_has_its_data(site: Site, absence: str) -> None:
 
 
 @EVERYWHERE
-def test_what_was_deleted_meanwhile_is_not_put_back(site: Site, worker: int) -> None:
+def test_deleted_value_is_not_put_back(site: Site, worker: int) -> None:
     not_put_back(site, site.page("remember"), worker)
 
 
 @on_each_process("django", "flask", "flask-memory")
-def test_what_get_or_set_stored_is_not_put_back(site: Site, worker: int) -> None:
+def test_deleted_get_or_set_value_is_not_put_back(site: Site, worker: int) -> None:
     not_put_back(site, "remember_once/", worker)
 
 
 @on_each_process("django")
-def test_a_fragment_that_was_deleted_meanwhile_is_not_put_back(site: Site, worker: int) -> None:
+def test_deleted_fragment_is_not_put_back(site: Site, worker: int) -> None:
     not_put_back(site, "part/", worker, key="template.cache.part.d41d8cd98f00b204e9800998ecf8427e")
 
 
 @on_each_process("flask", "flask-memory", "fastapi")
-def test_what_a_cached_function_stored_is_not_put_back(site: Site, worker: int) -> None:
+def test_deleted_cached_result_is_not_put_back(site: Site, worker: int) -> None:
     not_put_back(site, "remember_cached/", worker, forget="forget_cached/")
 
 

@@ -15,7 +15,7 @@ EVERYWHERE = on("django", "django-asgi", "flask", "flask-memory", "fastapi")
 
 @EVERYWHERE
 @pytest.mark.parametrize(("requests", "times"), [(40, 1), (2, 50)])
-def test_all_that_is_counted_under_a_lock_is_counted(site: Site, requests: int, times: int) -> None:
+def test_no_count_under_a_lock_is_lost(site: Site, requests: int, times: int) -> None:
     path = site.page("count")
     site.warm(path)
     site.do("set", "number", 0)
@@ -25,7 +25,7 @@ def test_all_that_is_counted_under_a_lock_is_counted(site: Site, requests: int, 
 
 @on("django", "flask", "flask-memory")
 @pytest.mark.parametrize("leave", ["delete", "mark"])
-def test_two_who_say_that_they_are_there_see_each_other(site: Site, leave: str) -> None:
+def test_one_of_two_announcers_sees_the_other(site: Site, leave: str) -> None:
     a: dict[str, Any] = {"me": "a", "you": "b", "leave": leave}
     b: dict[str, Any] = {"me": "b", "you": "a", "leave": leave}
     site.warm("door/", **a)
@@ -45,7 +45,7 @@ def test_two_who_say_that_they_are_there_see_each_other(site: Site, leave: str) 
 
 @on("django", "flask", "flask-memory")
 @pytest.mark.parametrize("before", [None, "earlier"])
-def test_who_came_late_takes_the_result(site: Site, before: str | None) -> None:
+def test_late_caller_takes_the_result_of_the_lock_holder(site: Site, before: str | None) -> None:
     site.do("set", "result", "theirs")
     site.do("add", "done", 1)
     site.warm("done/")
@@ -82,7 +82,7 @@ def test_an_order_is_charged_once(site: Site) -> None:
 
 
 @on("django")
-def test_what_is_read_after_a_row_lock_is_new(site: Site) -> None:
+def test_read_after_a_row_lock_is_fresh(site: Site) -> None:
     site.get("new_order/")
     site.do("set", "paid", "no")
     site.warm("locked/")

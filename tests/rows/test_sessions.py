@@ -39,7 +39,7 @@ def test_logout_elsewhere_is_not_undone(site: Site, worker: int) -> None:
 
 
 @on("django", "django-db")
-def test_logout_is_not_undone_by_a_page_of_a_second(site: Site) -> None:
+def test_logout_is_not_undone_by_a_slow_page(site: Site) -> None:
     users = [sign_in(site) for _ in range(site.workers)]
     pages = [site.begin("basket/", cookies=cookies) for cookies in users]
     time.sleep(0.4)
@@ -53,9 +53,7 @@ def test_logout_is_not_undone_by_a_page_of_a_second(site: Site) -> None:
 
 
 @both_engines
-def test_what_a_stream_puts_in_the_session_is_seen_by_the_next_request(
-    site: Site, worker: int
-) -> None:
+def test_session_write_of_a_stream_is_seen_by_the_next_request(site: Site, worker: int) -> None:
     cookies = sign_in(site)
     with site.stream("put/", cookies=cookies, fruit="apple") as stream:
         assert [stream.line(), stream.line()] == ["first", "put"]

@@ -18,7 +18,7 @@ TICKS = 7
 
 
 @on_each_process("django", "django-asgi", "flask", "flask-memory", "fastapi")
-def test_each_event_is_told_and_who_listens_is_seen(site: Site, worker: int) -> None:
+def test_stream_sees_every_event_and_listener(site: Site, worker: int) -> None:
     path = site.page("events")
     site.do("set", "news", "none yet")
     site.warm(path)
@@ -60,7 +60,7 @@ def clocks(
 
 
 @pytest.mark.parametrize("clock", CLOCKS, ids=" ".join)
-def test_a_piece_lives_no_longer_in_a_stream(
+def test_stream_refreshes_old_pieces(
     clocks: dict[tuple[str, str], list[str]], clock: tuple[str, str]
 ) -> None:
     """One that lives for a second is made at least thrice in three seconds."""

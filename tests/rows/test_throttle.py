@@ -15,7 +15,7 @@ KEY = "throttle_anon_192.0.2.1"
 
 @on("django")
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_five_guesses_are_checked_of_forty_at_once(site: Site, method: str) -> None:
+def test_throttle_allows_five_of_forty_concurrent_guesses(site: Site, method: str) -> None:
     """One comes when the one before is through the throttle, while all are checked together."""
     for worker in range(site.workers):
         for _ in range(GUESSES):

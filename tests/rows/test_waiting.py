@@ -12,7 +12,7 @@ EVERYWHERE = on("django", "django-asgi", "flask", "flask-memory", "fastapi")
 
 
 @EVERYWHERE
-def test_a_page_sees_that_a_status_is_no_longer_pending(site: Site) -> None:
+def test_polling_page_sees_the_new_status(site: Site) -> None:
     path = site.page("pending")
     site.do("set", "status", "done")
     site.warm(path)
@@ -29,9 +29,7 @@ def test_a_page_sees_that_a_status_is_no_longer_pending(site: Site) -> None:
 @pytest.mark.parametrize(
     ("before", "visits"), [(None, "quiet"), ("out of date", "quiet"), ("out of date", "lively")]
 )
-def test_a_result_is_read_when_its_task_is_done(
-    site: Site, before: str | None, visits: str
-) -> None:
+def test_result_is_read_once_its_task_is_done(site: Site, before: str | None, visits: str) -> None:
     """Earlier visits found the result, or had it made as well.
 
     Where they found it, nothing tells it from a menu. The page then says that there was news.
@@ -60,7 +58,7 @@ def test_a_result_is_read_when_its_task_is_done(
 
 @on("django", "flask", "flask-memory")
 @pytest.mark.parametrize("visits", ["quiet", "lively"])
-def test_a_listener_reads_what_each_message_tells(site: Site, visits: str) -> None:
+def test_listener_reads_the_value_of_each_message(site: Site, visits: str) -> None:
     """Earlier visits heard the same news twice, or new ones with each message.
 
     Where they heard the same, nothing tells it from a menu. The page then says that there was news.
@@ -90,7 +88,7 @@ def test_a_listener_reads_what_each_message_tells(site: Site, visits: str) -> No
 
 
 @on("django", "flask", "flask-memory")
-def test_what_a_thread_of_the_page_wrote_is_read(site: Site) -> None:
+def test_write_by_a_thread_of_the_page_is_read(site: Site) -> None:
     site.do("set", "stamp", "before")
     site.warm("thread/", quiet=1)
     assert site.get("thread/") == "before after"

@@ -29,7 +29,7 @@ Suite: Any = django_tests.BaseMemcachedTests if IS_MEMCACHED else django_tests.B
 class OneTripTests(Suite, TestCase):  # type: ignore[misc] # chosen when it runs
     base_params = PARAMS
 
-    def test_the_store_is_the_one_that_was_named(self) -> None:
+    def test_store_is_the_configured_one(self) -> None:
         assert f" {PARAMS['LOCATION']}" in repr(cache_of())
 
 
