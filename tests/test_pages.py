@@ -192,7 +192,7 @@ class TestWhatIsLearnedFrom:
         assert [trips(cache, work) for _ in range(2)] == [4, 2]
 
     def test_visit_of_a_closed_scope_raises(self, cache: Cache) -> None:
-        with pytest.raises(ConfigurationError, match="not open; say in its with block"):
+        with pytest.raises(ConfigurationError, match="not open; call visit"):
             cache.scope().visit("note_detail")
 
     def test_keys_written_first_are_not_preloaded(self, cache: Cache) -> None:

@@ -385,7 +385,7 @@ class TestWhatIsPreloaded:
     )
     def test_other_types_raise(self, cache: Cache, wrong: Any, named: str) -> None:
         with pytest.raises(
-            BadKeyError, match=rf"not {named}; the key of anything else is its \.key"
+            BadKeyError, match=rf"not {named}; for anything else pass its \.key"
         ):
             cache.preload("a", wrong)
 

@@ -133,7 +133,7 @@ def test_missing_onetrip_cache_shows_an_example() -> None:
         with pytest.raises(ImproperlyConfigured) as told:
             PageMiddleware(lambda _: HttpResponse())
         assert '"BACKEND": "onetrip.django.Cache"' in str(told.value)
-        assert "out of MIDDLEWARE" in str(told.value)
+        assert "from MIDDLEWARE" in str(told.value)
 
 
 def test_a_request_leaves_no_scope_behind(site: onetrip.Cache, get: Any, assert_trips: Any) -> None:

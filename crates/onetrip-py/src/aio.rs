@@ -1,4 +1,4 @@
-//! The asynchronous face of a cache: each method as its blocking twin, to be awaited.
+//! The asynchronous methods of a cache, twins of the blocking ones.
 
 use bytes::Bytes;
 use onetrip::trip::{Replies, Trip};
@@ -17,10 +17,10 @@ use crate::key::{Key, owned};
 use crate::route::Route;
 use crate::timeout::Timeout;
 
-/// What a coroutine answers that has nothing to say: Rust's `()` would be Python's empty tuple.
+/// Result of coroutines that return `None`. Rust's `()` would become an empty tuple.
 pub(crate) const NOTHING: Option<()> = None;
 
-/// A cache as a coroutine holds it.
+/// A cache held by a coroutine.
 pub(crate) struct Face(Py<Cache>);
 
 impl Face {
@@ -32,7 +32,7 @@ impl Face {
         self.0.get()
     }
 
-    /// The context of the task that runs, so to be asked for once the coroutine does.
+    /// Returns the context of the running task. Call it within the coroutine, not before.
     pub(crate) fn here(&self) -> Result<Context> {
         Ok(Python::attach(|py| {
             self.cache()
@@ -42,7 +42,7 @@ impl Face {
         })?)
     }
 
-    /// Answers `step`; its trip goes with others of this turn of the loop if it leaves the process.
+    /// Completes `step`. Its trip joins the others of this turn, unless the store is local.
     pub(crate) async fn travel<T, F: FnOnce(Replies) -> T>(
         &self,
         at: &Context,
@@ -54,7 +54,7 @@ impl Face {
         }
     }
 
-    /// Makes a trip, with others of this turn of the loop if it leaves the process.
+    /// Makes a trip, together with the others of this turn of the loop unless the store is local.
     pub(crate) async fn send(&self, at: &Context, trip: Trip) -> Result<Replies> {
         let core = &self.cache().core;
         if core.is_local() {
@@ -64,7 +64,7 @@ impl Face {
         }
     }
 
-    /// The value of `key`, if it has one.
+    /// Returns the value of `key`, if it has one.
     pub(crate) async fn read(&self, key: &[u8]) -> Result<Option<Py<PyAny>>> {
         let (at, decoder) = (self.here()?, Detached::default());
         let step = self.cache().core.policy().get(&at, key, &decoder);
@@ -72,7 +72,7 @@ impl Face {
         Ok(decoder.finish(value)?)
     }
 
-    /// The values of `keys`, in their order.
+    /// Returns the values of `keys`, in order.
     pub(crate) async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Py<PyAny>>>> {
         let (at, decoder) = (self.here()?, Detached::default());
         let step = self.cache().core.policy().get_many(&at, keys, &decoder);
@@ -87,7 +87,7 @@ impl Face {
         self.travel(&at, step).await
     }
 
-    /// Removes the entries of `keys`; how many there were.
+    /// Deletes the entries of `keys`. Returns how many there were.
     pub(crate) async fn remove(&self, keys: &[Key]) -> Result<usize> {
         let at = self.here()?;
         let step = self.cache().core.policy().delete_many(&at, keys);
@@ -352,7 +352,7 @@ impl Cache {
     }
 }
 
-/// A default: what it returns if it is callable, and what that comes to if it can be awaited.
+/// Returns `default`, or the result of calling it, awaited if it is awaitable.
 async fn made(default: Py<PyAny>) -> Result<Py<PyAny>> {
     let (value, waits) = Python::attach(|py| {
         if !default.bind(py).is_callable() {

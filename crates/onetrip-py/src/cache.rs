@@ -1,4 +1,4 @@
-//! The blocking face of a cache.
+//! The blocking methods of a cache.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -64,7 +64,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Answers `step`, making its trip without holding the interpreter if it leaves the process.
+    /// Completes `step`. Releases the interpreter during its trip, unless the store is local.
     pub(crate) fn travel<T, F: FnOnce(Replies) -> T>(
         &self,
         py: Python<'_>,
@@ -77,7 +77,7 @@ impl Cache {
         }
     }
 
-    /// Makes a trip, without holding the interpreter if it leaves the process.
+    /// Makes a trip. Releases the interpreter meanwhile, unless the store is local.
     pub(crate) fn send(&self, py: Python<'_>, at: &Context, trip: Trip) -> Result<Replies> {
         let send = || self.core.send_blocking(at, &trip);
         if self.core.is_local() {
@@ -89,7 +89,7 @@ impl Cache {
         }
     }
 
-    /// The value of `key`, if it has one.
+    /// Returns the value of `key`, if it has one.
     pub(crate) fn read<'py>(
         &self,
         py: Python<'py>,
@@ -101,7 +101,7 @@ impl Cache {
         Ok(decoder.finish(value)?)
     }
 
-    /// The values of `keys`, in their order.
+    /// Returns the values of `keys`, in order.
     pub(crate) fn read_many<'py, K: AsRef<[u8]>>(
         &self,
         py: Python<'py>,
@@ -124,7 +124,7 @@ impl Cache {
             .seal(key, |out| encode(serializer, value, out))
     }
 
-    /// The entry of a piece.
+    /// Returns the entry of a piece.
     pub(crate) fn piece(
         &self,
         key: &[u8],
@@ -136,7 +136,7 @@ impl Cache {
         self.core.policy().seal_piece(key, timeout.0, encode)
     }
 
-    /// The entries of values, each with its key.
+    /// Returns the entries of values, each with its key.
     pub(crate) fn entries<'a, 'py: 'a, K: AsRef<[u8]>>(
         &self,
         values: impl IntoIterator<Item = (K, &'a Bound<'py, PyAny>)>,
@@ -166,7 +166,7 @@ impl Cache {
         )
     }
 
-    /// Reads a piece, and computes nothing.
+    /// Reads a piece without computing it.
     pub(crate) fn peek<'py>(
         &self,
         py: Python<'py>,
@@ -179,7 +179,7 @@ impl Cache {
         Ok(decoder.finish(value)?)
     }
 
-    /// A value as another reader of its entry would get it: equal, and nobody else's.
+    /// Returns a copy of `value`, as another reader of its entry would decode it.
     pub(crate) fn copy<'py>(&self, value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         let mut payload = Vec::new();
         let kind = encode(self.core.serializer(), value, &mut payload)?;
@@ -189,7 +189,7 @@ impl Cache {
         Ok(decoder.finish(copy.unwrap_or_else(|_| value.clone()))?)
     }
 
-    /// Removes the entries of `keys`; how many there were.
+    /// Deletes the entries of `keys`. Returns how many there were.
     pub(crate) fn remove<K: AsRef<[u8]>>(&self, py: Python<'_>, keys: &[K]) -> Result<usize> {
         let here = self.variable.here(py)?;
         self.travel(py, &here, self.core.policy().delete_many(&here, keys))
@@ -208,7 +208,7 @@ fn missing(key: &Bound<'_, PyAny>) -> PyErr {
     PyKeyError::new_err(key.clone().unbind())
 }
 
-/// The items of an iterable of keys.
+/// Returns the items of an iterable of keys. Refuses a single string.
 pub(crate) fn listed<'py>(keys: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
     if keys.is_instance_of::<PyString>() {
         return Err(raise(
@@ -219,7 +219,7 @@ pub(crate) fn listed<'py>(keys: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyA
     Ok(keys.try_iter()?.collect::<PyResult<_>>()?)
 }
 
-/// Keys and values of what `dict` takes.
+/// Returns the keys and the values of anything that `dict` accepts.
 #[expect(clippy::type_complexity, reason = "two lists")]
 pub(crate) fn items<'py>(
     mapping: &Bound<'py, PyAny>,
@@ -229,7 +229,7 @@ pub(crate) fn items<'py>(
     Ok(given.iter().unzip())
 }
 
-/// Those of `keys` that have a value, as a dict.
+/// Returns a dict of the `keys` that have a value.
 pub(crate) fn found<'py, K: IntoPyObject<'py>, V: IntoPyObject<'py>>(
     py: Python<'py>,
     keys: impl IntoIterator<Item = K>,
@@ -295,7 +295,7 @@ impl Cache {
         }
     }
 
-    /// Not even by `__getitem__`, which Python would try with 0, 1, 2, …
+    /// Without it Python would iterate by `__getitem__` with 0, 1, 2, …
     #[classattr]
     const __iter__: Option<()> = None;
 

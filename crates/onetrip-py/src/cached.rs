@@ -15,7 +15,7 @@ use crate::error::{Result, configuration, raise, shown};
 use crate::key::{self, Key};
 use crate::timeout::Timeout;
 
-/// The first argument of `cached`: a timeout, or, where the decorator stands bare, the function.
+/// First argument of `cached`: a timeout, or the function if the decorator is used bare.
 #[derive(Default)]
 pub(crate) enum First<'py> {
     #[default]
@@ -40,12 +40,12 @@ impl<'py> FromPyObject<'_, 'py> for First<'py> {
     }
 }
 
-/// What a decorator makes of a function.
+/// Result of a decorator.
 pub(crate) trait Decorated: Sized + PyClass + Into<PyClassInitializer<Self>> {
     fn of(recipe: Arc<Recipe>) -> Self;
 }
 
-/// Decorates at once if the decorator stands bare, and otherwise gives the decorator.
+/// Decorates the function if the decorator is used bare. Otherwise returns a decorator.
 pub(crate) fn decorate<'py, T: Decorated>(
     cache: &Bound<'py, Cache>,
     first: First<'py>,
@@ -66,7 +66,7 @@ pub(crate) fn decorate<'py, T: Decorated>(
         (None, Some(key_fn)) if key_fn.is_callable() => Naming::KeyFn(key_fn.unbind()),
         (None, Some(wrong)) => {
             return Err(configuration(format!(
-                "key_fn={} is not a function; give one of a call's args and kwargs",
+                "key_fn={} is not a function; pass a function of (args, kwargs)",
                 shown(&wrong)
             )));
         }
@@ -93,7 +93,7 @@ pub(crate) fn decorate<'py, T: Decorated>(
             let (function,): (Bound<'_, PyAny>,) = match (arguments.extract(), options) {
                 (Ok(function), None) => function,
                 _ => {
-                    let message = "a caching decorator takes one function, and no options: give them to cached()";
+                    let message = "a caching decorator takes one function and no options; pass options to cached()";
                     return Err(configuration(message.into()).into());
                 }
             };
@@ -135,7 +135,7 @@ impl Decorated for Cached {
 }
 
 impl Cached {
-    /// The arguments of a call, the instance first if there is one.
+    /// Returns the arguments of a call, the instance first if there is one.
     fn arguments<'py>(
         &self,
         args: &Bound<'py, PyTuple>,
@@ -157,7 +157,7 @@ impl Cached {
             return Ok(());
         }
         Err(configuration(
-            "a function that another cache caches cannot be preloaded here; preload it with its own cache".into(),
+            "this function belongs to another cache; preload it with that cache".into(),
         ))
     }
 }
@@ -260,7 +260,7 @@ impl Cached {
         }
     }
 
-    /// That of the function, unless it was given another.
+    /// Docstring of the function, unless another one was set.
     #[getter]
     fn __doc__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let name = intern!(slf.py(), "__doc__");
@@ -295,7 +295,7 @@ impl Cached {
         Arc::as_ptr(&self.recipe) as usize ^ instance.rotate_left(1)
     }
 
-    /// What a method does not have itself, its function has: `__name__`, `__doc__`, …
+    /// Looks up missing attributes on the function: `__name__`, `__doc__`, …
     fn __getattr__<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
         let py = name.py();
         let function = self.recipe.function.bind(py);
@@ -394,11 +394,11 @@ impl CachedProperty {
     }
 }
 
-/// The deepest that iterables of keys may nest.
+/// Limit of nested iterables of keys.
 const MAX_NESTING: usize = 100;
 
-/// Appends the keys that `what` names: a string, a cached function bound to its arguments, or an
-/// iterable of such.
+/// Appends the keys named by `what`: a string, a cached function bound to its arguments, or an
+/// iterable of these.
 pub(crate) fn collect_keys(
     cache: &Bound<'_, Cache>,
     what: &Bound<'_, PyAny>,
@@ -410,7 +410,7 @@ pub(crate) fn collect_keys(
         return Err(raise(
             "BadKeyError",
             format!(
-                "keys nest deeper than {MAX_NESTING} iterables, or one contains itself; give preload a flat list"
+                "keys nest deeper than {MAX_NESTING} iterables, or one contains itself; pass a flat list to preload"
             ),
         ));
     }
@@ -450,12 +450,12 @@ fn not_a_key(what: &Bound<'_, PyAny>) -> Result<crate::error::Raised> {
     Ok(raise(
         "BadKeyError",
         format!(
-            "preload takes strings, cached methods, functools.partial of cached functions, and iterables of them, not {type_name}; the key of anything else is its .key(…)"
+            "preload takes strings, cached methods, functools.partial of cached functions, and iterables of these, not {type_name}; for anything else pass its .key(…)"
         ),
     ))
 }
 
-/// The parts of a `functools.partial` of a cached function.
+/// Function, positional and keyword arguments of a `functools.partial` of a cached function.
 type Partial<'py> = (Bound<'py, Cached>, Bound<'py, PyTuple>, Bound<'py, PyDict>);
 
 fn partial<'py>(what: &Bound<'py, PyAny>) -> PyResult<Option<Partial<'py>>> {

@@ -1,4 +1,4 @@
-//! How one cached function is keyed, computed and kept.
+//! Keys, computes and stores one cached function.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl<'py> Arguments<'py> {
         }
     }
 
-    /// Positional and keyword arguments as two objects, for a function that makes a key of them.
+    /// Returns the positional and keyword arguments as two objects, for a `key_fn`.
     fn pair(&self) -> (&Bound<'py, PyTuple>, Bound<'py, PyDict>) {
         let py = self.args.py();
         (
@@ -48,7 +48,7 @@ impl<'py> Arguments<'py> {
     }
 }
 
-/// The arguments of one call, as a coroutine keeps them.
+/// The arguments of one call, held by a coroutine.
 pub(crate) struct Unbound {
     args: Py<PyTuple>,
     kwargs: Option<Py<PyDict>>,
@@ -63,17 +63,17 @@ impl Unbound {
     }
 }
 
-/// A function, the cache of its results, and how their keys are made.
+/// A function, its cache, and how its keys are made.
 pub(crate) struct Recipe {
     pub(crate) cache: Py<Cache>,
     pub(crate) function: Py<PyAny>,
-    /// Whether what it returns is to be awaited.
+    /// Whether the function is a coroutine function.
     pub(crate) is_async: bool,
     namer: Namer,
     pub(crate) timeout: Timeout,
 }
 
-/// How a decorator was told to make keys.
+/// How keys are made, as given to the decorator.
 pub(crate) enum Naming {
     /// A format over the arguments.
     Format(Py<PyString>),
@@ -84,9 +84,9 @@ pub(crate) enum Naming {
 }
 
 enum Namer {
-    /// The function's name and a colon, and what gives the rest.
+    /// The function's name and a colon, and the function that returns the rest.
     KeyFn(String, Py<PyAny>),
-    /// What gives the whole key, called like the function itself.
+    /// A function with the same parameters that returns the whole key.
     Whole(Py<PyAny>),
 }
 
@@ -122,7 +122,7 @@ impl Recipe {
         })
     }
 
-    /// The key of a call.
+    /// Returns the key of a call.
     pub(crate) fn key(&self, call: &Arguments<'_>) -> Result<Key> {
         let py = call.args.py();
         match &self.namer {
@@ -139,7 +139,7 @@ impl Recipe {
         }
     }
 
-    /// The same, as a string.
+    /// Returns the key of a call as a Python string.
     pub(crate) fn key_text<'py>(&self, call: &Arguments<'py>) -> Result<Bound<'py, PyString>> {
         let py = call.args.py();
         let key = self.key(call)?;
@@ -156,9 +156,9 @@ impl Recipe {
             .call(&call.args, call.kwargs.as_ref())?)
     }
 
-    /// The result of a call: from the cache, or computed and stored.
+    /// Returns the result of a call, from the cache or computed and stored.
     ///
-    /// Of a coroutine function this and what follows give a coroutine with that answer.
+    /// For a coroutine function, this and the following methods return a coroutine of the result.
     pub(crate) fn call<'py>(self: &Arc<Self>, call: &Arguments<'py>) -> Result<Bound<'py, PyAny>> {
         let py = call.args.py();
         if self.is_async {
@@ -181,7 +181,7 @@ impl Recipe {
         cache.fetch(call.py(), &key, how, || self.compute(call))
     }
 
-    /// Removes the stored result of a call; whether there was one.
+    /// Deletes the stored result of a call. Returns whether there was one.
     pub(crate) fn bust<'py>(self: &Arc<Self>, call: &Arguments<'py>) -> Result<Bound<'py, PyAny>> {
         let py = call.args.py();
         if self.is_async {
@@ -191,8 +191,8 @@ impl Recipe {
         Ok((removed > 0).into_bound_py_any(py)?)
     }
 
-    /// The results of many calls: all from the cache in one trip, the missing computed, and those
-    /// stored together.
+    /// Returns the results of many calls. Reads all in one trip, computes the missing ones, and
+    /// stores those together.
     pub(crate) fn many<'py>(
         self: &Arc<Self>,
         py: Python<'py>,

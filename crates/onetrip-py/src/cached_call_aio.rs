@@ -48,8 +48,8 @@ impl Recipe {
         awaited(coroutine).await
     }
 
-    /// The results of many calls: all from the cache in one trip, the missing computed side by
-    /// side, and those stored together.
+    /// Returns the results of many calls. Reads all in one trip, computes the missing ones side by
+    /// side, and stores those together.
     pub(crate) fn amany(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -72,7 +72,7 @@ impl Recipe {
         }))
     }
 
-    /// What each call comes to, all computed side by side.
+    /// Computes calls side by side. Returns the result of each.
     async fn compute_all(&self, calls: &[&Unbound]) -> Result<Vec<PyResult<Py<PyAny>>>> {
         let (tasks, all) = Python::attach(|py| {
             let asyncio = py.import(intern!(py, "asyncio"))?;

@@ -15,11 +15,11 @@ use pyo3::types::{IntoPyDict, PyType};
 #[pyclass(frozen, module = "onetrip._core")]
 pub(crate) struct At {
     context: Context,
-    /// What it is made of, outermost first. Each is left for itself, in whatever order.
+    /// Its layers, outermost first. They may be left in any order.
     layers: Vec<Arc<Layer>>,
 }
 
-/// Something that some code has entered.
+/// A scope, batch, watch or computation that the running code has entered.
 pub(crate) enum Layer {
     Scope(Arc<Scope>, Option<Duration>),
     Watch(Arc<Watch>),
@@ -28,7 +28,7 @@ pub(crate) enum Layer {
 }
 
 impl Layer {
-    /// `context`, within this layer.
+    /// Returns `context` within this layer.
     pub(crate) fn within(&self, context: &Context) -> Context {
         match self {
             Self::Scope(scope, hold) => {
@@ -50,11 +50,11 @@ impl At {
     }
 }
 
-/// The context that a call is made in.
+/// The context of a call.
 pub(crate) enum Here<'py> {
     /// No scope and no watch is open.
     Outside,
-    /// What the variable holds.
+    /// The value of the variable.
     Within(Bound<'py, At>),
 }
 
@@ -108,7 +108,7 @@ impl Variable {
         Ok(())
     }
 
-    /// Takes the running code into `layer`, until it is left.
+    /// Enters `layer` for the running code.
     pub(crate) fn enter(&self, py: Python<'_>, layer: Layer) -> PyResult<Entry> {
         let layer = Arc::new(layer);
         let mut layers = match self.here(py)? {
@@ -120,8 +120,8 @@ impl Variable {
         Ok(Entry(layer))
     }
 
-    /// Takes the running code out of a layer, whatever it has entered or left meanwhile. It stays
-    /// as it is if it was not there: a generator may be finished elsewhere than where it began.
+    /// Leaves a layer, whatever was entered or left since. Does nothing if the running code is not
+    /// in it: a generator may be finished in another context than it began in.
     pub(crate) fn leave(&self, py: Python<'_>, entry: &Entry) -> PyResult<()> {
         let Here::Within(at) = self.here(py)? else {
             return Ok(());
@@ -140,5 +140,5 @@ impl Variable {
     }
 }
 
-/// The right to leave what was entered.
+/// Token to leave an entered layer.
 pub(crate) struct Entry(Arc<Layer>);

@@ -1,8 +1,8 @@
 //! Rust futures as Python coroutines.
 //!
-//! A coroutine is sent values and gives up objects to whoever drives it: an event loop's task,
-//! which expects its own futures and resumes the coroutine when one is done. Here a Rust future
-//! runs in that place. It can wait for what Python can wait for, and for nothing else.
+//! An event loop's task drives a coroutine: the coroutine yields a future of the loop, and the task
+//! resumes it when that future is done. Here a Rust future runs in place of Python code. It can
+//! await Python awaitables and nothing else.
 
 use std::cell::RefCell;
 use std::mem;
@@ -37,14 +37,14 @@ enum State {
 }
 
 thread_local! {
-    /// The exception that whoever drives the running coroutine has thrown into it.
+    /// The exception thrown into the running coroutine.
     static THROWN: RefCell<Option<PyErr>> = const { RefCell::new(None) };
-    /// What the running coroutine gives up, to be resumed when that is done.
+    /// The future that the running coroutine yields; it is resumed when that is done.
     static YIELDED: RefCell<Option<Py<PyAny>>> = const { RefCell::new(None) };
 }
 
 impl Coroutine {
-    /// `name` is that of the function that gives it, for messages.
+    /// `name` is the method's name, for messages.
     pub(crate) fn new<T: for<'py> IntoPyObject<'py>>(
         name: &'static str,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -64,7 +64,7 @@ impl Coroutine {
         mem::replace(&mut now, state)
     }
 
-    /// Goes on until the work waits for something, which is the answer, or is over.
+    /// Runs until the work waits for a future, which is returned, or ends.
     fn resume(&self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Py<PyAny>> {
         let mut work = match (self.change(State::Running), thrown) {
             (State::New(_), Some(error)) => {
@@ -216,7 +216,7 @@ impl Drop for Coroutine {
 ///
 /// # Errors
 ///
-/// What it raises.
+/// Returns the exception that it raises.
 pub(crate) async fn awaited(awaitable: Py<PyAny>) -> Result<Py<PyAny>> {
     let iterator = Python::attach(|py| {
         awaitable

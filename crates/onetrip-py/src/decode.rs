@@ -22,7 +22,7 @@ use crate::text::text;
 /// Reads values for Python.
 pub(crate) struct Decoder<'py> {
     py: Python<'py>,
-    /// What must not be swallowed while a value was read: `KeyboardInterrupt` and its like.
+    /// An interruption while a value was read, such as `KeyboardInterrupt`. Must be raised.
     interrupted: RefCell<Option<PyErr>>,
 }
 
@@ -39,7 +39,7 @@ impl<'py> Decoder<'py> {
         self.interrupted.take().map_or(Ok(()), Err)
     }
 
-    /// Gives `answer` on, unless the program was interrupted while it was read.
+    /// Returns `answer`, unless the program was interrupted while it was read.
     pub(crate) fn finish<T>(self, answer: T) -> PyResult<T> {
         match self.interrupted.into_inner() {
             Some(interruption) => Err(interruption),
@@ -106,7 +106,7 @@ impl<'py> Decode for Decoder<'py> {
     }
 }
 
-/// The same for those who do not hold the interpreter all along, as a coroutine that waits.
+/// A `Decoder` for callers that release the interpreter, such as waiting coroutines.
 #[derive(Default)]
 pub(crate) struct Detached {
     interrupted: Mutex<Option<PyErr>>,
@@ -122,7 +122,7 @@ impl Detached {
         interrupted.take().map_or(Ok(()), Err)
     }
 
-    /// As [`Decoder::finish`].
+    /// Does what [`Decoder::finish`] does.
     pub(crate) fn finish<T>(self, answer: T) -> PyResult<T> {
         let interrupted = self.interrupted.into_inner();
         match interrupted.unwrap_or_else(PoisonError::into_inner) {
@@ -316,7 +316,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         Ok(dict.into_any())
     }
 
-    /// A key of a dict: a string, most of the time.
+    /// Reads a key of a dict, usually a string.
     fn key(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Bad> {
         let Some(Marker::FixStr(length)) = self.rest.first().map(|byte| Marker::from_u8(*byte))
         else {
@@ -351,7 +351,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         }
     }
 
-    /// The items of an array within an extension.
+    /// Reads the items of an array within an extension.
     fn array(&mut self, depth: usize) -> Result<Vec<Bound<'py, PyAny>>, Bad> {
         let count = rmp::decode::read_array_len(&mut self.rest)?;
         self.items(count, depth)

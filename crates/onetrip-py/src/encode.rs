@@ -13,18 +13,18 @@ use pyo3::types::{
 use crate::error::{Result, is_ordinary, raise, raise_from};
 use crate::extension::{self, Inner};
 
-/// How a value is to be written.
+/// How a value is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// As it is.
+    /// In full.
     Faithful,
-    /// The same, of what is no larger than [`MAX_BRIEF`].
+    /// In full, up to [`MAX_BRIEF`] bytes.
     Brief,
-    /// Equal values alike, in every process: sets and maps in the order of their bytes.
+    /// The same bytes for equal values in every process: sets and maps are sorted by their bytes.
     Stable,
 }
 
-/// Appends `value` as `serializer` writes it, and tells what kind of payload that makes.
+/// Appends `value` as `serializer` writes it. Returns the kind of the payload.
 pub(crate) fn encode(
     serializer: Serializer,
     value: &Bound<'_, PyAny>,
@@ -78,7 +78,7 @@ fn pickle(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<Kind> {
                 py,
                 "SerializationError",
                 format!(
-                    "a value of type {type_name} cannot be pickled: {error}; cache what can be pickled of it"
+                    "a value of type {type_name} cannot be pickled: {error}; cache a part that can"
                 ),
                 error,
             ));
@@ -89,11 +89,11 @@ fn pickle(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<Kind> {
     Ok(Kind::Pickle)
 }
 
-/// The most bytes that a value takes: what Redis stores. Containers that hold the same ones again
-/// and again, which are written out each time, would take any amount.
+/// Limit of an encoded value in bytes, as in Redis. Shared containers are written out each time
+/// they occur, so a small value could otherwise grow without end.
 const MAX_NATIVE: usize = 512 << 20;
 
-/// The most that is tried before a value is pickled, which writes such containers once.
+/// Limit in bytes above which a value is pickled instead: pickle writes shared containers once.
 const MAX_BRIEF: usize = 4 << 20;
 
 /// Appends `value` in MessagePack with extension types.
@@ -294,8 +294,8 @@ fn write_extension(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) ->
     })
 }
 
-/// Appends an extension around what `write` appends, without writing that twice: room is left
-/// for the header of a short extension, and widened if it was too narrow.
+/// Appends an extension around the output of `write`. Reserves room for a short header, and widens
+/// it if the output is longer.
 fn tagged(
     tag: i8,
     out: &mut Vec<u8>,

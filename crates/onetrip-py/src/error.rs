@@ -1,11 +1,11 @@
-//! The border where onetrip's errors become Python's exceptions, and its log Python's.
+//! Turns onetrip's errors into Python's exceptions.
 
 use onetrip::ErrorKind;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-/// A Python exception on its way out; made of the core's errors by `?`.
+/// A Python exception to raise. `?` makes it from the core's errors.
 pub(crate) struct Raised(PyErr);
 
 /// A `Result` whose error becomes a Python exception.
@@ -40,7 +40,7 @@ impl From<onetrip::Error> for Raised {
     }
 }
 
-/// An exception of the class of `onetrip.errors` with this name.
+/// Returns an exception of the class `class` of `onetrip.errors`.
 pub(crate) fn raise(class: &str, message: String) -> Raised {
     Python::attach(|py| {
         let found = py
@@ -54,26 +54,26 @@ pub(crate) fn raise(class: &str, message: String) -> Raised {
     })
 }
 
-/// The same, with the exception that led to it as its cause.
+/// Returns such an exception with `cause` as its `__cause__`.
 pub(crate) fn raise_from(py: Python<'_>, class: &str, message: String, cause: PyErr) -> Raised {
     let raised = raise(class, message);
     raised.0.set_cause(py, Some(cause));
     raised
 }
 
-/// An option, an argument or a decoration that cannot work.
+/// Returns a ConfigurationError.
 pub(crate) fn configuration(message: String) -> Raised {
     raise("ConfigurationError", message)
 }
 
-/// A value as Python writes it, for a message.
+/// Returns the `repr` of a value, for a message.
 pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
     value
         .repr()
         .map_or_else(|_| "?".into(), |text| text.to_string())
 }
 
-/// The name of a value's type, for a message; whatever its class says of itself.
+/// Returns the qualified name of a value's type, for a message.
 pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
     let class = value.get_type();
     class
@@ -82,8 +82,8 @@ pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "?".into(), |name| name.to_string())
 }
 
-/// Whether `error` is of the kind that a program handles, rather than one that stops it
-/// (`KeyboardInterrupt`, `SystemExit`).
+/// Returns whether `error` is an `Exception`, not an interruption such as `KeyboardInterrupt` or
+/// `SystemExit`.
 pub(crate) fn is_ordinary(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyException>(py)
 }

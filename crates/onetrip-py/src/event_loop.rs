@@ -1,8 +1,8 @@
 //! Trips for asyncio's event loops.
 //!
-//! What the tasks of a loop ask for in one turn of it leaves together, in one trip. The core makes
-//! that trip in the background and never waits for the interpreter: it wakes the loop by a byte
-//! through a socket that the loop watches, and the loop hands out the answers.
+//! Requests of a loop's tasks in one turn leave together, in one trip. The core makes the trip in
+//! the background without the interpreter. It wakes the loop by a byte on a socket that the loop
+//! watches, and the loop hands out the answers.
 
 use std::cell::LazyCell;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use crate::error::Result;
 
 type Answer = onetrip::Result<Replies>;
 
-/// Makes one trip for the running task, with all others of this turn of its loop.
+/// Makes a trip for the running task, together with the others of this turn of its loop.
 pub(crate) async fn send(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Result<Replies> {
     let answer = Arc::new(Mutex::new(None));
     let joined = Python::attach(|py| {
@@ -35,7 +35,7 @@ pub(crate) async fn send(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Re
                 return Ok(Err(onetrip::Error::new(
                     onetrip::ErrorKind::Unavailable,
                     format!(
-                        "no socket to wake the event loop by: {error}; is a limit of the process reached?"
+                        "cannot open a socket to wake the event loop: {error}; check the process's limit of open files"
                     ),
                 )));
             }
@@ -58,8 +58,8 @@ pub(crate) async fn send(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Re
     Ok(answer.unwrap_or_else(|| Err(unanswered()))?)
 }
 
-/// Hands over a trip that nobody waits for, at once, with what it must not overtake. Its scope waits
-/// for it when it closes.
+/// Posts a trip at once, with the requests that it must not overtake. Its scope waits for the reply
+/// when it closes.
 pub(crate) fn post(cache: &onetrip::Cache, at: &Context, trip: Trip) -> Result<Replies> {
     let posted = trip.ops().iter().map(|_| Reply::Posted).collect();
     let sent = Arc::<Latch>::default();
@@ -90,13 +90,13 @@ fn unanswered() -> onetrip::Error {
 
 /// Who waits for the answer to a trip.
 enum Waiter {
-    /// A task. It holds the future itself: one that is gone waits no more, and a loop that ended
-    /// before its answer came is not kept.
+    /// A task, by a weak reference: a task that is gone waits no more, and a loop that ended before
+    /// its answer is not kept alive.
     Task {
         future: Py<PyWeakrefReference>,
         answer: Arc<Mutex<Option<Answer>>>,
     },
-    /// Nobody but the end of a scope.
+    /// Only the end of a scope.
     Post(SetOnDrop),
 }
 
@@ -135,7 +135,7 @@ struct Desk {
 
 #[derive(Default)]
 struct State {
-    /// What leaves at the end of this turn, or once what it has to follow is answered.
+    /// Trips that leave at the end of this turn, or after the answers that they must follow.
     gatherings: Vec<Gathering>,
     /// Whether the loop was told to send it.
     scheduled: bool,
@@ -148,7 +148,7 @@ struct Leaving {
     number: u64,
     cache: onetrip::Cache,
     batch: MergedTrip,
-    /// Those who wait for posts alone.
+    /// Waiters for posts only.
     posts: Vec<Waiter>,
 }
 
@@ -160,9 +160,9 @@ struct Left {
 }
 
 impl State {
-    /// Takes out the gatherings that may leave: those that meet nothing that is under way or waits
-    /// before them. Trips may overtake each other, and a task that was cancelled does not see
-    /// whether its write has arrived.
+    /// Takes out the gatherings that may leave: their keys are neither under way nor in an earlier
+    /// gathering. Other trips could overtake them, and a cancelled task cannot see whether its write
+    /// has arrived.
     fn take_leaving(&mut self) -> Vec<Leaving> {
         let (mut leaving, mut staying) = (Vec::new(), Vec::<Gathering>::new());
         for gathering in std::mem::take(&mut self.gatherings) {
@@ -223,7 +223,7 @@ impl Inbox {
 }
 
 impl Desk {
-    /// The desk of the running loop, which keeps it in an attribute: it lives as long.
+    /// Returns the desk of the running loop. An attribute of the loop keeps it alive.
     fn of<'py>(running: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         let py = running.py();
         let place = intern!(py, "_onetrip_desk");
@@ -298,7 +298,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Sends what may leave.
+    /// Sends the trips that may leave.
     fn send(&self) {
         let leaving = lock(&self.state).take_leaving();
         for Leaving {
@@ -324,7 +324,7 @@ impl Gathering {
     }
 }
 
-/// A context without variables, so without scopes and watches.
+/// Returns a context without variables, hence without scopes and watches.
 fn outside(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CONTEXT.import(py, "contextvars", "Context")?.call0()
@@ -332,13 +332,13 @@ fn outside(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 #[pymethods]
 impl Desk {
-    /// Sends what this turn of the loop has gathered.
+    /// Sends the trips gathered in this turn of the loop.
     fn flush(&self) {
         lock(&self.state).scheduled = false;
         self.send();
     }
 
-    /// Hands out the answers that have arrived, and sends what waited for them.
+    /// Hands out the answers that have arrived, and sends the trips that waited for them.
     fn deliver(&self, py: Python<'_>) -> PyResult<()> {
         let mut rings = [0; 64];
         loop {

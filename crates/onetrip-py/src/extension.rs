@@ -15,9 +15,9 @@ pub(crate) enum Inner<'py> {
     Numbers([i64; 3]),
 }
 
-/// The tag and inner value of an object that is not a container: `None` if it has none.
+/// Returns the tag and inner value of an object that is not a container, or `None`.
 ///
-/// Types are told by their names, so that modules which a program does not use are not imported.
+/// Compares types by name, so that no unused module is imported.
 pub(crate) fn inner<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<(i8, Inner<'py>)>> {
     let py = value.py();
     let class = value.get_type();
@@ -63,7 +63,7 @@ pub(crate) fn inner<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<(i8, Inne
     }))
 }
 
-/// The characters of a subclass of `str`, as a `str`.
+/// Returns a subclass of `str` as a plain `str`.
 fn plain<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     value
         .py()
@@ -71,7 +71,7 @@ fn plain<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         .call_method1("__str__", (value,))
 }
 
-/// Whether a class says that it comes from `module`.
+/// Returns whether the `__module__` of a class is `module`.
 fn is_of(class: &Bound<'_, PyType>, module: &str) -> PyResult<bool> {
     class
         .module()
@@ -83,7 +83,7 @@ fn is_fixed_offset(zone: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(is_of(&class, "datetime")? && class.qualname()?.to_str()? == "timezone")
 }
 
-/// RFC 9557: the name of the zone in brackets behind its offset. `None` for zones without a name.
+/// Returns the zone's name in brackets (RFC 9557), or `None` if the zone has no name.
 fn datetime<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
     let zone = value.getattr(intern!(value.py(), "tzinfo"))?;
     if zone.is_none() || is_fixed_offset(&zone)? {
@@ -99,11 +99,11 @@ fn datetime<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyStri
     Ok(Some(written(value, &format!("[{name}]"))?))
 }
 
-/// The suffix of a time that comes second where the clock shows it twice. RFC 9557 leaves tags
-/// that begin with an underscore to their users.
+/// Suffix of a time with `fold=1`, the second of two equal wall times. RFC 9557 leaves tags with a
+/// leading underscore to applications.
 const FOLD: &str = "[_fold=1]";
 
-/// A time in ISO 8601, with `zone` behind it, and its fold where it has one.
+/// Returns a time in ISO 8601, followed by `zone` and the fold if it is set.
 fn written<'py>(value: &Bound<'py, PyAny>, zone: &str) -> PyResult<Bound<'py, PyString>> {
     let py = value.py();
     let time = value.call_method0(intern!(py, "isoformat"))?;
@@ -142,8 +142,8 @@ fn read_time<'py>(
     Ok((time.call_method("replace", (), Some(&options))?, zone))
 }
 
-/// A time without the offset behind it, and that in microseconds, if it is less than a second:
-/// Python's own `fromisoformat` takes it for none.
+/// Splits off an offset below one second, in microseconds. Python's `fromisoformat` ignores such an
+/// offset.
 fn tiny_offset(time: &str) -> Option<(&str, i32)> {
     let (clock, digits) = time.rsplit_once("00:00:00.")?;
     let microseconds: i32 = digits.parse().ok()?;
@@ -153,7 +153,7 @@ fn tiny_offset(time: &str) -> Option<(&str, i32)> {
     }
 }
 
-/// The object that a tag and its inner value stand for: `None` for an unknown tag.
+/// Returns the object of a tag and its inner value, or `None` for an unknown tag.
 pub(crate) fn outer<'py>(tag: i8, inner: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = inner.py();
     macro_rules! class {

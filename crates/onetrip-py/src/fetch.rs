@@ -1,4 +1,4 @@
-//! Fetches as Python drives them: on a thread or greenlet, and in a task.
+//! Runs fetches for Python: on a thread or greenlet, and in a task.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::greenlet;
 use crate::key::Key;
 use crate::timeout::Timeout;
 
-/// How long a thread waits at a time before it looks for signals, such as Ctrl-C.
+/// Interval at which a waiting thread checks for signals, such as Ctrl-C.
 const GLANCE: Duration = Duration::from_millis(50);
 
 /// How a fetch reads and stores.
@@ -30,9 +30,9 @@ const GLANCE: Duration = Duration::from_millis(50);
 pub(crate) struct How {
     pub(crate) timeout: Timeout,
     pub(crate) storing: Storing,
-    /// Whether it computes without looking.
+    /// Whether to compute without reading first.
     pub(crate) refresh: bool,
-    /// Whether only text counts as a value, as of a fragment.
+    /// Whether only text is a hit, as for a fragment.
     pub(crate) text: bool,
 }
 
@@ -46,7 +46,7 @@ impl How {
         }
     }
 
-    /// What others stored meanwhile is kept.
+    /// Keeps a value that another caller stored first.
     pub(crate) fn adding(self) -> Self {
         Self {
             storing: Storing::Add,
@@ -77,7 +77,7 @@ impl How {
     }
 }
 
-/// Reads values by `D`, of text alone if it is told so.
+/// Reads values by `D`, only text if `text` is set.
 struct Reader<D> {
     values: D,
     text: bool,
@@ -106,7 +106,7 @@ impl<D: Decode> Decode for Reader<D> {
     }
 }
 
-/// What tells whether a caller is within a database transaction, if an integration knows.
+/// Function that returns whether its caller is within a database transaction.
 static PROBE: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 
 /// Sets the function that tells whether its caller is within a database transaction.
@@ -126,8 +126,7 @@ fn is_in_transaction(py: Python<'_>) -> Result<bool> {
     Ok(probe.call0(py)?.extract(py)?)
 }
 
-/// Puts the values of a fetch together: what it found, what was made, and a value of its own for
-/// each that stands there again.
+/// Returns the values of a fetch in order: found, computed, and a copy for each repeated key.
 fn collect<V>(
     outcomes: impl IntoIterator<Item = Outcome<V>>,
     mut made: Vec<Option<V>>,
@@ -172,8 +171,8 @@ impl Cache {
         Ok(value.unwrap_or_else(|| py.None().into_bound(py)))
     }
 
-    /// Fetches values on this thread, in the order of their keys. `compute` gives the one in a
-    /// place. The first exception ends the computing; what was computed before is stored.
+    /// Fetches values on this thread, in the order of their keys. `compute` makes the value at a
+    /// position. The first exception ends the computing; earlier values are stored.
     pub(crate) fn fetch_many<'py, K: AsRef<[u8]>>(
         &self,
         py: Python<'py>,
@@ -185,7 +184,7 @@ impl Cache {
         self.fetch_after(py, &here, keys, how, None, compute)
     }
 
-    /// Reads a piece from the scope alone; none if the store has to be asked.
+    /// Reads a piece from the scope. Returns `None` if the store must be asked.
     fn peek_held<'py>(
         &self,
         py: Python<'py>,
@@ -205,7 +204,7 @@ impl Cache {
         Ok(reader.values.finish(held)?)
     }
 
-    /// Fetches what the scope did not answer, of one key alone `held` says how.
+    /// Fetches the values that the scope does not hold. For a single key, `held` is its answer.
     fn fetch_after<'py, K: AsRef<[u8]>>(
         &self,
         py: Python<'py>,
@@ -275,7 +274,7 @@ impl Cache {
         Ok(reader.values.finish(values)?)
     }
 
-    /// Calls `body` in the context of what it computes for.
+    /// Calls `body` within the computation `computing`.
     fn within<T>(
         &self,
         py: Python<'_>,
@@ -289,7 +288,7 @@ impl Cache {
     }
 }
 
-/// Waits for a flight as long as it is worth it, without the interpreter.
+/// Waits for a flight, at most for its patience, without the interpreter.
 fn wait(py: Python<'_>, waiting: &Waiting) -> Result<()> {
     if greenlet::elsewhere(py)?.is_some() {
         return greenlet::wait(py, waiting);
@@ -303,7 +302,7 @@ fn wait(py: Python<'_>, waiting: &Waiting) -> Result<()> {
     }
 }
 
-/// The values in some places, as they are being computed.
+/// Future of the values at some positions.
 type Computed<'c> = Pin<Box<dyn Future<Output = Result<Vec<PyResult<Py<PyAny>>>>> + Send + 'c>>;
 
 impl Face {
@@ -329,8 +328,8 @@ impl Face {
         Ok(value.unwrap_or_else(|| Python::attach(|py| py.None())))
     }
 
-    /// Fetches values in this task, in the order of their keys. `compute` gives those in some
-    /// places, side by side. What was computed beside an exception is stored.
+    /// Fetches values in this task, in the order of their keys. `compute` makes the values at some
+    /// positions side by side. Values beside an exception are stored.
     pub(crate) async fn fetch_many<'c>(
         &self,
         keys: &[Key],
@@ -418,7 +417,7 @@ impl Face {
     }
 }
 
-/// Wakes a task of an event loop, from whatever thread.
+/// Wakes a task of an event loop, from any thread.
 struct Bell {
     event_loop: Py<PyAny>,
     future: Py<PyAny>,
@@ -438,7 +437,7 @@ impl Wake for Bell {
     }
 }
 
-/// Sets the result of a future that a task waits for, unless it waits no more.
+/// Completes a future, unless it is done already.
 #[pyfunction]
 fn ring(future: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();

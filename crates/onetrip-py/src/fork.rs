@@ -1,10 +1,10 @@
-//! What is to be done before the process forks, and before it ends.
+//! Prepares for forks and for the end of the process.
 
 use pyo3::prelude::*;
 use pyo3::types::IntoPyDict;
 
-/// Has idle connections closed before each fork, so that children hold no copies of their sockets,
-/// and posted writes drained before the end.
+/// Registers hooks: close idle connections before a fork, so that children get no copies of their
+/// sockets, and drain posted writes at exit.
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     let before = [("before", wrap_pyfunction!(close_all_idle, py)?)].into_py_dict(py)?;
     py.import("os")?
@@ -14,13 +14,13 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Reads what servers replied to posted writes, before the program ends and its sockets with it.
+/// Reads the replies to posted writes before the program ends.
 #[pyfunction]
 fn drain_all(py: Python<'_>) {
     py.detach(onetrip::drain_all);
 }
 
-/// Keeps the interpreter, so that no other thread begins a trip before the fork.
+/// Holds the interpreter, so that no other thread begins a trip before the fork.
 #[pyfunction]
 fn close_all_idle() {
     onetrip::close_all_idle();

@@ -1,4 +1,4 @@
-//! Trips of a greenlet, which wait without holding up the other greenlets of their thread.
+//! Trips of greenlets. A waiting trip does not block the other greenlets of its thread.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,10 +11,10 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::error::Result;
 
-/// The function that calls another in a thread that may block, if this one runs greenlets.
+/// Returns a function that runs another in a native thread, if this thread runs greenlets.
 ///
-/// Asked for each trip, since a server may turn its threads into greenlets after the first one.
-/// Where gevent is not, that is one look into a dict.
+/// Called for each trip, since a server may switch to greenlets after the first one. Without gevent
+/// it costs one dict lookup.
 pub(crate) fn elsewhere(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     let modules = MODULES.get_or_try_init(py, || -> PyResult<_> {
@@ -30,11 +30,11 @@ pub(crate) fn elsewhere(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     Ok((!found.is_none()).then_some(found))
 }
 
-/// Makes a trip that `elsewhere` waits for. Only what has to wait goes there.
+/// Makes a trip and waits for it by `elsewhere`. Only the wait runs there.
 ///
-/// What is under way lives on the heap alone: the stack of a greenlet that waits is put aside and
-/// its memory given to another. If the greenlet is stopped while it waits, the trip ends without
-/// it, and its answer is nobody's.
+/// The trip lives on the heap: gevent copies the stack of a waiting greenlet away and reuses its
+/// memory. If the greenlet is killed while it waits, the trip ends without it and the answer is
+/// dropped.
 pub(crate) fn travel(
     elsewhere: &Bound<'_, PyAny>,
     cache: &Cache,
@@ -65,13 +65,13 @@ pub(crate) fn travel(
     }
 }
 
-/// How long a greenlet sleeps between two looks, at least and at most, in seconds.
+/// Shortest and longest sleep of a waiting greenlet between two checks, in seconds.
 const SLEEPS: (f64, f64) = (0.001, 0.02);
 
-/// Waits for a flight as long as it is worth it, while the other greenlets of this thread go on.
+/// Waits for a flight, at most for its patience, while other greenlets of this thread run.
 ///
-/// It looks again and again: a thread of the hub's pool for each that waits would leave none for
-/// the trips of who computes.
+/// Polls: waiters that each took a thread of the hub's pool would leave none for the trips of the
+/// greenlet that computes.
 pub(crate) fn wait(py: Python<'_>, waiting: &Waiting) -> Result<()> {
     let sleep = py
         .import(intern!(py, "gevent"))?

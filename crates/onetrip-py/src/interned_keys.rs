@@ -1,23 +1,23 @@
-//! Keys of dicts, which in a list of records are the same ones again and again.
+//! Shares the keys of dicts, which repeat in a list of records.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::text::text;
 
-/// How many are remembered. A name takes the place of another one with the same hash.
+/// Number of keys remembered. A key replaces another one with the same hash.
 const PLACES: usize = 64;
 
-/// Strings that one value had for keys so far. One object for all is made once, and keeps its hash.
+/// The keys of one value so far. Each becomes one Python string, which keeps its hash.
 #[derive(Default)]
 pub(crate) struct Names<'a, 'py> {
     dicts: usize,
-    /// None of them until there is a second dict: the keys of one dict differ.
+    /// Empty until there is a second dict: the keys of one dict differ.
     places: Vec<Option<(&'a [u8], Bound<'py, PyString>)>>,
 }
 
 impl<'a, 'py> Names<'a, 'py> {
-    /// To be told when another dict begins.
+    /// Notes that another dict begins.
     pub(crate) fn enter_dict(&mut self) {
         self.dicts += 1;
         if self.dicts == 2 {
@@ -25,7 +25,7 @@ impl<'a, 'py> Names<'a, 'py> {
         }
     }
 
-    /// The string of these bytes. Raises UnicodeDecodeError if they are not UTF-8.
+    /// Returns the string of these bytes. Raises UnicodeDecodeError if they are not UTF-8.
     pub(crate) fn get(
         &mut self,
         py: Python<'py>,
@@ -45,7 +45,7 @@ impl<'a, 'py> Names<'a, 'py> {
     }
 }
 
-/// FNV-1a, which is short for short strings. Who makes many collide gains nothing by it.
+/// FNV-1a, which is fast for short strings. Provoked collisions do no harm.
 fn hash(name: &[u8]) -> usize {
     let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
     let hash = name.iter().fold(0x811c_9dc5, mix);

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::encode::{self, Form};
 use crate::error::{Result, raise};
 
-/// The bytes of a key: UTF-8, with the lone surrogates that Python allows encoded alike.
+/// Returns the bytes of a key: UTF-8, with lone surrogates encoded the same way.
 pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
     let Ok(text) = key.cast::<PyString>() else {
         let type_name = crate::error::type_name(key);
@@ -35,15 +35,15 @@ pub(crate) fn bytes<'a>(key: &'a Bound<'_, PyAny>) -> Result<Cow<'a, [u8]>> {
     ))
 }
 
-/// A key of its own. Most are short, and take no memory elsewhere.
+/// An owned key. Short keys, the usual case, are stored inline.
 pub(crate) type Key = SmallVec<[u8; 40]>;
 
-/// The bytes of a key that outlive its string.
+/// Returns the bytes of a key as an owned key.
 pub(crate) fn owned(key: &Bound<'_, PyAny>) -> Result<Key> {
     Ok(Key::from_slice(&bytes(key)?))
 }
 
-/// Appends the text of a part of a key, as `str` gives it.
+/// Appends the `str` of a part of a key.
 pub(crate) fn append(part: &Bound<'_, PyAny>, key: &mut Key) -> Result<()> {
     // The usual ones without a string in between.
     if part.is_exact_instance_of::<PyInt>()
@@ -75,13 +75,13 @@ pub(crate) fn stable<'a, 'py>(part: &'a Bound<'py, PyAny>) -> Result<&'a Bound<'
     Err(raise(
         "BadKeyError",
         format!(
-            "a key cannot be made of {type_name}, whose text is not the same in every process; give a string, a number, or a tuple of them"
+            "a key cannot be made of {type_name}, whose text differs between processes; pass a string, a number, or a tuple of these"
         ),
     ))
 }
 
-/// Whether the text of an object depends on nothing but its value: that of numbers and the like,
-/// of tuples and lists of such, and of objects whose class says what their text is.
+/// Returns whether the text of an object depends only on its value: numbers and strings, tuples and
+/// lists of these, and objects whose class defines `__str__` or `__repr__`.
 fn is_stable(part: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
     let py = part.py();
     if part.is_none()
@@ -127,7 +127,7 @@ pub(crate) fn digest(arguments: &Bound<'_, PyDict>) -> Result<String> {
                 arguments.py(),
                 "BadKeyError",
                 format!(
-                    "argument {name} ({type_name}) has no stable form to make a key of; give cached() a key= or key_fn="
+                    "argument {name} ({type_name}) has no stable form for a key; pass key= or key_fn= to cached()"
                 ),
                 error.into(),
             ));

@@ -1,7 +1,8 @@
-//! `onetrip._core`: the cache as Python sees it.
+//! `onetrip._core`: the cache for Python.
 //!
-//! This crate converts and delegates. What an operation means is decided in the `onetrip` crate;
-//! what only Python can do is done in the `onetrip` package.
+//! This crate converts and delegates. The `onetrip` crate decides what an operation means. The
+//! Python package holds what only Python can do. The `///` comments of public items are the
+//! docstrings of `python/onetrip/_core.pyi`.
 
 mod aio;
 mod cache;

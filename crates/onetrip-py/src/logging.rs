@@ -1,4 +1,4 @@
-//! The core's warnings in Python's `logging`, under `onetrip`.
+//! Passes the core's warnings to Python's `logging`, under `onetrip`.
 
 use log::{LevelFilter, Log, Metadata, Record};
 use pyo3::exceptions::PyKeyboardInterrupt;
@@ -6,14 +6,14 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3_log::{Caching, Logger};
 
-/// What is less than this is for who works on the core.
+/// Lower levels are for developers of the core.
 const LEVEL: LevelFilter = LevelFilter::Warn;
 
-/// Imports `logging` when there is something to say: that takes longer than the rest of onetrip.
+/// Imports `logging` at the first message: it takes longer to load than the rest of onetrip.
 struct OnDemand;
 
 impl OnDemand {
-    /// `None` if there is no `logging` to be had.
+    /// `None` if `logging` cannot be imported.
     fn logger() -> Option<&'static Logger> {
         static LOGGER: PyOnceLock<Option<Logger>> = PyOnceLock::new();
         Python::attach(|py| {
@@ -40,7 +40,7 @@ impl Log for OnDemand {
     fn flush(&self) {}
 }
 
-/// Deals with what a handler raised, or was interrupted by: the trip goes on.
+/// Handles an exception of a log handler, or an interruption in it. The trip goes on.
 fn drain(py: Python<'_>) {
     let Some(raised) = PyErr::take(py) else {
         return;
@@ -52,7 +52,7 @@ fn drain(py: Python<'_>) {
     }
 }
 
-/// To be called once for a process. A second interpreter in it finds the first one's in place.
+/// Installs the logger, once per process. A second interpreter uses the first one's.
 pub(crate) fn install() {
     if log::set_logger(&OnDemand).is_ok() {
         log::set_max_level(LEVEL);

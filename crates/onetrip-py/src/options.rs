@@ -1,5 +1,4 @@
-//! A cache's options, from Python's keywords to the core's builder. What is left out is left to
-//! the core.
+//! Passes Python's keyword options to the core's builder. Unset options keep the core's defaults.
 
 use onetrip::{Builder, Cache, Compression, DEFAULT_URL, OnError, PageMode, Serializer, Ttl};
 use pyo3::prelude::*;
@@ -8,7 +7,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use crate::error::{Result, configuration, shown};
 use crate::timeout::{Timeout, span};
 
-/// The options, in the order in which they are documented.
+/// The options, in the order of the documentation.
 const NAMES: &[&str] = &[
     "prefix",
     "timeout",
@@ -29,7 +28,7 @@ const NAMES: &[&str] = &[
 
 const TEXT: &str = "a string that UTF-8 can hold";
 
-/// Opens the cache that `url` and `options` describe.
+/// Opens a cache.
 pub(crate) fn open(
     url: Option<&Bound<'_, PyAny>>,
     options: Option<&Bound<'_, PyDict>>,
@@ -120,7 +119,7 @@ fn one_of<T: Copy>(name: &str, value: &Bound<'_, PyAny>, choices: &[(&str, T)]) 
     })
 }
 
-/// One secret, several (the first signs, all are accepted), or none.
+/// Returns the secrets: none, one, or several of which the first signs and all are accepted.
 fn secrets(value: &Bound<'_, PyAny>) -> Result<Vec<Vec<u8>>> {
     if value.is_none() {
         return Ok(Vec::new());
@@ -130,7 +129,7 @@ fn secrets(value: &Bound<'_, PyAny>) -> Result<Vec<Vec<u8>>> {
     }
     let wrong = || {
         configuration(
-            "secret= is a string, bytes, or a list of them of which the first signs".into(),
+            "secret= must be a string, bytes, or a list of these; the first one signs".into(),
         )
     };
     value

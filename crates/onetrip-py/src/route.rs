@@ -1,4 +1,4 @@
-//! What was learned of a route, for Python.
+//! What was learned of a route.
 
 use onetrip::learn::Report;
 use pyo3::prelude::*;

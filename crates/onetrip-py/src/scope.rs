@@ -1,4 +1,4 @@
-//! Scopes as Python's `with` and `async with` open and close them.
+//! Scopes and batches, for `with` and `async with`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::key::Key;
 pub(crate) struct Scope {
     cache: Py<Cache>,
     keys: Vec<Key>,
-    /// What it is made for, if that is known when it is entered.
+    /// Its page, if that is known when it is entered.
     page: Option<Page>,
     work: Work,
-    /// How long it holds plain answers, if the program said so.
+    /// How long it holds plain answers, if `max_age` was given.
     hold: Option<Duration>,
     entered: Mutex<Option<Entered>>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Scope {
 struct Entered {
     entry: Entry,
     scope: Arc<Core>,
-    /// Whether this is the outermost scope, which closes what it shares with those within.
+    /// Whether this is the outermost scope, which closes the shared state.
     opened: bool,
     /// The visits that began here.
     visits: Vec<Arc<Page>>,
@@ -88,7 +88,7 @@ impl Scope {
         entered.as_ref().map(|entered| Arc::clone(&entered.scope))
     }
 
-    /// The scope for code in `here`: whether it was opened for it, and the context within it.
+    /// Returns the scope for code in `here`, whether it was opened now, and the context within it.
     fn open(&self, here: &Context) -> Result<(Arc<Core>, bool, Context)> {
         if self.entered().is_some() {
             return Err(open_already());
@@ -104,7 +104,7 @@ impl Scope {
         }
     }
 
-    /// Makes the scope that of the running code.
+    /// Makes it the scope of the running code.
     fn enter(&self, py: Python<'_>, scope: Arc<Core>, opened: bool) -> Result<()> {
         let mut entered = self.entered();
         if entered.is_some() {
@@ -127,10 +127,10 @@ impl Scope {
         Ok(())
     }
 
-    /// Takes the scope from the running code. The scope that has to be closed, if it is not within
-    /// another, and the context to do it in.
+    /// Ends the scope of the running code. Returns the scope to close, if it is the outermost, and
+    /// the context to close it in.
     ///
-    /// What an exception ended is not what others will read, so nothing is learned from it.
+    /// Nothing is learned from a visit that an exception ended: it is not typical.
     fn exit(&self, py: Python<'_>, raising: bool) -> Result<Option<(Arc<Core>, Context)>> {
         let Some(mut entered) = self.entered().take() else {
             return Ok(None);
@@ -145,7 +145,7 @@ impl Scope {
     }
 }
 
-/// A page as Python names it: arguments by their text.
+/// Returns the page of a route and arguments. An argument is its `str`.
 pub(crate) fn page(route: &str, args: Option<&Bound<'_, PyDict>>) -> Result<Page> {
     let mut page = Page::new(route);
     for (name, value) in args.into_iter().flatten() {
@@ -161,12 +161,12 @@ fn open_already() -> Raised {
     )
 }
 
-/// Whether a block that closes was ended by an exception.
+/// Returns whether an exception ends the block.
 fn is_raising(exception: &Bound<'_, PyTuple>) -> bool {
     exception.get_item(0).is_ok_and(|kind| !kind.is_none())
 }
 
-/// The end of a scope or a batch, which may have failed.
+/// Returns the result of closing a scope or a batch. An exception under way comes first.
 fn closed(result: Result<()>, raising: bool) -> Result<()> {
     match result {
         Err(lost) if raising => {
@@ -176,7 +176,7 @@ fn closed(result: Result<()>, raising: bool) -> Result<()> {
                 return Err(lost.into());
             }
             // The exception under way says more.
-            log::warn!("what an exception ended did not close well: {lost}");
+            log::warn!("closing after an exception failed: {lost}");
             Ok(())
         }
         result => result,
@@ -253,7 +253,7 @@ impl Scope {
         let mut entered = self.entered();
         let Some(entered) = entered.as_mut() else {
             return Err(configuration(
-                "this scope is not open; say in its with block which page it is for".into(),
+                "this scope is not open; call visit() within its with block".into(),
             ));
         };
         let policy = self.cache.get().core.policy();
@@ -334,7 +334,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Leaves the block. The context to send in what was gathered.
+    /// Leaves the block. Returns the context to send the gathered writes in.
     fn exit(&self, py: Python<'_>) -> Result<Option<Context>> {
         let Some((entry, batch)) = self.entered().take() else {
             return Ok(None);

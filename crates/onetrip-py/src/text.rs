@@ -4,7 +4,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-/// The string whose UTF-8 these bytes are. Raises UnicodeDecodeError if they are none.
+/// Returns the string of UTF-8 bytes. Raises UnicodeDecodeError if they are not UTF-8.
 pub(crate) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
     // Python keeps the shortest strings itself, and looks at the others eight bytes at a time.
     match bytes.len() {

@@ -1,4 +1,4 @@
-//! Timeouts as Python says them: seconds, a `timedelta`, or `None` for ever.
+//! Timeouts of Python: seconds, a `timedelta`, or `None` for never.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use pyo3::types::{PyBool, PyDelta};
 
 use crate::error::{Raised, configuration, shown};
 
-/// A timeout argument. Left out, it is the cache's default.
+/// A timeout argument. Unset, it is the cache's default.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Timeout(pub(crate) Ttl);
 
@@ -31,13 +31,13 @@ impl<'py> FromPyObject<'_, 'py> for Timeout {
 
 fn wrong(value: &Bound<'_, PyAny>) -> Raised {
     configuration(format!(
-        "{} is not a timeout; give seconds as a number, a timedelta, or None for ever",
+        "{} is not a timeout; give seconds as a number, a timedelta, or None to never expire",
         shown(value)
     ))
 }
 
-/// The span that `value` says in seconds, nothing if it is negative; `Some(None)` if it has no
-/// end, and `None` if it is no number.
+/// Returns the span of `value` in seconds, zero if it is negative, `Some(None)` if it is endless,
+/// and `None` if `value` is not a number.
 fn seconds(value: &Bound<'_, PyAny>) -> Option<Option<Duration>> {
     let seconds: f64 = if value.is_instance_of::<PyBool>() {
         return None;
@@ -53,7 +53,7 @@ fn seconds(value: &Bound<'_, PyAny>) -> Option<Option<Duration>> {
     Some(Duration::try_from_secs_f64(seconds.max(0.0)).ok())
 }
 
-/// A span in seconds for the option `name`.
+/// Returns a span in seconds for the option `name`.
 pub(crate) fn span(name: &str, value: &Bound<'_, PyAny>) -> Result<Duration, Raised> {
     match seconds(value) {
         Some(Some(span)) => Ok(span),

@@ -1,4 +1,4 @@
-//! Watching trips from Python.
+//! Records of trips.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
