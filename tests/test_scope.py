@@ -384,9 +384,7 @@ class TestWhatIsPreloaded:
         ids=repr,
     )
     def test_other_types_raise(self, cache: Cache, wrong: Any, named: str) -> None:
-        with pytest.raises(
-            BadKeyError, match=rf"not {named}; for anything else pass its \.key"
-        ):
+        with pytest.raises(BadKeyError, match=rf"not {named}; for anything else pass its \.key"):
             cache.preload("a", wrong)
 
     def test_damaged_entry_is_a_miss(self, cache: Cache) -> None:
