@@ -89,7 +89,7 @@ def reads(server: RedisServer, cache: Cache, work: Callable[[], Coroutine[Any, A
     return main()
 
 
-class TestATurnOfTheLoop:
+class TestTurnOfTheLoop:
     def test_reads_share_one_trip(self, counted: Cache, run: Run, own_server: RedisServer) -> None:
         counted.set_many({str(number): number for number in range(100)})
 
@@ -521,7 +521,7 @@ class TestOrder:
         run(work())
 
 
-class TestAccidents:
+class TestEdgeCases:
     def test_dropped_coroutine_keeps_the_current_exception(self, cache: Cache) -> None:
         def fail() -> object:
             raise ZeroDivisionError("ours")

@@ -534,7 +534,7 @@ class TestDebug:
             cache.set("a", object())
 
 
-class TestTheCacheItself:
+class TestCacheObject:
     def test_usable_after_close(self, cache: Cache) -> None:
         cache.set("a", 1)
         for _ in range(2):

@@ -162,7 +162,7 @@ class TestCalls:
         assert calls == []
 
 
-class TestTools:
+class TestFunctionMethods:
     def test_key(self, double: Double, cache: Cache) -> None:
         assert double.key(5) == double.key(number=5) == "double:5"
         double(5)

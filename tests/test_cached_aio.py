@@ -206,7 +206,7 @@ class TestMethods:
         asyncio.run(main())
 
 
-class TestTheirOwn:
+class TestCoroutineMethods:
     def test_bust_refresh_and_uncached(
         self, notes: Notes, cache: Cache, open_cache: OpenCache
     ) -> None:

@@ -29,7 +29,7 @@ def identity(x: Any) -> Any:
     return x
 
 
-class TestWhatIsDecorated:
+class TestDecoratedFunctions:
     @pytest.mark.parametrize(
         ("wrong", "said"),
         [

@@ -93,7 +93,7 @@ REACHED: dict[type[OneTripError], tuple[Callable[[], object], type[Exception], s
 NOT_RAISED = {OneTripError, StoreError, UnsupportedError}
 
 
-class TestEachClass:
+class TestEveryErrorClass:
     def test_is_raised_or_listed_as_unreachable(self) -> None:
         classes = {
             value

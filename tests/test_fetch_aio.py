@@ -197,7 +197,7 @@ class TestTasks:
         run(work())
 
 
-class TestCircles:
+class TestCycles:
     def test_key_that_needs_itself_does_not_deadlock(
         self, cache: Cache, name: str, run: Run
     ) -> None:

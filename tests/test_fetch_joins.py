@@ -85,7 +85,7 @@ def request(safe: bool) -> Callable[[Cache], Any]:
     return lambda cache: cache._request_scope(safe)
 
 
-class TestWhoJoins:
+class TestJoining:
     def test_caller_without_scope_joins(self, owner: Owner) -> None:
         owner.begin()
         assert joins(owner)
@@ -152,7 +152,7 @@ class TestWhoJoins:
         assert not joins(owner)
 
 
-class TestWhatIsStored:
+class TestStoring:
     @pytest.mark.parametrize("scoped", [False, True])
     def test_value_computed_before_a_delete_is_not_stored(self, owner: Owner, scoped: bool) -> None:
         owner.begin(lambda cache: cache.scope() if scoped else nullcontext())

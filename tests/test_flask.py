@@ -354,7 +354,7 @@ def early(onetrip: OneTrip) -> Catalogue:
     return Catalogue(onetrip)
 
 
-class TestDecoratedBefore:
+class TestDecoratedBeforeInitApp:
     def test_functions(self, onetrip: OneTrip, early: Catalogue, store_url: str) -> None:
         onetrip.init_app(make_app(ONETRIP_URL=store_url))
         assert [early.square(4), early.square(number=4), early.square(5)] == [16, 16, 25]

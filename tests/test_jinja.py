@@ -50,7 +50,7 @@ def page(request: pytest.FixtureRequest, cache: Cache) -> Page:
 NOTE = SimpleNamespace(id=5, text="<b>")
 
 
-class TestTheTag:
+class TestTag:
     def test_body_is_rendered_only_on_a_miss(self, page: Page, cache: Cache) -> None:
         source = (
             '<p>{% cache 60, "note_comments", note.id %}'
@@ -247,7 +247,7 @@ class TestEscaping:
         assert cold == warm == "<&lt;"
 
 
-class TestWhatTemplatesAreMadeOf:
+class TestTemplateFeatures:
     def test_nested_fragments(self, page: Page, cache: Cache) -> None:
         source = (
             '{% cache 60, "outer" %}[{{ ran("outer") }} '

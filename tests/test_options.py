@@ -37,7 +37,7 @@ OPTIONS = (
 REFUSING = "redis://127.0.0.1:1"
 
 
-class TestTheUrl:
+class TestUrl:
     def test_default_url_is_private_memory(self) -> None:
         one, two = Cache(), Cache()
         one.set("a", 1)
@@ -367,7 +367,7 @@ class TestOnError:
             cache.incr("a")
 
 
-class TestTheBreaker:
+class TestBreaker:
     """A server that fails again and again is not asked for a while."""
 
     def test_open_breaker_makes_no_trips_and_logs_once(

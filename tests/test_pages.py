@@ -165,7 +165,7 @@ class TestLearning:
         assert [asyncio.run(work()) for _ in range(2)] == [2, 1]
 
 
-class TestWhatIsLearnedFrom:
+class TestLearnedVisits:
     def test_failed_visit_is_not_learned(self, cache: Cache) -> None:
         def fail() -> None:
             with cache.page("note_detail", note_id=5):
@@ -222,7 +222,7 @@ class TestWhatIsLearnedFrom:
         assert {route.name for route in cache.pages()} == {"outer", "inner"}
 
 
-class TestLaws:
+class TestStaleness:
     """What a page brought of a key is never more than any answer that a scope holds."""
 
     @pytest.fixture

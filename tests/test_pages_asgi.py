@@ -292,7 +292,7 @@ class TestNames:
         assert (route.name, route.visits, route.trips) == ("note", 3, 5)
 
 
-class TestWhatIsNotLearned:
+class TestNotLearned:
     def test_unsafe_methods_and_unknown_paths(self, cache: Cache) -> None:
         app = make_app(cache)
         visit(app, "/notes/5", method="POST")

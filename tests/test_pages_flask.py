@@ -76,7 +76,7 @@ class NoteConverter(BaseConverter):
         return Note(value)
 
 
-class TestNamesThatCannotBeMade:
+class TestUnusableNames:
     """No page fails for its name."""
 
     def test_arguments_that_are_not_plain_values_are_left_out(self, cache: Cache) -> None:
@@ -263,7 +263,7 @@ class TestNames:
         sessions.close()
 
 
-class TestWhatIsNotLearned:
+class TestNotLearned:
     def test_unsafe_methods_and_unknown_paths_and_files(self, cache: Cache) -> None:
         client = make_app(cache).test_client()
         client.post("/notes/5")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 
-class TestAStoreThatRefusesThem:
+class TestRefusedRecords:
     """A user of Redis who may touch the keys of the cache alone."""
 
     @pytest.fixture
@@ -60,7 +60,7 @@ class TestAStoreThatRefusesThem:
         assert cache.pages()[0].recall > 0
 
 
-class TestWhatStrangersWrote:
+class TestForeignRecords:
     @pytest.mark.parametrize("size", [10, 300_000])
     def test_counts_as_a_bad_entry_and_is_logged_once(
         self, redis_url: str, caplog: pytest.LogCaptureFixture, size: int

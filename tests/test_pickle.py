@@ -150,7 +150,7 @@ def test_malicious_pickle_runs_if_signed(
     assert loads == [EVIL]
 
 
-class TestANativeCache:
+class TestNativeCache:
     @pytest.mark.parametrize("secret", [None, SECRET])
     @pytest.mark.parametrize("entry", [*FORGED.values(), signed(EVIL)], ids=[*FORGED, "signed"])
     def test_never_unpickles(
@@ -186,7 +186,7 @@ class TestANativeCache:
         cache.close()
 
 
-class TestAPicklingCache:
+class TestPickleCache:
     @forged
     def test_forged_entry_is_not_unpickled(
         self, open_cache: OpenCache, raw: Raw, loads: list[bytes], entry: bytes
@@ -346,7 +346,7 @@ class TestSecrets:
         assert SECRET not in repr(cache) + repr(seen.records) + repr(cache.stats())
 
 
-class TestWhatNoLongerUnpickles:
+class TestUnreadablePickles:
     @pytest.fixture
     def fragile(self, open_cache: OpenCache) -> Cache:
         cache = open_cache(serializer="pickle", secret=SECRET)

@@ -44,7 +44,7 @@ def answers(url: str) -> None:
     cache.close()
 
 
-class TestTheWayThere:
+class TestConnecting:
     @pytest.mark.usefixtures("redis_url")
     @pytest.mark.parametrize("scheme", ["redis", "valkey"])
     def test_url_without_database(self, redis_server: RedisServer, scheme: str) -> None:
@@ -233,7 +233,7 @@ def own_server() -> Iterator[RedisServer]:
         yield server
 
 
-class TestAServerThatGoesAway:
+class TestServerOutage:
     def test_first_request_after_a_restart_is_answered(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url, on_error="raise")
         for call in (
@@ -285,7 +285,7 @@ class TestAServerThatGoesAway:
             assert strict["a"] == 1
 
 
-class TestAServerThatHangs:
+class TestHungServer:
     def test_late_answer_goes_to_nobody(self, own_server: RedisServer) -> None:
         cache = Cache(own_server.url, on_error="raise", trip_timeout=0.05)
         cache.set_many({"a": "A", "b": "B"})
@@ -313,7 +313,7 @@ class TestAServerThatHangs:
             assert lenient.get("a", "miss") == "miss"
 
 
-class TestAServerThatIsNone:
+class TestNonsenseServer:
     @pytest.mark.parametrize(
         "says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64, b"+OK\r\n" * 64, b""]
     )

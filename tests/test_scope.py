@@ -31,7 +31,7 @@ def other(open_cache: OpenCache) -> Cache:
     return open_cache()
 
 
-class TestTransparent:
+class TestTransparency:
     """Law 1: a program means the same with a scope and without one."""
 
     def test_reads_see_writes(self, cache: Cache) -> None:
@@ -288,7 +288,7 @@ class TestOneTrip:
                 assert cache["a"] == number
 
 
-class TestNothingIsWaitedFor:
+class TestPosts:
     """Law 3: what fetches compute in a scope is posted."""
 
     @pytest.fixture
@@ -354,7 +354,7 @@ class TestNothingIsWaitedFor:
         assert (stats.trips, stats.posted, stats.writes) == (2, 2, 2)
 
 
-class TestWhatIsPreloaded:
+class TestPreloadArguments:
     def test_strings_and_iterables_of_them(self, cache: Cache, expect_trips: ExpectTrips) -> None:
         keys = {name: name for name in "abcdefgh"}
         cache.set_many(keys)

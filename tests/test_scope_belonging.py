@@ -26,7 +26,7 @@ def other(open_cache: OpenCache) -> Cache:
     return open_cache()
 
 
-class TestBelonging:
+class TestScopeOwnership:
     def test_other_threads_have_no_scope(self, cache: Cache) -> None:
         entered, done = threading.Event(), threading.Event()
         seen: list[object] = []
@@ -200,7 +200,7 @@ class Gate:
         await self._complete.wait()
 
 
-class TestTheScopeItself:
+class TestScopeObject:
     def test_entering_twice_raises(self, cache: Cache) -> None:
         scope = cache.scope()
         with scope as entered:

@@ -576,7 +576,7 @@ class TestCompression:
         cache.close()
 
 
-class TestTheRawSerializer:
+class TestRawSerializerInterchange:
     def test_reads_bytes_of_other_programs(self, open_cache: OpenCache, raw: Raw) -> None:
         cache = open_cache(serializer="raw")
         for entry in (b"", b"text", b"\xc1", b"\xc1\x01\x03\x00", b"\x80\x05N.", b"12", b"-0"):

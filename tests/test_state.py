@@ -196,7 +196,7 @@ class TestReads:
             assert shared.get("a") == b"news"
 
 
-class TestWithinThisProcess:
+class TestInvalidationWithinTheProcess:
     """State that is written anywhere in the process ends what all scopes hold of that key."""
 
     @pytest.fixture
@@ -364,7 +364,7 @@ class TestScopeMaxAge:
             cache.scope(max_age=wrong)
 
 
-class TestSending:
+class TestWhileSending:
     """Once a response has begun to be sent, what is held is at most `read_max_age` old."""
 
     @pytest.fixture

@@ -27,7 +27,7 @@ def counted(cache: Cache) -> dict[str, int]:
     return {name: count for name, count in stats.items() if count}
 
 
-class TestWhatIsCounted:
+class TestCounters:
     def test_counters_start_at_zero(self, cache: Cache) -> None:
         assert counted(cache) == {}
 
@@ -123,7 +123,7 @@ class TestWhatIsCounted:
         assert (stats.trips, stats.hits, stats.misses) == (1600, 1600, 0)
 
 
-class TestTheStatsThemselves:
+class TestStatsObject:
     def test_is_a_mapping(self, cache: Cache) -> None:
         cache.set("a", 1)
         stats = cache.stats()

@@ -53,7 +53,7 @@ def on_redis(redis_url: str) -> Cache:
     return Cache(redis_url, prefix="test")
 
 
-class TestTheServerIsTold:
+class TestTimeoutsOnTheServer:
     @each_write
     @pytest.mark.parametrize(
         ("timeout", "seconds"),
@@ -152,7 +152,7 @@ class TestTheServerIsTold:
         assert seconds_left(redis_server, on_redis) == FOREVER
 
 
-class TestZeroAndLess:
+class TestZeroOrNegative:
     over = pytest.mark.parametrize(
         "timeout",
         [0, 0.0, -0.0, -1, -1e300, -math.inf, timedelta(0), timedelta.min, Decimal(0)],
@@ -203,7 +203,7 @@ class TestZeroAndLess:
         assert cache["a"] == 1
 
 
-class TestRefusals:
+class TestWrongTimeouts:
     @each_write
     @pytest.mark.parametrize(
         "timeout",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 
-class TestWhatIsSeen:
+class TestRecords:
     def test_every_trip_is_seen_but_no_scope_hit(self, cache: Cache) -> None:
         with cache.watch() as seen:
             assert (seen.trips, seen.records) == (0, [])
@@ -104,7 +104,7 @@ class TestWhatIsSeen:
         assert repr(seen) == "<Watch: 10050 trips>"
 
 
-class TestWhoSees:
+class TestWatchOwnership:
     def test_trips_of_another_cache_are_not_seen(self, open_cache: OpenCache) -> None:
         one, two = open_cache(), open_cache()
         with one.watch() as seen:
@@ -179,7 +179,7 @@ class TestWhoSees:
         assert repr(watches) == "[<Watch: 1 trips>]"
 
 
-class TestTheWatchItself:
+class TestWatchObject:
     def test_can_end_before_a_scope_within_it(self, cache: Cache) -> None:
         watch, scope = cache.watch(), cache.preload("a")
         with watch as seen:

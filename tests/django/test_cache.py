@@ -150,7 +150,7 @@ class TestValues:
         asyncio.run(page())
 
 
-class TestSetManyTellsWhatFailed:
+class TestSetManyReturnsFailedKeys:
     def test_unreachable_server(self) -> None:
         cache = Cache("redis://127.0.0.1:1/0", {})
         assert cache.set_many({"a": 1, "b": 2}) == ["a", "b"]

@@ -45,7 +45,7 @@ def reads(site: onetrip.Cache) -> Iterator[Callable[[], int]]:
     connection.close()
 
 
-class TestNews:
+class TestFreshness:
     def test_begin_and_end_of_a_transaction_drop_plain_answers(
         self, reads: Callable[[], int]
     ) -> None:

@@ -215,7 +215,7 @@ class TestNames:
             assert [trips(site, lambda: get(path)) for _ in range(2)] == [4, 2]
 
 
-class TestWhatIsLearnedFrom:
+class TestLearnedVisits:
     @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
     def test_unsafe_method_is_not_learned(self, site: onetrip.Cache, get: Get, method: str) -> None:
         assert [trips(site, lambda: get("/note/5/", method)) for _ in range(2)] == [3, 3]
@@ -318,7 +318,7 @@ class Again(Forgiving):
         return self._get_response(request)
 
 
-class TestAtTheSameTime:
+class TestConcurrentVisits:
     def test_threads_learn_separately(self, site: onetrip.Cache) -> None:
         barrier = threading.Barrier(2)
         pages: dict[int, bytes] = {}
