@@ -339,9 +339,8 @@ impl Bringing<'_> {
             }
             return;
         }
-        let slot = self.policy.slot(key);
         // Pieces come once. State is read anew with each snapshot, if it is likely to be read yet.
-        let piece = page.is_some() && predicted.piece && !self.scope.holds(key, slot);
+        let piece = page.is_some() && predicted.piece && !self.scope.holds(key);
         let state = self.snapshots
             && predicted.state
             && (page.is_some() || predicted.again || !self.scope.has_read(key));

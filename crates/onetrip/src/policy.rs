@@ -194,7 +194,8 @@ impl Policy {
             Some(scope) if scope.is_open() => (Arc::clone(scope), false),
             _ => {
                 let clock = self.clock.clone();
-                let scope = Scope::new(clock, self.max_age, self.read_max_age, work);
+                let prefix = self.keyspace.prefix().clone();
+                let scope = Scope::new(clock, prefix, self.max_age, self.read_max_age, work);
                 (Arc::new(scope), true)
             }
         }

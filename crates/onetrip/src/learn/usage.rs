@@ -31,9 +31,10 @@ impl Kinds {
         self.state != 0
     }
 
-    /// Returns whether most visits that read it by plain calls do so more than once.
+    /// Returns whether a quarter of the visits that read it by plain calls do so more than once.
+    /// Bringing it again in vain costs its bytes, and not to bring it a trip.
     pub(super) fn is_again(self) -> bool {
-        self.again != 0 && 2 * self.again.count_ones() >= self.state.count_ones()
+        self.again != 0 && 4 * self.again.count_ones() >= self.state.count_ones()
     }
 
     /// Adds what else is known of the same key.

@@ -53,7 +53,7 @@ impl Policy {
             return Some(Read::Absent);
         }
         let scope = at.scope()?;
-        let read = match scope.look(key, self.slot(key), reading, |entry| self.open(key, entry)) {
+        let read = match scope.look(key, reading, |entry| self.open(key, entry)) {
             Lookup::Unknown => return None,
             Lookup::Absent => Read::Absent,
             Lookup::Bad(bad) => self.bad(key, bad),
@@ -270,7 +270,7 @@ impl Policy {
         // pieces are told apart, since they may be of any moment.
         let whole = at.scope().is_none_or(|scope| {
             let mut keys = keys.iter().map(AsRef::as_ref);
-            keys.all(|key| scope.answers(key, self.slot(key), reading))
+            keys.all(|key| scope.answers(key, reading))
         });
         let is_piece =
             |key: &[u8]| at.hold().is_some() || at.scope().is_some_and(|scope| scope.is_named(key));
@@ -322,7 +322,7 @@ impl Policy {
         keys: &'a [K],
     ) -> Step<(), impl FnOnce(Replies) + 'a> {
         let scope = at.scope().filter(|_| !self.disabled && !keys.is_empty());
-        let wanted = scope.map(|scope| scope.name(keys, |key| self.slot(key)));
+        let wanted = scope.map(|scope| scope.name(keys));
         let (Some(scope), Some(wanted)) = (scope, wanted.filter(|wanted| !wanted.is_empty()))
         else {
             return Step::Done(());

@@ -28,7 +28,7 @@ impl Policy {
             let key = key.as_ref();
             changes |= !at
                 .scope()
-                .is_some_and(|scope| scope.writes_back(key, self.slot(key), &entry));
+                .is_some_and(|scope| scope.writes_back(key, &entry));
             self.note_write(at, key, Change::Set, Some(&entry));
             let name = self.keyspace.name(key);
             let op = match life {

@@ -59,6 +59,8 @@ pub(crate) enum Reading {
 pub struct Scope {
     id: ScopeId,
     clock: Clock,
+    /// The prefix of its cache's names.
+    prefix: Bytes,
     max_age: Duration,
     read_max_age: Duration,
     work: Work,
@@ -135,10 +137,17 @@ impl std::fmt::Debug for Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(clock: Clock, max_age: Duration, read_max_age: Duration, work: Work) -> Self {
+    pub(crate) fn new(
+        clock: Clock,
+        prefix: Bytes,
+        max_age: Duration,
+        read_max_age: Duration,
+        work: Work,
+    ) -> Self {
         Self {
             id: ScopeId::next(),
             clock,
+            prefix,
             max_age,
             read_max_age,
             work,
@@ -155,6 +164,11 @@ impl Scope {
             posts: Mutex::default(),
             companions: Mutex::default(),
         }
+    }
+
+    /// Returns the slot of `key` in the clock of writes.
+    fn slot(&self, key: &[u8]) -> Slot {
+        Slot::of(&self.prefix, key)
     }
 
     /// The state, also after a panic elsewhere: every change to it is complete in itself.
@@ -226,19 +240,18 @@ impl Scope {
     pub(crate) fn look(
         &self,
         key: &[u8],
-        slot: Slot,
         reading: Reading,
         open: impl FnOnce(&Bytes) -> Result<Content, BadEntry>,
     ) -> Lookup {
         let state = &mut *self.state();
         let limit = self.limit(state, reading);
-        let found = state.pieces.look(key, slot, reading, limit, &self.clock);
+        let found = state.pieces.look(key, reading, limit, &self.clock);
         let answer = match (found, reading) {
             (Some(answer), _) => answer,
             (None, Reading::Plain(_)) if state.visits.verifies(key) => return Lookup::Unknown,
             (None, Reading::Plain(_)) => {
                 let end = self.read_max_age;
-                match state.snapshot.look(key, slot, end, &self.clock) {
+                match state.snapshot.look(key, end, &self.clock) {
                     Some(answer) => answer,
                     None => return Lookup::Unknown,
                 }
@@ -277,18 +290,14 @@ impl Scope {
     }
 
     /// Returns whether it would answer a read of `key`.
-    pub(crate) fn answers(&self, key: &[u8], slot: Slot, reading: Reading) -> bool {
+    pub(crate) fn answers(&self, key: &[u8], reading: Reading) -> bool {
         let state = &mut *self.state();
         let limit = self.limit(state, reading);
         let (pieces, snapshot) = (&mut state.pieces, &mut state.snapshot);
-        pieces
-            .look(key, slot, reading, limit, &self.clock)
-            .is_some()
+        pieces.look(key, reading, limit, &self.clock).is_some()
             || (matches!(reading, Reading::Plain(_))
                 && !state.visits.verifies(key)
-                && snapshot
-                    .look(key, slot, self.read_max_age, &self.clock)
-                    .is_some())
+                && snapshot.look(key, self.read_max_age, &self.clock).is_some())
     }
 
     /// Returns how old an answer to such a read may be; none for the scope's usual age.

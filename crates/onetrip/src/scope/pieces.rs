@@ -26,6 +26,8 @@ pub(super) struct Pieces {
 #[derive(Debug)]
 struct Held {
     answer: Answer,
+    /// The place of its name in the clock of writes.
+    slot: Slot,
     /// When the trip departed that brought it.
     since: Moment,
     stamp: Stamp,
@@ -60,8 +62,8 @@ impl Held {
     }
 
     /// Returns whether it is good at `now` for who takes nothing older than `limit`.
-    fn is_good(&self, limit: Duration, slot: Slot, now: Moment) -> bool {
-        now < self.end(limit) && slot.is_unwritten_since(self.stamp)
+    fn is_good(&self, limit: Duration, now: Moment) -> bool {
+        now < self.end(limit) && self.slot.is_unwritten_since(self.stamp)
     }
 }
 
@@ -71,7 +73,6 @@ impl Pieces {
     pub(super) fn look(
         &mut self,
         key: &[u8],
-        slot: Slot,
         reading: Reading,
         limit: Option<Duration>,
         clock: &Clock,
@@ -79,7 +80,7 @@ impl Pieces {
         let held = self.held.get_mut(key)?;
         let may = held.named || !matches!(reading, Reading::Plain(None));
         let end = limit.map_or(held.until, |limit| held.end(limit));
-        let is_good = may && slot.is_unwritten_since(held.stamp) && !clock.has_come(end);
+        let is_good = may && held.slot.is_unwritten_since(held.stamp) && !clock.has_come(end);
         is_good.then_some(&mut held.answer)
     }
 
@@ -144,11 +145,7 @@ impl Pieces {
 impl Scope {
     /// Returns those of `keys` that a preload by name has to ask for, each once. Plain reads of the
     /// others are reads of pieces from here on.
-    pub(crate) fn name<'k, K: AsRef<[u8]>>(
-        &self,
-        keys: &'k [K],
-        slot: impl Fn(&[u8]) -> Slot,
-    ) -> Vec<&'k [u8]> {
+    pub(crate) fn name<'k, K: AsRef<[u8]>>(&self, keys: &'k [K]) -> Vec<&'k [u8]> {
         let now = self.clock.now();
         let state = &mut *self.state();
         let limit = self.limit(state, Reading::Plain(None));
@@ -160,7 +157,7 @@ impl Scope {
             let held = pieces
                 .held
                 .get_mut(key)
-                .filter(|held| held.is_good(limit, slot(key), now));
+                .filter(|held| held.is_good(limit, now));
             match held {
                 Some(held) => (held.named, held.once) = (true, false),
                 None if seen.insert(key) => wanted.push(key),
@@ -171,7 +168,7 @@ impl Scope {
     }
 
     /// Returns whether a fetch of `key` needs no trip.
-    pub(crate) fn holds(&self, key: &[u8], slot: Slot) -> bool {
+    pub(crate) fn holds(&self, key: &[u8]) -> bool {
         let now = self.clock.now();
         let state = &mut *self.state();
         let limit = self.limit(state, Reading::Piece(None));
@@ -180,7 +177,7 @@ impl Scope {
             .pieces
             .held
             .get(key)
-            .is_some_and(|held| held.is_good(limit, slot, now))
+            .is_some_and(|held| held.is_good(limit, now))
     }
 
     /// Returns whether plain reads of `key` are reads of a piece.
@@ -207,6 +204,7 @@ impl Scope {
             let named = by_name || pieces.is_named(&key);
             let held = Held {
                 answer: entry.map_or(Answer::Absent, Answer::Sealed),
+                slot: self.slot(&key),
                 since: ticket.departed,
                 stamp: ticket.stamp,
                 until: ticket.departed.after(self.max_age),
@@ -271,6 +269,7 @@ impl Scope {
         pieces.sweep(ticket.departed);
         let held = Held {
             answer,
+            slot: self.slot(key),
             since: ticket.departed,
             stamp: ticket.stamp,
             until: ticket.departed.after(self.usual(ttl)),
@@ -292,7 +291,13 @@ mod tests {
     fn old_answers_do_not_pile_up() {
         let clock = Clock::manual();
         let second = Duration::from_secs(1);
-        let scope = Scope::new(clock.clone(), 10 * second, second / 10, Work::Other);
+        let scope = Scope::new(
+            clock.clone(),
+            Bytes::new(),
+            10 * second,
+            second / 10,
+            Work::Other,
+        );
         for number in 0..3 * SWEEP_FROM {
             let ticket = scope.depart(false);
             let key = number.to_string();

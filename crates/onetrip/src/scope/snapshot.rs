@@ -34,6 +34,8 @@ pub(super) struct Snapshot {
 #[derive(Debug)]
 struct Shot {
     answer: Answer,
+    /// The place of its name in the clock of writes.
+    slot: Slot,
     /// The entry as it came, to tell whether the same is written back.
     entry: Option<Bytes>,
     /// Whether its absence is good for more than one read.
@@ -67,33 +69,32 @@ impl Snapshot {
     pub(super) fn look(
         &mut self,
         key: &[u8],
-        slot: Slot,
         max_age: Duration,
         clock: &Clock,
     ) -> Option<&mut Answer> {
-        let is_good = self.is_good(slot, max_age, clock);
+        let (taken, stamp) = self.taken?;
         let shot = self.answers.get_mut(key)?;
+        let is_good = shot.slot.is_unwritten_since(stamp) && clock.now() < taken.after(max_age);
         is_good.then_some(&mut shot.answer)
     }
 
-    /// Returns whether what it knows of a name is still good.
-    fn is_good(&self, slot: Slot, max_age: Duration, clock: &Clock) -> bool {
-        self.taken.is_some_and(|(taken, stamp)| {
-            slot.is_unwritten_since(stamp) && clock.now() < taken.after(max_age)
-        })
-    }
-
-    /// Returns whether its trip found exactly these bytes under `key`.
+    /// Returns whether its trip found exactly these bytes under `key`, whose slot this is, and that
+    /// is still good.
     pub(super) fn found(
         &self,
         key: &[u8],
-        slot: Slot,
+        slot: impl FnOnce() -> Slot,
         entry: &Bytes,
         max_age: Duration,
         clock: &Clock,
     ) -> bool {
+        let Some((taken, stamp)) = self.taken else {
+            return false;
+        };
         let shot = self.answers.get(key).and_then(|shot| shot.entry.as_ref());
-        shot.or_else(|| self.read.get(key)) == Some(entry) && self.is_good(slot, max_age, clock)
+        shot.or_else(|| self.read.get(key)) == Some(entry)
+            && slot().is_unwritten_since(stamp)
+            && clock.now() < taken.after(max_age)
     }
 
     /// Notes what a read of the trip that brought it found.
@@ -125,8 +126,9 @@ impl Snapshot {
 
 impl Scope {
     /// Returns whether setting `key` to `entry` writes back what the snapshot's trip found.
-    pub(crate) fn writes_back(&self, key: &[u8], slot: Slot, entry: &Bytes) -> bool {
+    pub(crate) fn writes_back(&self, key: &[u8], entry: &Bytes) -> bool {
         let snapshot = &self.state().snapshot;
+        let slot = || self.slot(key);
         snapshot.found(key, slot, entry, self.read_max_age, &self.clock)
     }
 
@@ -146,6 +148,7 @@ impl Scope {
         snapshot.read.clear();
         let shots = brought.map(|brought| {
             let shot = Shot {
+                slot: Slot::of(&self.prefix, &brought.key),
                 entry: brought.entry.clone(),
                 answer: brought.entry.map_or(Answer::Absent, Answer::Sealed),
                 lasting: brought.lasting,
