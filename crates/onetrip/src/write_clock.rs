@@ -87,6 +87,17 @@ fn mix(hash: u64, chunk: [u8; CHUNK]) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
+/// The slot of one name, worked out when it is first needed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LazySlot(Option<Slot>);
+
+impl LazySlot {
+    /// Returns the slot of the name `prefix` + `key`, which must be the same at each call.
+    pub(crate) fn of(&mut self, prefix: &[u8], key: &[u8]) -> Slot {
+        *self.0.get_or_insert_with(|| Slot::of(prefix, key))
+    }
+}
+
 /// Returns the count of now.
 pub(crate) fn stamp() -> Stamp {
     Stamp(COUNT.load(Ordering::SeqCst))

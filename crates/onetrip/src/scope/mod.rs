@@ -245,13 +245,15 @@ impl Scope {
     ) -> Lookup {
         let state = &mut *self.state();
         let limit = self.limit(state, reading);
-        let found = state.pieces.look(key, reading, limit, &self.clock);
+        let found = state
+            .pieces
+            .look(&self.prefix, key, reading, limit, &self.clock);
         let answer = match (found, reading) {
             (Some(answer), _) => answer,
             (None, Reading::Plain(_)) if state.visits.verifies(key) => return Lookup::Unknown,
             (None, Reading::Plain(_)) => {
                 let end = self.read_max_age;
-                match state.snapshot.look(key, end, &self.clock) {
+                match state.snapshot.look(&self.prefix, key, end, &self.clock) {
                     Some(answer) => answer,
                     None => return Lookup::Unknown,
                 }
@@ -294,10 +296,14 @@ impl Scope {
         let state = &mut *self.state();
         let limit = self.limit(state, reading);
         let (pieces, snapshot) = (&mut state.pieces, &mut state.snapshot);
-        pieces.look(key, reading, limit, &self.clock).is_some()
+        pieces
+            .look(&self.prefix, key, reading, limit, &self.clock)
+            .is_some()
             || (matches!(reading, Reading::Plain(_))
                 && !state.visits.verifies(key)
-                && snapshot.look(key, self.read_max_age, &self.clock).is_some())
+                && snapshot
+                    .look(&self.prefix, key, self.read_max_age, &self.clock)
+                    .is_some())
     }
 
     /// Returns how old an answer to such a read may be; none for the scope's usual age.

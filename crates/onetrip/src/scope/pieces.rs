@@ -9,7 +9,7 @@ use super::{Answer, Reading, Scope, Ticket};
 use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
 use crate::entry::Content;
-use crate::write_clock::{Slot, Stamp};
+use crate::write_clock::{LazySlot, Stamp};
 
 /// Scopes with fewer answers than this are not searched for old ones.
 const SWEEP_FROM: usize = 1024;
@@ -26,8 +26,7 @@ pub(super) struct Pieces {
 #[derive(Debug)]
 struct Held {
     answer: Answer,
-    /// The place of its name in the clock of writes.
-    slot: Slot,
+    slot: LazySlot,
     /// When the trip departed that brought it.
     since: Moment,
     stamp: Stamp,
@@ -62,8 +61,8 @@ impl Held {
     }
 
     /// Returns whether it is good at `now` for who takes nothing older than `limit`.
-    fn is_good(&self, limit: Duration, now: Moment) -> bool {
-        now < self.end(limit) && self.slot.is_unwritten_since(self.stamp)
+    fn is_good(&mut self, prefix: &[u8], key: &[u8], limit: Duration, now: Moment) -> bool {
+        now < self.end(limit) && self.slot.of(prefix, key).is_unwritten_since(self.stamp)
     }
 }
 
@@ -72,6 +71,7 @@ impl Pieces {
     /// scope's usual age where there is none.
     pub(super) fn look(
         &mut self,
+        prefix: &[u8],
         key: &[u8],
         reading: Reading,
         limit: Option<Duration>,
@@ -80,7 +80,8 @@ impl Pieces {
         let held = self.held.get_mut(key)?;
         let may = held.named || !matches!(reading, Reading::Plain(None));
         let end = limit.map_or(held.until, |limit| held.end(limit));
-        let is_good = may && held.slot.is_unwritten_since(held.stamp) && !clock.has_come(end);
+        let is_good =
+            may && held.slot.of(prefix, key).is_unwritten_since(held.stamp) && !clock.has_come(end);
         is_good.then_some(&mut held.answer)
     }
 
@@ -154,11 +155,9 @@ impl Scope {
         let mut seen = HashSet::with_capacity(keys.len());
         let mut wanted = Vec::with_capacity(keys.len());
         for key in keys.iter().map(AsRef::as_ref) {
-            let held = pieces
-                .held
-                .get_mut(key)
-                .filter(|held| held.is_good(limit, now));
-            match held {
+            let held = pieces.held.get_mut(key);
+            match held.and_then(|held| held.is_good(&self.prefix, key, limit, now).then_some(held))
+            {
                 Some(held) => (held.named, held.once) = (true, false),
                 None if seen.insert(key) => wanted.push(key),
                 None => {}
@@ -173,11 +172,8 @@ impl Scope {
         let state = &mut *self.state();
         let limit = self.limit(state, Reading::Piece(None));
         let limit = limit.unwrap_or(self.max_age);
-        state
-            .pieces
-            .held
-            .get(key)
-            .is_some_and(|held| held.is_good(limit, now))
+        let held = state.pieces.held.get_mut(key);
+        held.is_some_and(|held| held.is_good(&self.prefix, key, limit, now))
     }
 
     /// Returns whether plain reads of `key` are reads of a piece.
@@ -204,7 +200,7 @@ impl Scope {
             let named = by_name || pieces.is_named(&key);
             let held = Held {
                 answer: entry.map_or(Answer::Absent, Answer::Sealed),
-                slot: self.slot(&key),
+                slot: LazySlot::default(),
                 since: ticket.departed,
                 stamp: ticket.stamp,
                 until: ticket.departed.after(self.max_age),
@@ -269,7 +265,7 @@ impl Scope {
         pieces.sweep(ticket.departed);
         let held = Held {
             answer,
-            slot: self.slot(key),
+            slot: LazySlot::default(),
             since: ticket.departed,
             stamp: ticket.stamp,
             until: ticket.departed.after(self.usual(ttl)),

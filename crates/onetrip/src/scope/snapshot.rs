@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 
 use super::{Answer, Scope, Ticket};
 use crate::clock::{Clock, Moment};
-use crate::write_clock::{Slot, Stamp};
+use crate::write_clock::{LazySlot, Slot, Stamp};
 
 /// The snapshot of a scope, which may be empty.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub(super) struct Snapshot {
 struct Shot {
     answer: Answer,
     /// The place of its name in the clock of writes.
-    slot: Slot,
+    slot: LazySlot,
     /// The entry as it came, to tell whether the same is written back.
     entry: Option<Bytes>,
     /// Whether its absence is good for more than one read.
@@ -68,13 +68,15 @@ impl Snapshot {
 
     pub(super) fn look(
         &mut self,
+        prefix: &[u8],
         key: &[u8],
         max_age: Duration,
         clock: &Clock,
     ) -> Option<&mut Answer> {
         let (taken, stamp) = self.taken?;
         let shot = self.answers.get_mut(key)?;
-        let is_good = shot.slot.is_unwritten_since(stamp) && clock.now() < taken.after(max_age);
+        let is_good = shot.slot.of(prefix, key).is_unwritten_since(stamp)
+            && clock.now() < taken.after(max_age);
         is_good.then_some(&mut shot.answer)
     }
 
@@ -148,7 +150,7 @@ impl Scope {
         snapshot.read.clear();
         let shots = brought.map(|brought| {
             let shot = Shot {
-                slot: Slot::of(&self.prefix, &brought.key),
+                slot: LazySlot::default(),
                 entry: brought.entry.clone(),
                 answer: brought.entry.map_or(Answer::Absent, Answer::Sealed),
                 lasting: brought.lasting,

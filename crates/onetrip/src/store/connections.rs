@@ -1,30 +1,18 @@
-//! The connections of a store: one for each Tokio runtime that asks for one.
-//!
-//! A socket lives and dies with the runtime that polls it. A blocking caller's lane is a runtime
-//! of its own, so the same table serves both faces: a lane finds its own connection, the tasks of
-//! an application share theirs.
+//! The shared connection of a store: one for each Tokio runtime, made by whoever asks first.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::runtime::{Handle, Id};
-
+use super::per_runtime::ByRuntime;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::PerProcess;
 
 /// The connections of one store, by runtime.
 #[derive(Debug)]
-pub(super) struct Connections<C> {
-    by_runtime: PerProcess<Mutex<Slots<C>>>,
-}
-
-type Slots<C> = HashMap<Id, Arc<Slot<C>>>;
+pub(super) struct Connections<C>(ByRuntime<Slot<C>>);
 
 #[derive(Debug)]
 struct Slot<C> {
     state: Arc<tokio::sync::Mutex<State<C>>>,
     attempts: Mutex<u64>,
-    runtime: Weak<()>,
 }
 
 #[derive(Debug)]
@@ -44,9 +32,7 @@ pub(super) struct Lease<C> {
 
 impl<C: Clone + Send + Sync + 'static> Connections<C> {
     pub(super) fn new() -> Self {
-        Self {
-            by_runtime: PerProcess::default(),
-        }
+        Self(ByRuntime::new())
     }
 
     /// The connection of the running runtime, made by `connect` where there is none.
@@ -115,35 +101,38 @@ impl<C: Clone + Send + Sync + 'static> Connections<C> {
     }
 
     fn slot(&self) -> Arc<Slot<C>> {
-        self.by_runtime
-            .with(|slots| Self::slot_in(&mut lock(slots)))
-    }
-
-    fn slot_in(slots: &mut Slots<C>) -> Arc<Slot<C>> {
-        let runtime = Handle::current();
-        if let Some(slot) = slots.get(&runtime.id()) {
-            return Arc::clone(slot);
-        }
-        slots.retain(|_, slot| slot.runtime.strong_count() > 0);
-        let alive = Arc::new(());
-        let slot = Arc::new(Slot {
+        self.0.get(|| Slot {
             state: Arc::new(tokio::sync::Mutex::new(State {
                 connection: None,
                 last_failure: None,
             })),
             attempts: Mutex::new(0),
-            runtime: Arc::downgrade(&alive),
-        });
-        // A task ends with its runtime; this one only tells, by ending, that its runtime is gone.
-        runtime.spawn(async move {
-            let _alive = alive;
-            std::future::pending::<()>().await;
-        });
-        slots.insert(runtime.id(), Arc::clone(&slot));
-        slot
+        })
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_tables_leave_no_task_in_their_runtime() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("no runtime");
+        runtime.block_on(async {
+            for _ in 0..10 {
+                let connections = Connections::new();
+                let lease = connections.get(async { Ok(()) }).await;
+                assert!(!lease.expect("no connection").reused);
+                let lease = connections.get(async { Ok(()) }).await;
+                assert!(lease.expect("no connection").reused);
+            }
+            tokio::task::yield_now().await;
+            assert_eq!(runtime.metrics().num_alive_tasks(), 0);
+        });
+    }
 }
