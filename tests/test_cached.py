@@ -665,7 +665,7 @@ class TestKeyFunctions:
         def cached(_: object) -> int:
             return 1
 
-        with pytest.raises(BadKeyError, match="give a string, a number, or a tuple of them"):
+        with pytest.raises(BadKeyError, match="give a string, a number, or a tuple of these"):
             cached(Plain())
 
     def test_error_of_key_fn_is_raised(self, cache: Cache, calls: Calls) -> None:
@@ -752,7 +752,7 @@ class TestDigests:
         f = self.function(Cache())
         for call in (f, f.key, f.bust, f.refresh):
             with pytest.raises(
-                BadKeyError, match=r"argument x \(.*give cached\(\) a key= or key_fn="
+                BadKeyError, match=r"argument x \(.*pass key= or key_fn= to cached\(\)"
             ):
                 call(value)
         with pytest.raises(BadKeyError, match="argument x"):
@@ -840,7 +840,7 @@ class TestPreload:
 
     def test_function_of_another_cache_raises(self, double: Double) -> None:
         for what in (functools.partial(double, 1), [functools.partial(double, 1)]):
-            with pytest.raises(ConfigurationError, match="preload it with its own cache"):
+            with pytest.raises(ConfigurationError, match="preload it with that cache"):
                 Cache().preload(what)
 
 

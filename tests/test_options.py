@@ -214,7 +214,7 @@ class TestUnknownOptions:
             ({"secret": ""}, "secret is empty"),
             ({"secret": b""}, "secret is empty"),
             ({"secret": ["good", ""]}, "secret is empty"),
-            ({"secret": 5}, "secret= is a string, bytes, or a list of them"),
+            ({"secret": 5}, "secret= must be a string, bytes, or a list of these"),
             ({"secret": [5]}, "secret= is a string, bytes, or a list of them"),
             ({"secret": [None]}, "secret= is a string, bytes, or a list of them"),
             ({"secret": "\ud800"}, "secret= is a string, bytes, or a list of them"),
