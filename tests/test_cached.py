@@ -665,7 +665,7 @@ class TestKeyFunctions:
         def cached(_: object) -> int:
             return 1
 
-        with pytest.raises(BadKeyError, match="give a string, a number, or a tuple of these"):
+        with pytest.raises(BadKeyError, match="pass a string, a number, or a tuple of these"):
             cached(Plain())
 
     def test_error_of_key_fn_is_raised(self, cache: Cache, calls: Calls) -> None:
