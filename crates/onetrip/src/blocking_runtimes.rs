@@ -1,8 +1,7 @@
-//! Runtimes that blocking callers borrow, each for one trip.
+//! Current-thread Tokio runtimes that blocking callers borrow, each for one trip.
 //!
-//! A lane is a current-thread Tokio runtime, and with it the connection that was made there. The
-//! caller polls the trip on its own thread: handing it to another one costs several times what a
-//! trip to a near server takes.
+//! A connection belongs to the runtime that made it. The caller polls the trip on its own thread:
+//! handing it to another thread costs several times as much as a trip to a near server.
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -18,62 +17,62 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{self, PerProcess};
 
-/// The idle lanes of a cache. There are as many as trips were ever under way at once; they are
-/// used last in, first out, so that few stay warm.
+/// The idle runtimes of a cache: as many as it ever used at once. They are used last in, first out,
+/// so that few stay warm.
 #[derive(Debug)]
 pub(crate) struct BlockingRuntimes(Arc<Idle>);
 
 type Idle = PerProcess<Mutex<Vec<Runtime>>>;
 
-/// The idle lanes of each cache that is open. Without a lock, which a forked child could find
-/// taken by a thread that it does not have.
+/// The idle runtimes of every open cache. Has no lock: a forked child could find a lock held by a
+/// thread that does not exist there.
 static ALL: ArcSwapOption<Vec<Weak<Idle>>> = ArcSwapOption::const_empty();
 
 thread_local! {
-    /// Whether this thread polls something that must not wait yet.
-    static LOOKING: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread polls a future once, outside of any runtime.
+    static POLLING_ONCE: Cell<bool> = const { Cell::new(false) };
 
-    /// Whether this thread may wait although it belongs to a runtime.
+    /// Whether this thread may block although it belongs to a runtime.
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
 
-    /// Where what this thread polls is.
-    static SEAT: Cell<Seat> = const { Cell::new(Seat::Elsewhere) };
+    /// How this thread polls the current future.
+    static POLL_MODE: Cell<PollMode> = const { Cell::new(PollMode::Shared) };
 }
 
-/// Where a future is polled.
+/// How a future is polled, and so whether it may block its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seat {
-    /// In a runtime that others use too.
-    Elsewhere,
-    /// On a lane, with nobody beside it: it may hold up the thread until it is done.
-    Alone,
-    /// On a lane, where others of the same trip must go on while it waits.
+pub(crate) enum PollMode {
+    /// In a runtime that runs other tasks too: it must not block.
+    Shared,
+    /// Alone in a blocking runtime: it may block the thread until it is done.
+    Exclusive,
+    /// In a blocking runtime, beside other futures of the same trip: it must not block them.
     #[cfg(any(feature = "memcached", feature = "redis"))]
-    Beside,
+    Concurrent,
 }
 
-/// Where this is polled.
+/// Returns how the current future is polled.
 #[cfg(feature = "_remote")]
-pub(crate) fn seat() -> Seat {
-    SEAT.get()
+pub(crate) fn poll_mode() -> PollMode {
+    POLL_MODE.get()
 }
 
-/// Polls `work`, whose parts go on side by side: none of them holds up the thread.
+/// Polls `work`, whose parts run concurrently: none of them may block the thread.
 #[cfg(any(feature = "memcached", feature = "redis"))]
-pub(crate) async fn side_by_side<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn concurrently<T>(work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
-        let seat = match SEAT.get() {
-            Seat::Alone => Seat::Beside,
-            seat => seat,
+        let mode = match POLL_MODE.get() {
+            PollMode::Exclusive => PollMode::Concurrent,
+            mode => mode,
         };
-        let _reset = Reset(&SEAT, SEAT.replace(seat));
+        let _reset = Reset(&POLL_MODE, POLL_MODE.replace(mode));
         work.as_mut().poll(context)
     })
     .await
 }
 
-/// Polls them all side by side until each is done. One alone may hold up the thread.
+/// Runs all of `work` concurrently. A single future may block the thread.
 #[cfg(any(feature = "memcached", feature = "redis"))]
 pub(crate) async fn together<F: Future>(mut work: Vec<F>) -> Vec<F::Output> {
     match (work.pop(), work.is_empty()) {
@@ -81,81 +80,81 @@ pub(crate) async fn together<F: Future>(mut work: Vec<F>) -> Vec<F::Output> {
         (Some(only), true) => vec![only.await],
         (Some(last), false) => {
             work.push(last);
-            side_by_side(join_all(work)).await
+            concurrently(join_all(work)).await
         }
     }
 }
 
-/// Calls `body` on a thread that a runtime keeps for what blocks.
+/// Calls `body`, which may block, on a thread of a runtime's blocking pool.
 pub(crate) fn may_block<T>(body: impl FnOnce() -> T) -> T {
     let _reset = Reset(&MAY_BLOCK, MAY_BLOCK.replace(true));
     body()
 }
 
-/// Whether this thread may wait although it belongs to a runtime.
+/// Returns whether this thread may block although it belongs to a runtime.
 pub(crate) fn is_blockable() -> bool {
     MAY_BLOCK.get()
 }
 
-/// Returns whether this thread may wait: it polls no task of a Tokio runtime.
+/// Returns whether this thread may block: it polls no task of a Tokio runtime.
 pub(crate) fn may_wait() -> bool {
-    // Tokio's threads for what blocks look like its tasks.
+    // `Handle::try_current` does not tell Tokio's blocking threads from its tasks.
     Handle::try_current().is_err() || MAY_BLOCK.get()
 }
 
 impl BlockingRuntimes {
-    /// Polls `work` on this thread until it is done: once as it is, which is enough for what a
-    /// scope or a local store answers, and then on a lane.
+    /// Runs `work` on this thread. Polls it once without a runtime, which is enough for answers of
+    /// a scope or a local store, and then in a blocking runtime.
     ///
     /// # Errors
     ///
-    /// Those of `work`; [`ErrorKind::Configuration`] if it has to wait within a task of a Tokio
-    /// runtime, which must not be blocked.
+    /// Returns the errors of `work`, and [`ErrorKind::Configuration`] if it has to wait within a
+    /// task of a Tokio runtime, which must not block.
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut work = pin!(work);
-        match look(work.as_mut()) {
+        match poll_once(work.as_mut()) {
             Poll::Ready(done) => done,
             Poll::Pending => self.wait(work),
         }
     }
 
-    /// Polls `work`, which has to wait, on a lane.
+    /// Runs `work`, which has to wait, in a blocking runtime.
     ///
     /// # Errors
     ///
-    /// Those of [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run).
     pub(crate) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         if !may_wait() {
             return Err(Error::configuration(
-                "a blocking call within an asynchronous task would hold up its runtime; await the cache's asynchronous methods there, or make the call in onetrip::spawn_blocking",
+                "a blocking call within an asynchronous task would block its runtime; await the cache's asynchronous methods there, or make the call in onetrip::spawn_blocking",
             ));
         }
         process::steady(|| self.borrow(work))
     }
 
-    /// Polls `work` on an idle lane, or a new one.
+    /// Runs `work` in an idle runtime, or in a new one.
     fn borrow<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let lane = match self.idle(Vec::pop) {
-            Some(lane) => lane,
+        let runtime = match self.idle(Vec::pop) {
+            Some(runtime) => runtime,
             None => Builder::new_current_thread().enable_all().build().map_err(|error| {
                 Error::with_source(
                     ErrorKind::Unavailable,
-                    format!("no runtime for a connection: {error}; is the limit of open files reached?"),
+                    format!("cannot start a runtime for a connection: {error}; is the limit of open files reached?"),
                     error,
                 )
             })?,
         };
         let mut work = pin!(work);
-        // What a lane runs besides, such as the making of a connection, is not alone on it.
-        let done = lane.block_on(std::future::poll_fn(|context| {
-            let _reset = Reset(&SEAT, SEAT.replace(Seat::Alone));
+        // Tasks that the runtime runs besides, such as opening a connection, are not alone in it.
+        let done = runtime.block_on(std::future::poll_fn(|context| {
+            let _reset = Reset(&POLL_MODE, POLL_MODE.replace(PollMode::Exclusive));
             work.as_mut().poll(context)
         }));
-        self.idle(|idle| idle.push(lane));
+        self.idle(|idle| idle.push(runtime));
         done
     }
 
-    /// Drops the idle lanes, and their connections with them.
+    /// Drops the idle runtimes and their connections.
     pub(crate) fn close(&self) {
         close(&self.0);
     }
@@ -178,7 +177,7 @@ impl Default for BlockingRuntimes {
     }
 }
 
-/// Closes the idle lanes of all caches.
+/// Closes the idle runtimes of all caches.
 pub(crate) fn close_all() {
     for idle in ALL.load().iter().flat_map(|all| all.iter()) {
         if let Some(idle) = idle.upgrade() {
@@ -188,8 +187,8 @@ pub(crate) fn close_all() {
 }
 
 fn close(idle: &Idle) {
-    for lane in with(idle, std::mem::take) {
-        lane.shutdown_background();
+    for runtime in with(idle, std::mem::take) {
+        runtime.shutdown_background();
     }
 }
 
@@ -197,20 +196,20 @@ fn with<T>(idle: &Idle, change: impl FnOnce(&mut Vec<Runtime>) -> T) -> T {
     idle.with(|idle| change(&mut idle.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// The last of a cache's clones may be dropped within a task, where a runtime must not be.
+/// The last clone of a cache may be dropped within a task, where dropping a runtime panics.
 impl Drop for BlockingRuntimes {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-/// Polls `work` once, without a runtime to wait in.
-pub(crate) fn look<F: Future + ?Sized>(work: Pin<&mut F>) -> Poll<F::Output> {
-    let _reset = Reset(&LOOKING, LOOKING.replace(true));
+/// Polls `work` once, outside of any runtime.
+pub(crate) fn poll_once<F: Future + ?Sized>(work: Pin<&mut F>) -> Poll<F::Output> {
+    let _reset = Reset(&POLLING_ONCE, POLLING_ONCE.replace(true));
     work.poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
-/// Sets a flag of this thread back to what it was, however the work ends.
+/// Restores a flag of this thread when dropped.
 struct Reset<T: Copy + 'static>(&'static LocalKey<Cell<T>>, T);
 
 impl<T: Copy> Drop for Reset<T> {
@@ -219,10 +218,10 @@ impl<T: Copy> Drop for Reset<T> {
     }
 }
 
-/// Waits for a runtime whose sockets and timers can be used. Whatever opens one comes after this.
+/// Waits for a runtime whose sockets and timers can be used. Must be awaited before opening any.
 pub(crate) async fn runtime() {
     std::future::poll_fn(|_| match Handle::try_current() {
-        Ok(_) if !LOOKING.get() => Poll::Ready(()),
+        Ok(_) if !POLLING_ONCE.get() => Poll::Ready(()),
         _ => Poll::Pending,
     })
     .await;

@@ -70,7 +70,7 @@ pub(crate) struct Inner {
     pub(crate) policy: Policy,
     pub(crate) serializer: Serializer,
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) lanes: BlockingRuntimes,
+    pub(crate) blocking_runtimes: BlockingRuntimes,
     pub(crate) url: String,
     /// The longest that one exchange takes, connecting included.
     pub(crate) patience: Duration,
@@ -83,7 +83,7 @@ impl Inner {
             Ok(())
         };
         // Within a task nobody waits. What is unread stays so.
-        let _ = self.lanes.run(draining);
+        let _ = self.blocking_runtimes.run(draining);
     }
 }
 
@@ -190,10 +190,10 @@ impl Cache {
         if let Some(scope) = at.scope().filter(|_| trip.reads()) {
             scope.count_trip();
         }
-        let judge = |replies| self.judge(trip.own(), replies);
+        let check = |replies| self.check_replies(trip.own(), replies);
         match self.0.dispatcher.depart(&self.0.policy.counters, at, trip) {
-            Dispatched::Back(answer) => Dispatched::Back(answer.and_then(judge)),
-            Dispatched::Away(answer) => Dispatched::Away(async move { judge(answer.await?) }),
+            Dispatched::Ready(answer) => Dispatched::Ready(answer.and_then(check)),
+            Dispatched::Pending(answer) => Dispatched::Pending(async move { check(answer.await?) }),
         }
     }
 
@@ -202,11 +202,11 @@ impl Cache {
         self.0.dispatcher.depart(counters, at, trip).answer().await
     }
 
-    pub(crate) fn judge(&self, own: usize, replies: Replies) -> Result<Replies> {
-        self.0.dispatcher.judge(own, replies)
+    pub(crate) fn check_replies(&self, own: usize, replies: Replies) -> Result<Replies> {
+        self.0.dispatcher.check_replies(own, replies)
     }
 
-    /// Makes a trip on the calling thread, on a lane if the store is remote.
+    /// Makes a trip on the calling thread, in a blocking runtime if the store is remote.
     ///
     /// # Errors
     ///
@@ -214,8 +214,8 @@ impl Cache {
     /// within a task of a Tokio runtime if the store is remote.
     pub fn send_blocking(&self, at: &Context, trip: &Trip) -> Result<Replies> {
         match self.depart(at, trip) {
-            Dispatched::Back(answer) => answer,
-            Dispatched::Away(answer) => self.0.lanes.wait(answer),
+            Dispatched::Ready(answer) => answer,
+            Dispatched::Pending(answer) => self.0.blocking_runtimes.wait(answer),
         }
     }
 
@@ -226,11 +226,11 @@ impl Cache {
     pub fn begin(&self, at: Context, trip: Trip) -> Begun {
         let cache = self.clone();
         let mut work: Waiting = Box::pin(async move { cache.send(&at, &trip).await });
-        match blocking_runtimes::look(work.as_mut()) {
+        match blocking_runtimes::poll_once(work.as_mut()) {
             Poll::Ready(answer) => Begun::Answered(answer),
             Poll::Pending => {
                 let cache = self.clone();
-                Begun::Waiting(Box::new(move || cache.0.lanes.wait(work)))
+                Begun::Waiting(Box::new(move || cache.0.blocking_runtimes.wait(work)))
             }
         }
     }
@@ -239,7 +239,7 @@ impl Cache {
     /// on them are read. The next trip opens a new one.
     pub fn close_idle(&self) {
         self.settle_blocking(None);
-        self.0.lanes.close();
+        self.0.blocking_runtimes.close();
     }
 
     /// Ends `scope` on this thread. What tasks posted in it is read by their own runtime, which this
@@ -269,7 +269,7 @@ impl Cache {
     }
 
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.0.lanes.run(work)
+        self.0.blocking_runtimes.run(work)
     }
 
     pub(crate) fn here(&self) -> Context {

@@ -1,4 +1,4 @@
-//! Carries trips to the store: whatever concerns every trip is done here, once.
+//! Sends trips to the store, and does once what every trip needs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::store::{Exchange, Store};
 use crate::trip::{Late, Op, Purpose, Replies, Reply, ScopeId, Trip};
 use crate::watch;
 
-/// What becomes of a failure of the store.
+/// What a cache does when its store fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnError {
@@ -24,48 +24,48 @@ pub enum OnError {
     Raise,
 }
 
-/// A trip that was begun.
+/// A trip that was started.
 pub(crate) enum Dispatched<F> {
-    /// It is over: answered without waiting, or refused.
-    Back(Result<Replies>),
-    /// Its answer is to be waited for.
-    Away(F),
+    /// It was answered or refused at once.
+    Ready(Result<Replies>),
+    /// Its answer has to be awaited.
+    Pending(F),
 }
 
 impl<F: Future<Output = Result<Replies>>> Dispatched<F> {
-    /// Its answer, once it is there.
+    /// Waits for the answer.
     pub(crate) async fn answer(self) -> Result<Replies> {
         match self {
-            Self::Back(answer) => answer,
-            Self::Away(answer) => answer.await,
+            Self::Ready(answer) => answer,
+            Self::Pending(answer) => answer.await,
         }
     }
 }
 
-/// Counts and tells the failures of posted writes.
-struct LateFailures {
+/// Counts and logs the failures of posted writes.
+struct PostFailures {
     counters: Arc<Counters>,
     label: Arc<str>,
 }
 
-impl Late for LateFailures {
+impl Late for PostFailures {
     fn failed(&self, failed: usize, error: &Error) {
         self.counters.errors.add(failed as u64);
         if !error.is_logged() {
             let label = &self.label;
-            log::warn!("{failed} writes that were posted to {label} are lost: {error}");
+            log::warn!("{failed} writes posted to {label} are lost: {error}");
         }
     }
 }
 
-/// One store and the way to it.
+/// One store, and how its failures are handled.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     store: Arc<dyn Store>,
     label: Arc<str>,
     on_error: OnError,
-    /// Whether a delete failed since the last trip that did not.
-    may_owe: AtomicBool,
+    /// Whether a delete failed since the last trip without failures.
+    may_have_pending_deletes: AtomicBool,
 }
 
 impl Dispatcher {
@@ -75,50 +75,51 @@ impl Dispatcher {
             store,
             label,
             on_error,
-            may_owe: AtomicBool::new(false),
+            may_have_pending_deletes: AtomicBool::new(false),
         }
     }
 
-    /// Returns whether the store may be owed a delete.
-    pub(crate) fn may_owe(&self) -> bool {
-        self.may_owe.load(Ordering::Acquire)
+    /// Returns whether the store may have pending deletes.
+    pub(crate) fn may_have_pending_deletes(&self) -> bool {
+        self.may_have_pending_deletes.load(Ordering::Acquire)
     }
 
-    /// Notes what became of a trip.
+    /// Notes whether a trip failed.
     fn note(&self, trip: &Trip, failed: bool) {
         if !failed {
-            // It carried what was owed.
-            if self.may_owe() {
-                self.may_owe.store(false, Ordering::Release);
+            // It carried the pending deletes.
+            if self.may_have_pending_deletes() {
+                self.may_have_pending_deletes
+                    .store(false, Ordering::Release);
             }
         } else if trip
             .ops()
             .iter()
             .any(|op| matches!(op, Op::Delete { .. } | Op::Clear { .. }))
         {
-            self.may_owe.store(true, Ordering::Release);
+            self.may_have_pending_deletes.store(true, Ordering::Release);
         }
     }
 
-    /// Whether trips are answered without waiting.
+    /// Returns whether trips are answered without waiting.
     pub(crate) fn is_local(&self) -> bool {
         self.store.is_local()
     }
 
-    /// Returns a number that tells this store from the others of the process.
+    /// Returns a number that identifies this store within the process.
     pub(crate) fn store_id(&self) -> StoreId {
         Arc::as_ptr(&self.store).cast::<()>() as StoreId
     }
 
-    /// Whether writes that nobody asks for are posted: not where the store answers at once, nor
-    /// where its failures are to be raised.
+    /// Returns whether writes that no caller waits for are posted. They are not if the store is
+    /// local, or if its failures are raised.
     pub(crate) fn posts(&self) -> bool {
         !self.is_local() && self.on_error == OnError::Miss
     }
 
-    /// Returns what the failures of posted writes are told to.
+    /// Returns the handler for failures of posted writes.
     pub(crate) fn late(&self, counters: &Arc<Counters>) -> Arc<dyn Late> {
-        Arc::new(LateFailures {
+        Arc::new(PostFailures {
             counters: Arc::clone(counters),
             label: Arc::clone(&self.label),
         })
@@ -133,11 +134,11 @@ impl Dispatcher {
         &self.label
     }
 
-    /// Begins one trip: its answer, whatever it failed with, or what to wait for.
+    /// Starts one trip. Failures of the store are replies.
     ///
     /// # Errors
     ///
-    /// Under [`OnError::Raise`], why no trip was made.
+    /// Under [`OnError::Raise`], returns why no trip was made.
     pub(crate) fn depart<'a>(
         &'a self,
         counters: &'a Counters,
@@ -161,18 +162,20 @@ impl Dispatcher {
             Ok(replies)
         };
         match self.store.exchange(trip) {
-            Exchange::Ready(replies) => Dispatched::Back(arrive(replies)),
-            // Its breaker has told already.
-            Exchange::Refused(error) => Dispatched::Back(self.fail(counters, trip, error.logged())),
-            Exchange::Pending(answer) => Dispatched::Away(async move {
+            Exchange::Ready(replies) => Dispatched::Ready(arrive(replies)),
+            // The breaker has logged it.
+            Exchange::Refused(error) => {
+                Dispatched::Ready(self.fail(counters, trip, error.logged()))
+            }
+            Exchange::Pending(answer) => Dispatched::Pending(async move {
                 blocking_runtimes::runtime().await;
                 arrive(answer.await.unwrap_or_else(|error| trip.failed(&error)))
             }),
         }
     }
 
-    /// Reads the replies to what `scope` posted, or to all that is posted. Done at once where
-    /// nothing is; counted in no case. Those who posted hear of what failed.
+    /// Reads the replies to the writes that `scope` posted, or to all posted writes. Returns at once
+    /// if there are none, and is never counted. Failures go to the [`Late`] of each post.
     pub(crate) async fn drain(&self, scope: Option<ScopeId>) {
         let trip = Trip::drain(scope);
         let Exchange::Pending(draining) = self.store.exchange(&trip) else {
@@ -182,7 +185,7 @@ impl Dispatcher {
         if let Err(error) = draining.await
             && !error.is_logged()
         {
-            log::warn!("the replies to posted writes did not come in time: {error}");
+            log::warn!("replies to posted writes did not arrive in time: {error}");
         }
     }
 
@@ -190,11 +193,12 @@ impl Dispatcher {
         &self.store
     }
 
-    /// The replies to a trip that was not made. None is counted but for its failures.
+    /// Returns the replies to a trip that was not made. Counts its operations as failed, and no
+    /// trip.
     ///
     /// # Errors
     ///
-    /// Under [`OnError::Raise`], `error`.
+    /// Under [`OnError::Raise`], returns `error`.
     pub(crate) fn fail(&self, counters: &Counters, trip: &Trip, error: Error) -> Result<Replies> {
         counters.errors.add(trip.len() as u64);
         self.note(trip, true);
@@ -208,7 +212,7 @@ impl Dispatcher {
         }
     }
 
-    /// Logs what became misses and dropped writes.
+    /// Logs the failures that become misses and dropped writes.
     fn log(&self, replies: &Replies) {
         if self.on_error == OnError::Raise {
             return;
@@ -227,15 +231,14 @@ impl Dispatcher {
         }
     }
 
-    /// The replies of one caller, unless there is a failure that it has to hear of among its `own`,
-    /// which are the first.
+    /// Returns the replies of one caller. Its `own` operations are the first.
     ///
     /// # Errors
     ///
-    /// What is wrong with the operations themselves; failures of the store only under
-    /// [`OnError::Raise`].
-    pub(crate) fn judge(&self, own: usize, replies: Replies) -> Result<Replies> {
-        let grave = replies.iter().take(own).find_map(|reply| match reply {
+    /// Returns the first error among its `own` operations: faults of the operations themselves, and
+    /// failures of the store under [`OnError::Raise`].
+    pub(crate) fn check_replies(&self, own: usize, replies: Replies) -> Result<Replies> {
+        let error = replies.iter().take(own).find_map(|reply| match reply {
             Reply::Failed(error)
                 if self.on_error == OnError::Raise || !error.kind().is_store_failure() =>
             {
@@ -243,7 +246,7 @@ impl Dispatcher {
             }
             _ => None,
         });
-        match grave {
+        match error {
             Some(error) => Err(error),
             None => Ok(replies),
         }

@@ -1,5 +1,5 @@
-//! What was posted is read before sockets are closed: before a fork, at the exit, and when the last
-//! clone of a cache is dropped.
+//! Reading the replies to posted writes before sockets close: before a fork, at exit, and when the
+//! last clone of a cache is dropped.
 
 use std::sync::{Arc, Weak};
 
@@ -11,11 +11,11 @@ use crate::cache::Inner;
 use crate::store::Exchange;
 use crate::trip::Trip;
 
-/// The caches that are open and have a server. Without a lock, which a forked child could find
-/// taken by a thread that it does not have.
+/// The open caches with a server. Has no lock: a forked child could find a lock held by a thread
+/// that does not exist there.
 static ALL: ArcSwapOption<Vec<Weak<Inner>>> = ArcSwapOption::const_empty();
 
-/// Notes that `cache` is open.
+/// Adds `cache` to the open caches.
 pub(crate) fn register(cache: &Arc<Inner>) {
     if cache.dispatcher.is_local() {
         return;
@@ -28,11 +28,11 @@ pub(crate) fn register(cache: &Arc<Inner>) {
     });
 }
 
-/// Reads the replies to what was posted, in all caches. A store is waited for no longer than its
-/// `trip_timeout`, and not at all if it failed just now.
+/// Reads the replies to posted writes of all caches. Waits for each store at most its
+/// `trip_timeout`, and not at all if it has just failed.
 ///
-/// For the end of a process: what was posted on a socket that is closed with replies unread may be
-/// lost. Within a task of a Tokio runtime it does nothing.
+/// Call it before a process ends: closing a socket with unread replies may lose posted writes. Does
+/// nothing within a task of a Tokio runtime.
 pub fn drain_all() {
     for cache in ALL.load_full().iter().flat_map(|all| all.iter()) {
         if let Some(cache) = cache.upgrade() {
@@ -41,19 +41,17 @@ pub fn drain_all() {
     }
 }
 
-/// Closes the connections that blocking callers left idle, those of all caches, after
-/// [`drain_all`].
+/// Calls [`drain_all`] and closes the idle connections of blocking callers, in all caches.
 ///
-/// For a process that is about to fork: its children would hold copies of their sockets, and so
-/// keep a connection open that their parent has closed. Those that are in use stay; a child does
-/// not touch its copies of them.
+/// Call it before a fork: children would hold copies of the sockets, and so keep connections open
+/// that their parent has closed. Connections in use stay open; a child does not touch its copies.
 pub fn close_all_idle() {
     drain_all();
     blocking_runtimes::close_all();
 }
 
-/// Reads the replies to what was posted in a cache of which nobody has a clone any more. A task of a
-/// Tokio runtime, which must not be blocked, leaves it to another one.
+/// Reads the replies to posted writes when the last clone of a cache is dropped. A task of a Tokio
+/// runtime must not block, so another task does it there.
 pub(crate) fn last(cache: &Inner) {
     let trip = Trip::drain(None);
     match cache.dispatcher.store().exchange(&trip) {
@@ -65,7 +63,7 @@ pub(crate) fn last(cache: &Inner) {
             let store = Arc::clone(cache.dispatcher.store());
             runtime.spawn(async move {
                 if let Exchange::Pending(draining) = store.exchange(&Trip::drain(None)) {
-                    // Those who posted hear of what failed.
+                    // Failures go to the `Late` of each post.
                     let _ = draining.await;
                 }
             });

@@ -220,7 +220,7 @@ impl Cache {
             delivery.make(answers);
         });
         // Begun here, so that what this thread does next on the same names comes behind it.
-        if !is_post || blocking_runtimes::look(work.as_mut()).is_pending() {
+        if !is_post || blocking_runtimes::poll_once(work.as_mut()).is_pending() {
             runtime.spawn(work);
         }
     }
@@ -239,7 +239,7 @@ impl Cache {
             Ok(replies) => {
                 let parts = batch.split(replies).into_iter();
                 parts
-                    .map(|(own, replies)| self.judge(own, replies))
+                    .map(|(own, replies)| self.check_replies(own, replies))
                     .collect()
             }
             Err(error) => batch.parts.iter().map(|_| Err(error.clone())).collect(),

@@ -241,7 +241,7 @@ impl Builder {
             },
             serializer: self.serializer,
             dispatcher,
-            lanes: BlockingRuntimes::default(),
+            blocking_runtimes: BlockingRuntimes::default(),
             url: self.url,
             patience: self.connect_timeout.saturating_add(self.trip_timeout),
         });

@@ -36,8 +36,8 @@ struct Linked {
 impl Companion for Linked {
     fn bring(&self, trip: &mut Trip) -> Option<Arrival> {
         let (cache, scope) = (self.cache.upgrade()?, self.scope.upgrade()?);
-        // A delete that its own store is owed goes ahead of its own trips alone.
-        if cache.dispatcher.may_owe() {
+        // Pending deletes of its store travel only with trips of its own.
+        if cache.dispatcher.may_have_pending_deletes() {
             return None;
         }
         let ahead = cache.policy.accompany(&scope, trip)?;

@@ -42,7 +42,7 @@ use tokio::sync::Notify;
 use self::held::given_up;
 pub(super) use self::held::{Held, Park, Ticket};
 use super::pool::Pool;
-use crate::blocking_runtimes::{self, Seat};
+use crate::blocking_runtimes::{self, PollMode};
 use crate::process::PerProcess;
 use crate::trip::{Late, Op, Purpose, ScopeId, Trip};
 
@@ -112,7 +112,7 @@ impl<'a> Call<'a> {
             scope: trip.scope(),
             ticket: None,
             road: None,
-            rides: blocking_runtimes::seat() != Seat::Elsewhere,
+            rides: blocking_runtimes::poll_mode() != PollMode::Shared,
         }
     }
 

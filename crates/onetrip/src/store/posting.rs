@@ -7,7 +7,7 @@ use tokio::time::timeout_at;
 
 use super::posted::{Call, Held, Next, Park, Posted, Ticket};
 use super::stream::until;
-use crate::blocking_runtimes::{self, Seat};
+use crate::blocking_runtimes::{self, PollMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
 
@@ -161,7 +161,7 @@ pub(super) async fn post<P: Poster>(
     ticket: Ticket<P::Connection>,
 ) -> Result<Replies> {
     // A task has another one wait in its place.
-    if blocking_runtimes::seat() == Seat::Elsewhere {
+    if blocking_runtimes::poll_mode() == PollMode::Shared {
         return poster.wait(&trip, ticket).await;
     }
     let takes = P::takes(trip.ops());

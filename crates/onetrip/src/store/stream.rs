@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::socket::Socket;
-use crate::blocking_runtimes::{self, Seat};
+use crate::blocking_runtimes::{self, PollMode};
 
 /// The most room that is kept for what is sent next.
 const MOST_KEPT: usize = 128 << 10;
@@ -61,7 +61,7 @@ pub(super) async fn read<R: Reading>(
     reading: &mut R,
     until: Instant,
 ) -> Result<(), R::Broken> {
-    if blocking_runtimes::seat() == Seat::Alone {
+    if blocking_runtimes::poll_mode() == PollMode::Exclusive {
         while let Some(buffer) = reading.room()? {
             from.pull_waiting(buffer, until)?;
         }

@@ -11,7 +11,7 @@ use super::commands::{self, MAX_ENTRY, OpBatch, failure, nonsense, refused};
 use super::connection::{Broken, Connection};
 use super::server::{Server, Wire};
 use super::shared::Shared;
-use crate::blocking_runtimes::{self, Seat};
+use crate::blocking_runtimes::{self, PollMode};
 use crate::error::{Error, Result};
 use crate::store::Remote;
 use crate::store::posted::{Call, Held, Posted, Ticket};
@@ -152,7 +152,7 @@ impl Poster for Server {
     }
 
     async fn wait(&self, trip: &Trip, ticket: Ticket<Box<Connection>>) -> Result<Replies> {
-        if blocking_runtimes::seat() == Seat::Elsewhere {
+        if blocking_runtimes::poll_mode() == PollMode::Shared {
             return self.post_shared(trip, ticket).await;
         }
         let mut line = self.free_line(None).await?;

@@ -12,7 +12,7 @@ use super::connection::{Broken, Connection, only};
 use super::post::Strays;
 use super::sentinel::Sentinel;
 use super::shared::Shared;
-use crate::blocking_runtimes::{self, Seat};
+use crate::blocking_runtimes::{self, PollMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::connections::{Connections, Lease};
 use crate::store::per_runtime::ByRuntime;
@@ -237,7 +237,7 @@ impl Server {
             road: None,
             rides: true,
         };
-        if blocking_runtimes::seat() == Seat::Elsewhere {
+        if blocking_runtimes::poll_mode() == PollMode::Shared {
             return self.free_line(Some(call)).await;
         }
         while let Some(mut held) = posting::board(self, call).await? {
@@ -264,12 +264,12 @@ impl Server {
     /// A connection on which nothing is posted; where tasks share one, `behind` what was posted on
     /// others.
     pub(super) async fn free_line(&self, behind: Option<Call<'_>>) -> Result<Line> {
-        if blocking_runtimes::seat() != Seat::Elsewhere {
+        if blocking_runtimes::poll_mode() != PollMode::Shared {
             if let Some(held) = self.idle_line() {
                 return Ok(Line::new(Wire::Own(held), true));
             }
             // Others of the same trip may be on their way.
-            let connection = blocking_runtimes::side_by_side(self.connect()).await?;
+            let connection = blocking_runtimes::concurrently(self.connect()).await?;
             let held = Held::new(Box::new(connection), self.idle.get(Pool::new));
             return Ok(Line::new(Wire::Own(held), false));
         }

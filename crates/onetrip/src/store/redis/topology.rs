@@ -118,7 +118,7 @@ impl Topology {
         let mut trouble = None;
         for nodes in sound.chunks(ASKED).chain(failing.chunks(ASKED)) {
             let asked = nodes.iter().map(|node| Box::pin(self.ask(node)));
-            match blocking_runtimes::side_by_side(select_ok(asked)).await {
+            match blocking_runtimes::concurrently(select_ok(asked)).await {
                 Ok((shards, _)) => return self.adopt(shards),
                 Err(error) => trouble = Some(error),
             }
