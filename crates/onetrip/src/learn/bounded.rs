@@ -1,4 +1,4 @@
-//! Bytes and bounded lists, in the form in which workers exchange what they learned.
+//! Bytes and bounded lists, the building blocks of the records that workers exchange.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,12 +6,12 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// Bytes, as they are.
+/// Raw bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bin<'a>(pub(super) &'a [u8]);
 
 impl Bin<'_> {
-    /// What they take at most.
+    /// Returns the most bytes that it takes when written.
     pub(super) fn cost(&self) -> usize {
         self.0.len() + 6
     }
@@ -29,7 +29,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bin<'a> {
     }
 }
 
-/// A list of `MOST` items or less: one of more is refused, and not read to its end.
+/// A list of at most `MOST` items. A longer one is refused before it is read to its end.
 #[derive(Debug)]
 pub(super) struct List<T, const MOST: usize>(pub(super) Vec<T>);
 
@@ -47,7 +47,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
             type Value = List<T, MOST>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a list of {MOST} items or less")
+                write!(f, "a list of at most {MOST} items")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {

@@ -1,18 +1,18 @@
-//! Which of the keys that may be used are worth asking for.
+//! Chooses which keys are worth asking for ahead.
 
 use super::report::Predicted;
 
-/// The bounds of what is asked for before it is read.
+/// Limits of what is asked for ahead.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Budget {
-    /// The most keys of one page: 512.
+    /// Most keys of one page: 512.
     pub keys: usize,
-    /// The most bytes of entries of one page: 1 MiB.
+    /// Most bytes of entries of one page: 1 MiB.
     pub bytes: usize,
-    /// The lowest chance that a key is used: 0.05.
+    /// Lowest chance that a key is used: 0.05.
     pub floor: f32,
-    /// The largest share of bytes that may be expected to go unused: 0.08.
+    /// Largest share of bytes that may be expected to go unused: 0.08.
     pub waste: f32,
 }
 
@@ -27,7 +27,7 @@ impl Default for Budget {
     }
 }
 
-/// What asking for an entry that is absent costs beside its name, in bytes.
+/// Cost of asking for an absent entry beside its name, in bytes.
 const ABSENT: usize = 64;
 
 /// A key that may be used.
@@ -38,8 +38,8 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// The bytes that it counts for. One that was absent costs its name and an answer, and is of
-    /// unknown size if it is there next time.
+    /// Returns the bytes it counts for. An absent entry costs its name and an answer; its size, if
+    /// it appears, is unknown.
     fn cost(&self) -> usize {
         match self.key.bytes {
             0 => self.key.key.len() + ABSENT,
@@ -57,8 +57,8 @@ impl Candidate {
 }
 
 impl Budget {
-    /// The keys to ask for: the surest first, while what goes unused stays small, and of those what
-    /// is used most for its bytes if they are too many.
+    /// Chooses the keys to ask for: the surest first while few bytes go unused. If they exceed the
+    /// limits, the most used for their bytes.
     pub(super) fn choose(&self, mut candidates: Vec<Candidate>) -> Vec<Predicted> {
         candidates.retain(|candidate| candidate.chance >= self.floor);
         candidates.sort_by(|one, other| {
@@ -79,7 +79,7 @@ impl Budget {
         });
         let bytes: usize = candidates.iter().map(Candidate::cost).sum();
         if candidates.len() > self.keys || bytes > self.bytes {
-            // A stable sort: what is worth the same stays in order.
+            // The sort is stable: equal candidates keep their order.
             candidates.sort_by(|one, other| other.use_per_byte().total_cmp(&one.use_per_byte()));
             let mut left = self.bytes;
             candidates.truncate(self.keys);

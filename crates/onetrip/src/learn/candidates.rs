@@ -1,4 +1,4 @@
-//! Keys that a visit may read, before it is known which of them may be asked for.
+//! Keys that a visit may read, before it is decided which may be asked for.
 
 use std::collections::HashMap;
 
@@ -19,12 +19,12 @@ struct Offer {
     bytes: u32,
     kinds: Kinds,
     secret: bool,
-    /// Of the template that makes the key, if one does.
+    /// Counts of the template that makes the key, if one does.
     counts: Counts,
 }
 
 impl Offers {
-    /// Adds a key, or what else is known of it.
+    /// Adds a key, or merges what else is known of it.
     pub(super) fn add(&mut self, key: Vec<u8>, chance: f32, usage: &Usage, counts: Counts) {
         let new = Offer {
             chance,
@@ -41,7 +41,7 @@ impl Offers {
             (known.chance, known.bytes) = (chance, usage.bytes);
         }
         known.kinds.join(usage.kinds);
-        // What one template explains is no secret, whatever another says.
+        // One template that explains the key suffices: it is no secret.
         known.secret &= usage.secret;
         known.counts.weigh(&counts);
     }

@@ -1,7 +1,7 @@
-//! What workers tell each other of keys that pages changed, whichever route those belong to.
+//! Keys that pages changed, as workers exchange them across all routes.
 //!
-//! The records of routes cannot hold it: a POST page that changes a cart has no record, and the
-//! pages that show the cart are of other routes. Keys are told by their hashes alone.
+//! Records of routes cannot hold this: a POST page that changes a cart has no record, and the pages
+//! that show the cart belong to other routes. Keys are exchanged as hashes only.
 
 use std::time::Duration;
 
@@ -15,33 +15,32 @@ use super::ledger::Ledger;
 use super::memory::slots;
 use crate::clock::Moment;
 
-/// The version of this form. Others are not read.
+/// The version of this format. Other versions are ignored.
 const VERSION: u8 = 1;
 
-/// The most keys and shapes that are told.
+/// Most keys and shapes exchanged.
 const MAX_ROWS: usize = 2048;
 
-/// The most of them that have nothing against them but that a page set them.
+/// Most of them that a page set and that have nothing else against them.
 const MAX_SET: usize = 256;
 
-/// How often it is written though it says nothing new, so that it outlives what it tells.
+/// Time after which an unchanged record is written again, to outlive what it holds.
 const RENEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 type ChangesRecord = (u8, List<(u64, CountsRow), MAX_ROWS>);
 
-/// When changes were exchanged.
+/// When changes were exchanged, and which.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     loaded: Option<Moment>,
     saved: Option<Moment>,
-    /// What the store had, or was given, when that was last known. The same is not heard twice: it
-    /// would keep a key from regaining its place.
-    heard: Option<HashMap<u64, CountsRow>>,
+    /// The store's content when last read or written. The same row is not merged twice: that would
+    /// keep a key from regaining its place.
+    known: Option<HashMap<u64, CountsRow>>,
 }
 
 impl Changes {
-    /// Returns whether to ask for them on a trip that is made at `now`. What is asked for counts as
-    /// loaded.
+    /// Returns whether to load changes on a trip made at `now`. If so, they count as loaded.
     pub(super) fn load(&mut self, now: Moment) -> bool {
         let due = self.loaded.is_none_or(|last| now.since(last) >= EXCHANGE);
         if due {
@@ -50,11 +49,11 @@ impl Changes {
         due
     }
 
-    /// Returns the bytes to write, if the store is to be told at `now`. The others' are heard first,
-    /// so that none of theirs are lost.
+    /// Returns the bytes to write if the store should be updated at `now`. Always loads first, so
+    /// that no worker's changes are lost.
     pub(super) fn save(&mut self, ledger: &mut Ledger, now: Moment) -> Option<Vec<u8>> {
         let due = |span| self.saved.is_none_or(|last| now.since(last) >= span);
-        if self.heard.is_none() || !due(if ledger.news { EXCHANGE } else { RENEW }) {
+        if self.known.is_none() || !due(if ledger.news { EXCHANGE } else { RENEW }) {
             return None;
         }
         let mut set = 0;
@@ -69,46 +68,46 @@ impl Changes {
         }
         ledger.news = false;
         self.saved = Some(now);
-        self.heard = Some(rows.iter().copied().collect());
+        self.known = Some(rows.iter().copied().collect());
         let record: ChangesRecord = (VERSION, List(rows));
-        // Numbers in memory: there is nothing that could fail.
+        // Numbers in memory: nothing can fail.
         Some(to_vec(&record).unwrap_or_default())
     }
 
-    /// Takes in what the store has. Returns whether that parsed; changes of other versions count.
-    pub(super) fn hear(&mut self, ledger: &mut Ledger, record: Option<&[u8]>) -> bool {
-        let before = self.heard.replace(HashMap::new()).unwrap_or_default();
+    /// Merges the store's changes. Returns whether they parsed; changes of other versions count.
+    pub(super) fn merge(&mut self, ledger: &mut Ledger, record: Option<&[u8]>) -> bool {
+        let before = self.known.replace(HashMap::new()).unwrap_or_default();
         let rows = match record {
             None => Vec::new(),
             Some([0x92, VERSION, ..]) => match record.map(from_slice::<ChangesRecord>) {
                 Some(Ok((_, List(rows)))) => rows,
                 _ => return false,
             },
-            // Who runs another version writes it anew, and so does this process: neither is heard.
+            // Workers of two versions overwrite each other's bytes; neither reads the other's.
             Some([0x90..=0x9F, 0..=0x7F, ..]) => return true,
             Some(_) => return false,
         };
         for (hash, row) in &rows {
             if before.get(hash) != Some(row) {
-                // Shapes have the larger window; of keys it is cut at their next test.
+                // Shapes have the larger window; for keys it is cut at their next test.
                 ledger.weigh(*hash, &Counts::of(*row, Scale::Many));
             }
         }
         let is_full = rows.len() >= MAX_ROWS;
-        let heard: HashMap<u64, CountsRow> = rows.into_iter().collect();
-        // What another worker overwrote is told again.
+        let known: HashMap<u64, CountsRow> = rows.into_iter().collect();
+        // Tell again what another worker overwrote.
         let is_lost = |(hash, counts): &(u64, Counts)| {
-            counts.against() < Some(2) && !heard.contains_key(hash)
+            counts.against() < Some(2) && !known.contains_key(hash)
         };
         ledger.news |= !is_full && ledger.against().iter().any(is_lost);
-        self.heard = Some(heard);
+        self.known = Some(known);
         true
     }
 
-    /// Returns its bytes, as it was allocated.
+    /// Returns the bytes it allocated.
     pub(super) fn memory(&self) -> usize {
-        let heard = self.heard.as_ref().map_or(0, HashMap::capacity);
-        slots::<u64, CountsRow>(heard)
+        let known = self.known.as_ref().map_or(0, HashMap::capacity);
+        slots::<u64, CountsRow>(known)
     }
 }
 
@@ -143,7 +142,7 @@ mod tests {
     impl Worker {
         fn exchange(&mut self, store: &mut Option<Vec<u8>>, now: Moment) {
             if self.changes.load(now) {
-                assert!(self.changes.hear(&mut self.ledger, store.as_deref()));
+                assert!(self.changes.merge(&mut self.ledger, store.as_deref()));
             }
             if let Some(saved) = self.changes.save(&mut self.ledger, now) {
                 *store = Some(saved);
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_heard_by_other_workers_and_none_is_lost() {
+    fn changes_reach_other_workers_and_none_is_lost() {
         let clock = Clock::manual();
         let (mut one, mut other, mut store) = (Worker::default(), Worker::default(), None);
         one.exchange(&mut store, clock.now());
@@ -165,7 +164,7 @@ mod tests {
         assert_eq!(store, None);
         one.ledger.note(&changed("cart:a"), false);
         other.ledger.note(&changed("cart:b"), false);
-        // The second has heard before the first told, and overwrites it.
+        // The second loads before the first saves, and overwrites it.
         one.exchange(&mut store, clock.now());
         other.exchange(&mut store, clock.now());
         for _ in 0..3 {
@@ -174,14 +173,14 @@ mod tests {
             other.exchange(&mut store, clock.now());
         }
         assert!(one.knows("cart:b") && other.knows("cart:a"));
-        let told = store.clone();
+        let saved = store.clone();
         clock.advance(EXCHANGE);
         one.exchange(&mut store, clock.now());
-        assert_eq!(store, told, "told again though nothing is new");
+        assert_eq!(store, saved, "saved again though nothing is new");
     }
 
     #[test]
-    fn a_key_regains_its_place_though_others_told_of_its_change() {
+    fn key_regains_its_place_after_others_reported_its_change() {
         let (clock, mut one, mut store) = (Clock::manual(), Worker::default(), None);
         one.exchange(&mut store, clock.now());
         one.ledger.note(&changed("menu"), false);
@@ -208,11 +207,11 @@ mod tests {
             other.exchange(&mut store, clock.now());
             one.exchange(&mut store, clock.now());
         }
-        assert!(passes(&one), "the other worker told nothing of it");
+        assert!(passes(&one), "the other worker reported nothing");
     }
 
     #[test]
-    fn what_matters_most_is_told_where_there_is_no_room() {
+    fn most_important_changes_are_kept_when_room_is_short() {
         let (clock, mut one) = (Clock::manual(), Worker::default());
         for nth in 0..MAX_ROWS + 500 {
             one.ledger.note(&changed(&"x".repeat(nth + 1)), false);
@@ -228,32 +227,32 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_are_left_alone_and_junk_is_told_apart() {
-        let hear = |bytes: &[u8]| Changes::default().hear(&mut Ledger::default(), Some(bytes));
-        assert!(hear(b"\x92\x01\x90"));
-        assert!(hear(b"\x93\x07\x90"));
+    fn other_versions_are_ignored_and_junk_is_reported() {
+        let merge = |bytes: &[u8]| Changes::default().merge(&mut Ledger::default(), Some(bytes));
+        assert!(merge(b"\x92\x01\x90"));
+        assert!(merge(b"\x93\x07\x90"));
         for junk in [
             &b""[..],
             b"text",
             b"\x92\x01\xc0",
             b"\x92\x01\xdd\xff\xff\xff\xff",
         ] {
-            assert!(!hear(junk), "{junk:?}");
+            assert!(!merge(junk), "{junk:?}");
         }
         let row = (5_u64, (1_u16, 1_u8, 1_u16, 1_u8, 1_u8, 1_u8, true, true));
         let many = |count| to_vec(&(VERSION, vec![row; count])).unwrap();
-        assert!(hear(&many(MAX_ROWS)));
-        assert!(!hear(&many(MAX_ROWS + 1)));
+        assert!(merge(&many(MAX_ROWS)));
+        assert!(!merge(&many(MAX_ROWS + 1)));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>()) {
+        fn arbitrary_bytes_do_no_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>()) {
             if head {
                 bytes.splice(0..0, [0x92, VERSION]);
             }
             let mut ledger = Ledger::default();
-            Changes::default().hear(&mut ledger, Some(&bytes));
+            Changes::default().merge(&mut ledger, Some(&bytes));
             ledger.note(&changed("a"), true);
         }
     }

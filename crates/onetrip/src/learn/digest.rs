@@ -1,8 +1,9 @@
-//! Keys that hold a digest of a page's arguments.
+//! Keys that contain a digest of a page's arguments.
 //!
-//! Django names a fragment by MD5 over what it varies on, and a cached function of ours has a digest
-//! of its arguments in its key. Whoever has the arguments can make the digest: a few combinations
-//! are tried once for each new key, and the one that fits becomes part of its template.
+//! Django names a fragment by the MD5 of what it varies on, and our cached functions put a digest
+//! of their arguments in the key. The page's arguments suffice to make the digest: a few
+//! combinations are tried once for each new key, and the one that fits becomes part of its
+//! template.
 
 use std::ops::Range;
 
@@ -11,34 +12,34 @@ use md5::{Digest as _, Md5};
 use super::page::{Arg, Page};
 use super::shape::is_hex;
 
-/// The digits of a digest that is looked at.
+/// Digits of the digests that are recognised.
 const DIGITS: usize = 32;
 
-/// The most digests that are made for one key, and for all new keys of one visit.
+/// Most digests tried for one key, and for all new keys of one visit.
 const MAX_HASHES: usize = 64;
 pub(super) const MAX_VISIT_HASHES: usize = 2048;
 
-/// The most arguments of a digest.
+/// Most arguments of a digest.
 pub(super) const MAX_ARGS: usize = 3;
 
-/// How a digest is made of arguments.
+/// How a digest is made from arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum How {
-    /// MD5 of each with a colon behind it: fragments of Django up to 6.0.
+    /// MD5 of each value followed by a colon: Django's fragments up to 6.0.
     Colons,
-    /// MD5 of each as a netstring: fragments of Django from 6.1 on.
+    /// MD5 of each value as a netstring: Django's fragments from 6.1 on.
     Netstrings,
-    /// Ours, of arguments by name that are texts.
+    /// Ours, of named arguments that are texts.
     Texts,
-    /// Ours, of arguments by name that are integers where their text is that of one.
+    /// Ours, of named arguments, as integers where the text is an integer.
     Integers,
 }
 
 impl How {
-    /// All of them, by the number that records have for each.
+    /// All of them, indexed by their number in records.
     pub(super) const ALL: [Self; 4] = [Self::Colons, Self::Netstrings, Self::Texts, Self::Integers];
 
-    /// Returns the digest of arguments, as names and values.
+    /// Returns the digest of arguments, given as names and values.
     pub(super) fn digest<'a>(self, args: impl Iterator<Item = (&'a str, &'a str)>) -> String {
         match self {
             Self::Colons => fragment(args, |hasher, value| {
@@ -68,20 +69,20 @@ fn fragment<'a>(
     hex(&hasher.finalize())
 }
 
-/// Returns hexadecimal digits. By hand, since it is done for each digest of each prediction.
+/// Returns hexadecimal digits. Written by hand: it runs for each digest of each prediction.
 fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(digit).collect()
 }
 
-/// Makes the digest that the binding makes of a call.
+/// Computes the binding's digest of a call.
 fn call<'a>(
     args: impl Iterator<Item = (&'a str, &'a str)>,
     integer: impl Fn(&str) -> Option<i64>,
 ) -> String {
     let mut form = Vec::new();
-    // Writing to a vector does not fail.
+    // Writing to a vector cannot fail.
     let written: Result<(), _> = args.into_iter().try_for_each(|(name, value)| {
         rmp::encode::write_str(&mut form, name)?;
         match integer(value) {
@@ -93,7 +94,7 @@ fn call<'a>(
     crate::key::digest(&form)
 }
 
-/// Returns the integer of which this is the text, if it is that of one.
+/// Parses an integer, if this is its canonical text.
 fn integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let is_canonical = digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -101,7 +102,7 @@ fn integer(text: &str) -> Option<i64> {
     is_canonical.then(|| text.parse().ok()).flatten()
 }
 
-/// A digest in a key.
+/// A digest found in a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) start: usize,
@@ -109,7 +110,7 @@ pub(super) struct Found {
     hows: Range<usize>,
 }
 
-/// Returns where a key has a digest such as Django's fragments or functions of ours have.
+/// Finds a digest in a key, if it has one such as Django's fragments or our functions have.
 pub(super) fn find(key: &[u8]) -> Option<Found> {
     let mut end = key.len();
     while end >= DIGITS {
@@ -130,7 +131,7 @@ pub(super) fn find(key: &[u8]) -> Option<Found> {
     None
 }
 
-/// Returns the ways in which a digest behind this text may be made.
+/// Returns the ways in which a digest after this text may be made.
 fn hows(before: &[u8]) -> Option<Range<usize>> {
     const FRAGMENT: &[u8] = b"template.cache.";
     let is_fragment =
@@ -146,8 +147,8 @@ fn hows(before: &[u8]) -> Option<Range<usize>> {
 }
 
 impl Found {
-    /// Returns how the digest is made of arguments of `page`: of none, or of up to three in any
-    /// order. Takes what it makes off `left`.
+    /// Finds how the digest is made from arguments of `page`: none, or up to three in any order.
+    /// Subtracts the digests tried from `left`.
     pub(super) fn explain(
         &self,
         key: &[u8],
@@ -191,7 +192,7 @@ impl Found {
     }
 }
 
-/// Returns every choice of up to three among `count`, in every order, the short ones first.
+/// Returns every choice of up to three out of `count`, in every order, shortest first.
 fn combinations(count: usize) -> impl Iterator<Item = Vec<usize>> {
     let one = move || (0..count).map(|a| vec![a]);
     let with = move |chosen: Vec<usize>| {
@@ -220,8 +221,8 @@ mod tests {
         Template::of(key.as_bytes(), page, &mut MAX_VISIT_HASHES.clone())
     }
 
-    /// What Python makes, with Django 5.2 and 6.1 and this package, of `note_id=5`, `lang="de"` and
-    /// `user=7`, as numbers and as texts.
+    /// Keys that Python makes, with Django 5.2 and 6.1 and this package, from `note_id=5`,
+    /// `lang="de"` and `user=7`, as numbers and as texts.
     const KEYS: &[(&str, &str)] = &[
         (
             "template.cache.note.016ce7cd3f0850d6c33696df9f9440d5",
@@ -287,7 +288,7 @@ mod tests {
     fn other_digests_stay_as_they_are() {
         let page = page(&[("note_id", "5")]);
         for key in [
-            // The digest of 6, and those of 5 where none is expected.
+            // The digest of 6, and digests of 5 in unexpected places.
             "template.cache.note.1679091c5a880faf6fb5e6087eb1b2dc",
             "note:016ce7cd3f0850d6c33696df9f9440d5",
             "template.cache.note.016ce7cd3f0850d6c33696df9f9440d5f",
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn few_digests_are_tried_however_many_arguments_there_are() {
+    fn tried_digests_are_bounded_for_many_arguments() {
         let key = b"template.cache.note.016ce7cd3f0850d6c33696df9f9440d5";
         let found = find(key).unwrap();
         let page = (0..100).fold(Page::new("r"), |page, nth| {
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn one_text_is_one_integer() {
+    fn integers_have_one_canonical_text() {
         for (text, expected) in [
             ("5", Some(5)),
             ("-5", Some(-5)),

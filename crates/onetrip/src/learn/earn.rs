@@ -1,10 +1,10 @@
-//! What a key has to do to earn a place in a snapshot.
+//! How a key earns a place in a snapshot.
 //!
 //! Plain calls read *state*: sessions, locks, throttles, counters, and also lists, menus and
-//! settings that a program caches by hand. A snapshot answers a plain read with what is up to 0.1
-//! seconds old. That is right for a menu and wrong for a throttle, and nothing in a key or a value
-//! tells the two apart. What visits do with them does: a program *fills* a menu that it found
-//! absent, and *changes* a throttle that it found.
+//! settings that a program caches by hand. A snapshot answers a plain read with a value up to 0.1
+//! seconds old. That is right for a menu and wrong for a throttle, and neither key nor value tells
+//! the two apart. Visits do: a program *fills* a menu that it found absent, and *changes* a
+//! throttle that it found.
 //!
 //! # The rule
 //!
@@ -15,23 +15,23 @@
 //! 3. no page added, incremented or locked it, nor another key of its shape;
 //! 4. it is no secret: no session, and no token.
 //!
-//! A visit *tests* a key if it reads and writes it, or sees it at two moments. A test *changes* it if
-//! the visit wrote or deleted what it had found, or saw something else the second time. Two tests
-//! change nothing: setting what was absent, which is a fill, and writing back the same bytes.
+//! A visit *tests* a key if it reads and writes it, or sees it at two moments. A test *changes* it
+//! if the visit wrote or deleted what it had found, or saw something else the second time. Setting
+//! an absent key (a fill) and writing back the same bytes are not changes.
 //!
-//! Two ledgers are kept, one of tests that wrote and one of tests that only saw twice, and a key has
-//! to pass both: a page that reads a throttle twice does not make up for one that counts in it.
+//! Two ledgers are kept, one of tests that wrote and one of tests that only compared. A key has to
+//! pass both: a page that reads a throttle twice does not make up for a page that counts in it.
 //!
-//! A second read that the same snapshot answers is no test. Once a key has earned its place, its
-//! changes would never show in short visits. So in one visit in sixteen to a page, what is read a
-//! second time is read from the store. That costs one trip more.
+//! A second read that the same snapshot answers is no test. Once a key has earned its place, short
+//! visits would never show its changes. So one visit in sixteen to a page reads repeated keys from
+//! the store. That costs one more trip.
 //!
-//! Visits that only read a key, or only write it, count for neither side. A throttle reads without
-//! writing exactly while its limit is reached, so it must not earn by such visits; and an unread
-//! write is how programs tell that a menu or a table changed, which says nothing against it. A key
-//! that no visit tests has nothing against it.
+//! Visits that only read a key, or only write it, are no tests. A throttle is only read while its
+//! limit is reached, so it must not earn by such visits. An unread write is how programs announce
+//! that a menu or a table changed, which says nothing against it. A key that no visit tests has
+//! nothing against it.
 //!
-//! All pages test, also POST pages and scopes without a name: what an order page changes is no less
+//! All pages test, also POST pages and scopes without a name: what an order page changes is just as
 //! changed for a page that shows it. Only visits of GET and HEAD pages count as reads.
 //!
 //! | use | what visits do | earns? |
@@ -49,33 +49,33 @@
 //!
 //! # Whose tests count
 //!
-//! A key is known to the process by its hash, whichever page uses it. A key with few tests of its own
-//! is judged by those of its *template* (`note:{id}`) and of its *shape* (`note:#`) as well, so that
-//! a page that nobody visited finds its keys, and the throttle of an address seen for the first time
-//! is known for what it is. These mix many keys, of which most are new and only filled, so they have
-//! to be better: at most one change in 32 tests. From eight tests on a key's own decide alone.
+//! The process identifies a key by its hash, whichever page uses it. A key with few tests of its
+//! own is also judged by those of its *template* (`note:{id}`) and of its *shape* (`note:#`). So a
+//! page that nobody visited finds its keys, and the throttle of a new address is recognised.
+//! Templates and shapes mix many keys, most of them new and only filled, so their bound is
+//! stricter: at most one change in 32 tests. From eight tests on, only a key's own count.
 //!
-//! Old tests fade. A key that lost its place regains it by tests that change nothing.
+//! Old tests fade. A key that lost its place regains it by tests without a change.
 //!
 //! # Absence
 //!
-//! A snapshot answers an absence once: a program that asks again waits for the key to come. An
-//! absence is good for more only if the key was absent at each of the last eight visits, and no page
-//! ever set it, nor another key of its shape.
+//! A snapshot answers an absence once: a program that asks again waits for the key to appear. An
+//! absence answers more than one read only if the key was absent at each of the last eight visits,
+//! and no page ever set it or another key of its shape.
 
 use super::report::Use;
 
-/// Visits that have to read a key.
+/// Visits that must have read a key.
 pub(super) const READS: u8 = 3;
 
-/// Visits at which a key has to be absent.
+/// Consecutive visits that must have found a key absent.
 const ABSENCES: u8 = 8;
 
-/// Tests from which on a key is judged by its own alone.
+/// Tests from which on only a key's own count.
 const ENOUGH: u8 = 8;
 
-/// What a process knows of many keys: each has to pass with its own window, and larger ones with
-/// stricter bounds.
+/// Whether counts are of one key or of many. Each has its own window; the larger has the stricter
+/// bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     /// One key.
@@ -85,7 +85,7 @@ pub(super) enum Scale {
 }
 
 impl Scale {
-    /// Tests that count; what was longer ago has faded.
+    /// Tests that count. Older ones have faded.
     fn window(self) -> u8 {
         match self {
             Self::Key => 16,
@@ -93,10 +93,10 @@ impl Scale {
         }
     }
 
-    /// The largest share of tests that may change something, as they fade and as they are counted.
+    /// Returns the largest share of tests that may change something, after fading.
     ///
-    /// Until the window is full it is a plain mean, with room for rounding. Then the latest change
-    /// weighs more than its share, so there is room for one in eight (or 32) at a steady pace.
+    /// Until the window is full the share is a plain mean, with room for rounding. After that the
+    /// latest change weighs more, so the bound allows one in eight (or 32) at a steady rate.
     fn bound(self, tests: u8) -> f32 {
         match (self, tests < self.window()) {
             (Self::Key, true) => 0.126,
@@ -110,7 +110,7 @@ impl Scale {
 /// Tests of a key, and the share of them that changed it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tests {
-    /// Of 65,535.
+    /// In units of 1/65,535.
     pub(super) changed: u16,
     pub(super) count: u8,
 }
@@ -127,7 +127,7 @@ impl Tests {
         f32::from(self.changed) / f32::from(u16::MAX) <= scale.bound(self.count)
     }
 
-    /// Takes in what another worker saw: each counts by its tests.
+    /// Merges what another worker saw, weighted by tests.
     fn weigh(&mut self, other: Self) {
         let (mine, theirs) = (f32::from(self.count), f32::from(other.count));
         if other.count > 0 {
@@ -141,12 +141,12 @@ impl Tests {
 /// What visits did with a key, or with all keys of a template or of a shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Tests that wrote, and those that only read twice.
+    /// Tests that wrote, and tests that only compared.
     pub(super) wrote: Tests,
     pub(super) reread: Tests,
-    /// Visits of GET and HEAD pages that read it, as far as they are needed.
+    /// Visits of GET and HEAD pages that read it; saturates.
     pub(super) reads: u8,
-    /// Visits in a row that found it absent, as far as they are needed.
+    /// Consecutive visits that found it absent; saturates.
     pub(super) absent: u8,
     /// Whether it was added, incremented or locked.
     pub(super) exact: bool,
@@ -154,11 +154,11 @@ pub(super) struct Counts {
     pub(super) set: bool,
 }
 
-/// Numbers of [`Counts`] as workers exchange them.
+/// [`Counts`] as workers exchange them.
 pub(super) type CountsRow = (u16, u8, u16, u8, u8, u8, bool, bool);
 
 impl Counts {
-    /// Notes what a visit did: one of a GET or HEAD page if it is `safe`.
+    /// Notes one visit; `safe` if it was of a GET or HEAD page.
     pub(super) fn note(&mut self, used: &Use, safe: bool, scale: Scale) {
         self.exact |= used.exact;
         if used.reads > 0 {
@@ -184,7 +184,7 @@ impl Counts {
         }
     }
 
-    /// Returns whether other workers should know, in the order of how much that matters.
+    /// Returns how much this matters to other workers (lower is more), or `None` if it does not.
     pub(super) fn against(&self) -> Option<u8> {
         match self {
             Self { exact: true, .. } => Some(0),
@@ -194,9 +194,9 @@ impl Counts {
         }
     }
 
-    /// Takes in what another worker saw.
+    /// Merges what another worker saw.
     pub(super) fn weigh(&mut self, other: &Self) {
-        // Absences in a row are one's own, once there are any reads.
+        // Consecutive absences are counted locally once there are local reads.
         if self.reads == 0 {
             self.absent = other.absent;
         }
@@ -222,7 +222,7 @@ impl Counts {
         )
     }
 
-    /// Reads a row, which may have been made by anybody.
+    /// Parses a row, which may be hostile.
     pub(super) fn of(row: CountsRow, scale: Scale) -> Self {
         let tests = |changed, count: u8| match count.min(scale.window()) {
             0 => Tests::default(),
@@ -245,17 +245,17 @@ impl Counts {
 pub(super) struct Evidence {
     pub(super) own: Counts,
     pub(super) shape: Counts,
-    /// Of the template that makes the key; nothing if none does.
+    /// Counts of the template that makes the key; empty if none does.
     pub(super) template: Counts,
 }
 
 impl Evidence {
-    /// Returns whether it has to be read exactly whatever visits do.
+    /// Returns whether it must always be read from the store.
     pub(super) fn is_exact(&self) -> bool {
         self.own.exact || self.shape.exact || self.template.exact
     }
 
-    /// Returns whether the key has earned its place. Whether it is a secret is told elsewhere.
+    /// Returns whether the key has earned its place. Secrets are checked elsewhere.
     pub(super) fn has_earned(&self) -> bool {
         let Self {
             own,
@@ -273,7 +273,7 @@ impl Evidence {
             && pass(|counts| counts.reread)
     }
 
-    /// Returns whether its absence has, too.
+    /// Returns whether its absence has earned its place, too.
     pub(super) fn is_lasting(&self) -> bool {
         let Self {
             own,

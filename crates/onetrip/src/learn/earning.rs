@@ -1,4 +1,4 @@
-//! What earns a place in a snapshot and what does not: the table of `earn`, and each part of the rule.
+//! Tests of `earn`: its table, and each part of the rule.
 
 use super::*;
 
@@ -61,7 +61,7 @@ const DIFFERENT: Use = Use {
     ..AGAIN
 };
 
-/// An operation that needs the store: `add`, `incr`, `lock`.
+/// An operation that must reach the store: `add`, `incr`, `lock`.
 const EXACT: Use = Use {
     reads: 0,
     found: false,
@@ -76,7 +76,7 @@ fn visit(key: &str, used: Use) -> Visit {
     }
 }
 
-/// A site with one page that a test reads keys on.
+/// A site with one page on which a test reads keys.
 #[derive(Default)]
 struct Site(Learner);
 
@@ -85,7 +85,7 @@ impl Site {
         Page::new("show").arg("id", 5)
     }
 
-    /// Visits the page under GET so many times.
+    /// Visits the page `times` times under GET.
     fn get(&self, key: &str, used: Use, times: usize) -> &Self {
         for _ in 0..times {
             self.0.learn(&Self::page(), &visit(key, used));
@@ -124,11 +124,11 @@ impl Site {
 }
 
 #[test]
-fn a_menu_cached_by_hand_earns() {
+fn menu_cached_by_hand_earns() {
     let site = Site::default();
     site.get("menu", FILL, 1).get("menu", READ, 2);
     assert!(site.earns("menu"));
-    // It expires now and then, and is filled anew.
+    // It expires now and then, and is filled again.
     for _ in 0..20 {
         site.get("menu", FILL, 1).get("menu", READ, 5);
         assert!(site.earns("menu"));
@@ -136,7 +136,7 @@ fn a_menu_cached_by_hand_earns() {
 }
 
 #[test]
-fn a_table_stamp_of_cachalot_earns() {
+fn cachalot_table_stamp_earns() {
     let (site, table) = (
         Site::default(),
         ":1:2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
@@ -144,7 +144,7 @@ fn a_table_stamp_of_cachalot_earns() {
     site.get(table, FILL, 1).get(table, READ, 2);
     site.post(table, WRITE, 5);
     assert!(site.earns(table));
-    // Read several times by each page, and stamped meanwhile by another once in a while.
+    // Each page reads it several times; now and then another page stamps it meanwhile.
     for _ in 0..5 {
         site.get(table, AGAIN, 15).get(table, DIFFERENT, 1);
     }
@@ -152,7 +152,7 @@ fn a_table_stamp_of_cachalot_earns() {
 }
 
 #[test]
-fn site_settings_that_are_deleted_unread_earn() {
+fn settings_deleted_unread_earn() {
     let site = Site::default();
     for _ in 0..10 {
         site.get("settings", FILL, 1).get("settings", READ, 4);
@@ -162,7 +162,7 @@ fn site_settings_that_are_deleted_unread_earn() {
 }
 
 #[test]
-fn a_throttle_does_not_earn_by_visits_at_its_limit() {
+fn throttle_does_not_earn_at_its_limit() {
     let (site, key) = (Site::default(), "throttle:10.0.0.7");
     site.get(key, FILL, 1)
         .get(key, CHANGE, 4)
@@ -170,13 +170,13 @@ fn a_throttle_does_not_earn_by_visits_at_its_limit() {
     assert!(!site.earns(key));
     site.get(key, AGAIN, 1000);
     assert!(!site.earns(key), "by reading twice");
-    // Nor does another address, of which nothing is known but that it is at its limit.
+    // Nor does another address, known only at its limit.
     site.get("throttle:10.0.0.8", READ, 100);
     assert!(!site.earns("throttle:10.0.0.8"));
 }
 
 #[test]
-fn a_cart_that_posts_change_does_not_earn() {
+fn cart_changed_by_post_does_not_earn() {
     let site = Site::default();
     site.get("cart:7", READ, 10);
     assert!(site.earns("cart:7"), "nothing is known against it");
@@ -186,7 +186,7 @@ fn a_cart_that_posts_change_does_not_earn() {
 }
 
 #[test]
-fn a_hand_over_does_not_earn() {
+fn hand_over_does_not_earn() {
     let site = Site::default();
     site.get("job", ABSENT, 20).get("job", CHANGE, 1);
     site.get("job", ABSENT, 20);
@@ -194,7 +194,7 @@ fn a_hand_over_does_not_earn() {
 }
 
 #[test]
-fn locks_and_counters_never_earn_nor_do_keys_of_their_shape() {
+fn locks_counters_and_keys_of_their_shape_never_earn() {
     for (name, used) in [
         ("lock", EXACT),
         ("count", Use { reads: 1, ..EXACT }),
@@ -237,7 +237,7 @@ fn sessions_and_tokens_never_earn() {
 }
 
 #[test]
-fn a_random_piece_that_is_an_argument_is_no_token() {
+fn random_argument_is_no_token() {
     let learner = Learner::default();
     let page =
         |nth: u64| Page::new("r").arg("id", format!("550e8400-e29b-41d4-a716-{:012x}", nth * 7919));
@@ -249,7 +249,7 @@ fn a_random_piece_that_is_an_argument_is_no_token() {
 }
 
 #[test]
-fn three_reads_of_safe_pages_are_needed() {
+fn earning_needs_three_reads_of_safe_pages() {
     let site = Site::default();
     site.get("a", READ, 2).post("a", READ, 10);
     assert!(!site.earns("a"));
@@ -258,7 +258,7 @@ fn three_reads_of_safe_pages_are_needed() {
 }
 
 #[test]
-fn one_change_in_eight_is_the_limit() {
+fn earning_allows_one_change_in_eight() {
     let site = Site::default();
     site.get("a", FILL, 6).get("a", CHANGE, 1);
     assert!(!site.earns("a"), "one in seven");
@@ -275,7 +275,7 @@ fn one_change_in_eight_is_the_limit() {
 }
 
 #[test]
-fn a_key_that_differs_when_it_is_read_again_does_not_earn() {
+fn key_that_differs_on_second_read_does_not_earn() {
     let site = Site::default();
     for _ in 0..10 {
         site.get("status", AGAIN, 2).get("status", DIFFERENT, 1);
@@ -288,7 +288,7 @@ fn a_key_that_differs_when_it_is_read_again_does_not_earn() {
 }
 
 #[test]
-fn a_place_is_lost_and_regained() {
+fn place_is_lost_and_regained() {
     let site = Site::default();
     site.get("a", FILL, 50);
     assert!(site.earns("a"));
@@ -299,7 +299,7 @@ fn a_place_is_lost_and_regained() {
 }
 
 #[test]
-fn a_key_that_nobody_visited_earns_by_its_template() {
+fn unvisited_key_earns_by_its_template() {
     let learner = Learner::default();
     let page = |id: &str| Page::new("note").arg("slug", id);
     for slug in ["one", "two", "three", "four"] {
@@ -307,7 +307,7 @@ fn a_key_that_nobody_visited_earns_by_its_template() {
     }
     let keys = learner.predict(&page("never"));
     assert!(keys.len() == 1 && keys[0].state && !keys[0].piece);
-    // Posts to the same view count for it.
+    // POST visits to the same view count for it.
     for slug in ["five", "six"] {
         learner.note(Some(&page(slug)), &visit(&format!("note:{slug}"), CHANGE));
     }
@@ -315,8 +315,8 @@ fn a_key_that_nobody_visited_earns_by_its_template() {
 }
 
 #[test]
-fn a_throttle_of_an_address_seen_first_is_known_by_its_template() {
-    // Most come once, and only fill it.
+fn throttle_of_a_new_address_is_judged_by_its_template() {
+    // Most addresses come once, and only fill it.
     let learner = Learner::default();
     let page = |user: String| Page::new("login").arg("user", user);
     let name = |nth: u32| {
@@ -336,7 +336,7 @@ fn a_throttle_of_an_address_seen_first_is_known_by_its_template() {
 }
 
 #[test]
-fn an_absence_lasts_after_eight_and_no_write() {
+fn absence_lasts_after_eight_visits_without_a_write() {
     let site = Site::default();
     let lasts = |key: &str| {
         site.predicted(key)
@@ -359,7 +359,7 @@ fn an_absence_lasts_after_eight_and_no_write() {
 }
 
 #[test]
-fn pieces_and_state_are_told_apart() {
+fn pieces_and_state_are_distinguished() {
     let site = Site::default();
     let piece = Use {
         piece: true,
@@ -375,14 +375,14 @@ fn pieces_and_state_are_told_apart() {
     site.get("state", READ, 3);
     let predicted = site.predicted("state").unwrap();
     assert!(!predicted.piece && predicted.state && !predicted.again);
-    // A piece may be a secret, or added by somebody: that takes its place in a snapshot alone.
+    // A piece may be a secret or added elsewhere: that only bars it from snapshots.
     site.get("session:piece", Use { reads: 1, ..piece }, 5);
     let predicted = site.predicted("session:piece").unwrap();
     assert!(predicted.piece && !predicted.state);
 }
 
 #[test]
-fn what_has_to_be_read_exactly_does_not_lower_the_recall() {
+fn exact_reads_do_not_lower_recall() {
     let site = Site::default();
     for _ in 0..4 {
         let mut visit = visit("session:5", READ);
@@ -396,13 +396,13 @@ fn what_has_to_be_read_exactly_does_not_lower_the_recall() {
     }
     let report = &site.0.report()[0];
     assert_eq!((report.reads, report.used, report.preloaded), (8, 1, 1));
-    // Four times the session, and the menu twice: at its third read it has earned its place.
+    // The session four times, and the menu twice: it earns its place at its third read.
     assert_eq!(report.exact, 6);
     assert!((report.recall() - 0.5).abs() < 1e-9);
 }
 
 #[test]
-fn counts_travel_with_the_record_of_the_route() {
+fn counts_travel_with_the_route_record() {
     let (one, other) = (Site::default(), Site::default());
     for _ in 0..8 {
         one.get_all(&[("menu", READ), ("visits", CHANGE)]);
@@ -422,7 +422,7 @@ fn counts_travel_with_the_record_of_the_route() {
 }
 
 #[test]
-fn a_change_outlives_many_other_keys() {
+fn change_outlives_many_other_keys() {
     let site = Site::default();
     site.post("cart", CHANGE, 1).post("lock", EXACT, 1);
     for nth in 0..60_000 {

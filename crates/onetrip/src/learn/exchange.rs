@@ -1,81 +1,81 @@
-//! What workers tell each other on trips that their pages make anyway, and when.
+//! Decides what workers exchange on trips that their pages make anyway, and when.
 
 use std::time::Duration;
 
 use super::lists::PageList;
-use super::record::{self, Heard};
+use super::record::{self, Parsed};
 use super::report::Totals;
 use super::route::Route;
 use super::{Learner, Page, lists, lock};
 use crate::clock::Moment;
 
-/// So many visits of this process make a route worth telling of: what is asked for once is often
-/// what nobody asks for again.
+/// Visits of this process after which a route is worth saving. Much of what is visited once is
+/// never visited again.
 const FEW: u64 = 2;
 
-/// How often a worker exchanges what it knows of a route, if that is visited at all.
+/// How often a worker exchanges the record of a route that is visited.
 pub(super) const EXCHANGE: Duration = Duration::from_secs(60);
 
-/// How long nothing is exchanged with a store that refused it.
+/// How long a worker exchanges nothing with a store that refused.
 pub(super) const REST: Duration = Duration::from_secs(30 * 60);
 
-/// When a store refused to give, or to take, what workers tell each other.
+/// When a store last refused to load, or to save, records.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refused {
     load: Option<Moment>,
     save: Option<Moment>,
 }
 
-/// A route, what came of it, and when it was exchanged.
+/// A route, its totals, and when it was exchanged.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) route: Route,
     pub(super) totals: Totals,
     loaded: Option<Moment>,
     saved: Option<Moment>,
-    /// Whether it was saved on a trip of its own since it was loaded.
-    told: bool,
+    /// Whether it was saved on a trip that did not load it, since it was last loaded.
+    saved_alone: bool,
     /// Whether there were visits since it was saved.
     pub(super) changed: bool,
 }
 
-/// What to exchange with other workers on the next trip.
+/// What the next trip exchanges with other workers.
 #[derive(Debug, Default)]
 pub struct Exchange {
-    /// Whether to ask for the record of the route.
+    /// Whether to load the record of the route.
     pub load: bool,
-    /// The record to leave there.
+    /// The record to save.
     pub save: Option<Vec<u8>>,
-    /// Whether to ask for the index of all routes that have a record.
+    /// Whether to load the index of routes that have a record.
     pub load_index: bool,
-    /// The index to leave there.
+    /// The index to save.
     pub save_index: Option<Vec<u8>>,
-    /// Whether to ask for the keys that pages changed.
+    /// Whether to load the keys that pages changed.
     pub load_changes: bool,
-    /// The keys that pages changed, to leave there.
+    /// The changed keys to save.
     pub save_changes: Option<Vec<u8>>,
-    /// Whether to ask for the list of this page.
+    /// Whether to load the list of this page.
     pub load_list: bool,
-    /// Lists of pages to leave there, of any route.
+    /// Lists of pages to save, of any route.
     pub save_lists: Vec<PageList>,
 }
 
 impl Known {
-    /// Mostly what others know is heard first, and the next trip tells them what is known then. A
-    /// route that is visited less often than it is exchanged does both at once: it has no next trip
-    /// before it is to hear again.
+    /// Usually one trip loads what others know, and the next saves what is known then. A route
+    /// visited less often than once per interval does both on one trip: its next trip has to load
+    /// again.
     fn exchange(&mut self, page: &Page, now: Moment, may_save: bool) -> Exchange {
         let is_due = |last: Option<Moment>| last.is_none_or(|last| now.since(last) >= EXCHANGE);
         let load = is_due(self.loaded);
-        // Before a record was heard, nothing tells whether pages have lists.
+        // Before a record was loaded, nothing says whether pages have lists.
         let may_have_lists = self.route.has_lists() || self.loaded.is_none();
-        let waits = load && (self.loaded.is_none() || std::mem::take(&mut self.told));
+        let waits = load && (self.loaded.is_none() || std::mem::take(&mut self.saved_alone));
         if load {
             self.loaded = Some(now);
         }
         let is_known = self.route.visits >= FEW;
         let save = may_save && self.changed && is_known && is_due(self.saved) && !waits;
-        self.told |= save && !load;
+        self.saved_alone |= save && !load;
         Exchange {
             load,
             load_list: may_have_lists && self.route.lacks_list(page),
@@ -90,8 +90,8 @@ impl Known {
 }
 
 impl Learner {
-    /// Returns what the next trip of `page` is to take along for other workers, and to bring from
-    /// them: seldom anything. What is given to be saved counts as saved.
+    /// Returns what the next trip of `page` exchanges with other workers: usually nothing. What it
+    /// returns to save counts as saved.
     #[must_use]
     pub fn exchange(&self, page: &Page, now: Moment) -> Exchange {
         let rests = |refused: Option<Moment>| refused.is_some_and(|last| now.since(last) < REST);
@@ -118,15 +118,14 @@ impl Learner {
         exchange
     }
 
-    /// Returns whether no record was seen before that cannot be read.
+    /// Returns whether this is the first unreadable record.
     pub(crate) fn is_first_bad(&self) -> bool {
         !self
-            .told_bad
+            .reported_bad
             .swap(true, std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Notes that the store refused to give records, or to take them, so that it is left alone for
-    /// a while.
+    /// Notes that the store refused to load or save records. It is left alone for a while.
     pub(crate) fn refused(&self, load: bool, now: Moment) {
         let refused = &mut *lock(&self.refused);
         let which = if load {
@@ -137,43 +136,43 @@ impl Learner {
         *which = Some(now);
     }
 
-    /// Takes over what another worker has learned of the route of `page`. Returns whether `record`
+    /// Merges what another worker has learned of the route of `page`. Returns whether `record`
     /// parsed; records of other versions count.
     pub fn merge(&self, page: &Page, record: &[u8]) -> bool {
-        let heard = self.with(page, |known| {
+        let parsed = self.with(page, |known| {
             record::merge(&mut known.route, &mut known.totals.recent, record)
         });
-        heard != Heard::Junk
+        parsed != Parsed::Junk
     }
 
-    /// Takes the index of routes that the store has, if it has one.
+    /// Takes the store's index of routes, if there is one.
     pub fn merge_index(&self, index: Option<&[u8]>) {
-        lock(&self.index).listed(index);
+        lock(&self.index).replace(index);
     }
 
-    /// Takes in the keys that pages of other workers changed, if the store has any. Returns whether
-    /// they parsed; those of other versions count.
+    /// Merges the keys that pages of other workers changed. Returns whether they parsed; changes of
+    /// other versions count.
     pub fn merge_changes(&self, changes: Option<&[u8]>) -> bool {
-        lock(&self.changes).hear(&mut lock(&self.ledger), changes)
+        lock(&self.changes).merge(&mut lock(&self.ledger), changes)
     }
 
-    /// Takes in the list of `page`, if the store has one. Returns whether it names keys that were
-    /// not known, or `None` if it cannot be read; lists of other versions count.
+    /// Merges the store's list of `page`. Returns whether it names unknown keys, or `None` if it
+    /// does not parse; lists of other versions count.
     pub fn merge_list(&self, page: &Page, list: Option<&[u8]>) -> Option<bool> {
-        let (heard, keys) =
-            list.map_or((Heard::Record, Vec::new()), |list| lists::read(page, list));
-        if heard == Heard::Junk {
+        let (parsed, keys) =
+            list.map_or((Parsed::Record, Vec::new()), |list| lists::read(page, list));
+        if parsed == Parsed::Junk {
             return None;
         }
         let ledger = &mut *lock(&self.ledger);
         for (key, usage, reads) in &keys {
             if usage.kinds.is_state() {
-                ledger.told_reads(key, *reads);
+                ledger.merge_reads(key, *reads);
             }
         }
         let keys = keys.into_iter().map(|(key, usage, _)| (key, usage));
         Some(self.with(page, |known| {
-            let is_new = known.route.hear_list(page, keys, &self.budget);
+            let is_new = known.route.merge_list(page, keys, &self.budget);
             if !is_new {
                 known.route.note_listless(page);
             }

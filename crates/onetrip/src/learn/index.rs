@@ -1,4 +1,4 @@
-//! Which routes there are records of, so that who knows no route can ask for all of them.
+//! The index of routes that have a record. A worker that knows no route can list them all.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use super::bounded::List;
 use super::{EXCHANGE, MAX_NAME, MAX_ROUTES};
 use crate::clock::Moment;
 
-/// The version of this form. Others are not read.
+/// The version of this format. Other versions are ignored.
 const VERSION: u8 = 1;
 
-/// How often it is written though it says nothing new, so that it outlives what it lists.
+/// Time after which an unchanged index is written again, to outlive what it lists.
 const RENEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 type Names = BTreeSet<Arc<str>>;
 
-/// What the store lists, and what this process left there.
+/// The store's list, and the routes that this process saved.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     own: Names,
@@ -28,7 +28,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Whether to ask for it on a trip that is made at `now`. What is asked for counts as loaded.
+    /// Returns whether to load the index on a trip made at `now`. If so, it counts as loaded.
     pub(super) fn load(&mut self, now: Moment) -> bool {
         let due = self.loaded.is_none_or(|last| now.since(last) >= EXCHANGE);
         if due {
@@ -37,7 +37,7 @@ impl Index {
         due
     }
 
-    /// Notes that there is a record of a route. The bytes to write, if the store is to be told.
+    /// Notes that a route has a record. Returns the bytes to write if the store should be updated.
     pub(super) fn save(&mut self, route: &str, now: Moment) -> Option<Vec<u8>> {
         if !self.own.contains(route) {
             if self.own.len() >= MAX_ROUTES {
@@ -50,27 +50,27 @@ impl Index {
             return None;
         }
         self.saved = Some(now);
-        // Of too many, those of others give way: they write again what they miss.
+        // If there are too many, other workers' names give way: those workers add theirs again.
         let room = MAX_ROUTES - self.own.len();
         let others = self.listed.difference(&self.own).take(room);
         self.listed = self.own.iter().chain(others).cloned().collect();
         let names: Vec<&str> = self.listed.iter().map(|name| &**name).collect();
-        // Text in memory: there is nothing that could fail.
+        // Text in memory: nothing can fail.
         Some(to_vec(&(VERSION, names)).unwrap_or_default())
     }
 
-    /// Takes what the store lists.
-    pub(super) fn listed(&mut self, bytes: Option<&[u8]>) {
+    /// Replaces the list with the store's.
+    pub(super) fn replace(&mut self, bytes: Option<&[u8]>) {
         self.listed = bytes.map(names).unwrap_or_default().into_iter().collect();
     }
 
-    /// All routes that are known to have a record.
+    /// Returns all routes known to have a record.
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.own.union(&self.listed)
     }
 }
 
-/// The routes that are listed in `bytes`; none if they are no index.
+/// Parses an index; empty if the bytes are invalid.
 pub(super) fn names(bytes: &[u8]) -> Vec<Arc<str>> {
     match from_slice::<(u8, List<&str, MAX_ROUTES>)>(bytes) {
         Ok((VERSION, List(names))) => {

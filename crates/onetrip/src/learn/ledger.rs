@@ -1,4 +1,4 @@
-//! What became of keys that plain calls use, whichever page uses them.
+//! Counts of keys that plain calls use, across all pages.
 
 use hashbrown::HashMap;
 
@@ -8,24 +8,23 @@ use super::memory::slots;
 use super::report::{Use, Visit};
 use super::shape;
 
-/// The most keys and shapes of one generation. There are two, so that what is not used any more
-/// goes.
+/// Most keys and shapes of one generation. There are two generations, so that unused ones go.
 const MAX_ROWS: usize = 8192;
 
-/// The most of them that outlive it unused, since a page changed them.
+/// Most changed keys that outlive their generation unused.
 const MAX_KEPT: usize = 2048;
 
-/// Counts of keys and shapes, by their hashes.
+/// Counts of keys and shapes, by hash.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     young: HashMap<u64, Counts>,
     old: HashMap<u64, Counts>,
-    /// Whether there is something against a key that others have not been told of.
+    /// Whether a key has counts against it that other workers do not know.
     pub(super) news: bool,
 }
 
 impl Ledger {
-    /// Notes what a visit did: one of a GET or HEAD page if it is `safe`.
+    /// Notes what a visit did; `safe` if it was of a GET or HEAD page.
     pub(super) fn note(&mut self, visit: &Visit, safe: bool) {
         for (key, used) in &visit.uses {
             if used.reads > 0 || used.wrote || used.exact {
@@ -54,7 +53,7 @@ impl Ledger {
         self.note_use(key, &used, false);
     }
 
-    /// Returns all that is known of a key whose template has `template`.
+    /// Returns all that is known of a key; `template` are the counts of its template.
     pub(super) fn evidence(&self, key: &[u8], template: Counts) -> Evidence {
         let shape = shape::shape(key).map(|shape| self.get(shape));
         Evidence {
@@ -74,24 +73,24 @@ impl Ledger {
         self.get(shape::hash(key)).reads
     }
 
-    /// Believes another worker that so many visits read a key.
-    pub(super) fn told_reads(&mut self, key: &[u8], reads: u8) {
-        let told = Counts {
+    /// Merges how many visits of another worker read a key.
+    pub(super) fn merge_reads(&mut self, key: &[u8], reads: u8) {
+        let theirs = Counts {
             reads: reads.min(8),
             ..Counts::default()
         };
-        self.with(shape::hash(key), |counts| counts.weigh(&told));
+        self.with(shape::hash(key), |counts| counts.weigh(&theirs));
     }
 
-    /// Takes in what another worker saw of a key or shape.
+    /// Merges what another worker saw of a key or shape.
     pub(super) fn weigh(&mut self, hash: u64, other: &Counts) {
         let news = self.news;
         self.with(hash, |counts| counts.weigh(other));
-        // They know.
+        // The others know it already.
         self.news = news;
     }
 
-    /// Returns what others should know, what matters most first.
+    /// Returns what other workers should know, most important first.
     pub(super) fn against(&self) -> Vec<(u64, Counts)> {
         let old = self.old.iter();
         let old = old.filter(|(hash, _)| !self.young.contains_key(*hash));
@@ -119,8 +118,7 @@ impl Ledger {
         }
     }
 
-    /// Begins a new generation. What was changed outlives the old one, since it would be taken for
-    /// harmless otherwise.
+    /// Begins a new generation. Changed keys outlive the old one, or they would pass for harmless.
     fn turn(&mut self) {
         let kept = self.old.iter().chain(&self.young);
         let kept = kept.filter(|(_, counts)| counts.against().is_some_and(|rank| rank < 2));
@@ -131,7 +129,7 @@ impl Ledger {
         self.old = std::mem::replace(&mut self.young, kept);
     }
 
-    /// Returns its bytes, as it was allocated.
+    /// Returns the bytes it allocated.
     pub(super) fn memory(&self) -> usize {
         slots::<u64, Counts>(self.young.capacity()) + slots::<u64, Counts>(self.old.capacity())
     }

@@ -1,8 +1,9 @@
-//! Lists of what single pages read beyond the templates, as the store keeps them for all workers.
+//! Lists of the keys that single pages read beyond the templates, kept in the store for all
+//! workers.
 //!
-//! A process remembers some 2,000 such keys of a route. A route with many pages has more, and so
-//! each page's list stands in the store beside the record of its route. It is asked for on the first
-//! trip of a page that the process does not remember, and what it names comes with the second.
+//! A process remembers about 2,000 such keys of a route. A route with many pages has more, so each
+//! page's list is stored beside the record of its route. The first trip of a page that the process
+//! does not remember asks for the list; the second brings the keys it names.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,48 +17,48 @@ use super::ledger::Ledger;
 use super::memory::slots;
 use super::page::Page;
 use super::page_keys::Held;
-use super::record::{Heard, UsageRow, row, usage};
+use super::record::{Parsed, UsageRow, row, usage};
 use super::shape::{hash, is_secret};
 use super::template::Template;
 use super::usage::Usage;
 use super::{EXCHANGE, MAX_KEY};
 use crate::clock::Moment;
 
-/// The version of this form. Others are not read.
+/// The version of this format. Other versions are ignored.
 const VERSION: u8 = 1;
 
-/// The most keys and bytes of a list.
+/// Most keys and bytes of a list.
 const MAX_KEYS: usize = 512;
 const MAX_BYTES: usize = 16 << 10;
 
-/// Bytes that a row takes beside its key, at most.
+/// Most bytes that a row takes beside its key.
 const OVERHEAD: usize = 24;
 
-/// The most lists, and bytes of lists, that wait to be saved.
+/// Most lists, and bytes of lists, that wait to be saved.
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 256 << 10;
 
-/// The most lists, and bytes of lists, that one trip saves.
+/// Most lists, and bytes of lists, that one trip saves.
 const MAX_TAKEN: usize = 4;
 const MAX_TAKEN_BYTES: usize = 32 << 10;
 
-/// How long a list that did not change is not saved again.
+/// Time before an unchanged list is saved again.
 const UNCHANGED: Duration = Duration::from_secs(60 * 60);
 
-/// The most lists, of one generation, that are known to be saved. There are two generations.
+/// Most lists of one generation known to be saved. There are two generations.
 const MAX_SAVED: usize = 2048;
 
-/// Keys, how often they are used, and how many visits read them.
+/// Version, and for each key how often it is used and how many visits read it.
 type ListsRecord<'a> = (u8, List<(Bin<'a>, UsageRow, u8), MAX_KEYS>);
 
-/// The list of a page, to be saved.
+/// The list of a page, for saving.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageList {
     /// The name of its route.
     pub route: Arc<str>,
     /// Its number among the pages of the route.
     pub page: u64,
-    /// What to leave in the store.
+    /// The bytes to store.
     pub bytes: Vec<u8>,
 }
 
@@ -67,25 +68,25 @@ impl PageList {
     }
 }
 
-/// Lists that wait to be saved, newest last, and those that are.
+/// Lists that wait to be saved, newest last, and notes on those saved.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     waiting: VecDeque<PageList>,
     bytes: usize,
-    /// What was saved of which page, and when.
+    /// Page to mark of the saved list, and when it was saved.
     saved: HashMap<u64, (u64, Moment)>,
     saved_before: HashMap<u64, (u64, Moment)>,
     /// When a page last made a trip.
     now: Option<Moment>,
-    /// Pages whose lists this process left in the store.
-    told: HashSet<(Arc<str>, u64)>,
+    /// Pages whose lists this process saved in the store.
+    saved_pages: HashSet<(Arc<str>, u64)>,
 }
 
 impl Lists {
-    /// Returns whether to save the list of a page that is marked so, and notes that it is.
+    /// Returns whether to save a page's list with this mark. If so, notes it as saved.
     pub(super) fn wants(&mut self, page: &Page, mark: u64) -> bool {
         let hash = hash(page.route().as_bytes()) ^ page.id();
-        // Where no page makes a trip, nothing would be saved.
+        // If pages make no trips, nothing would be saved.
         let Some(now) = self.now else {
             return false;
         };
@@ -106,7 +107,7 @@ impl Lists {
         true
     }
 
-    /// Lets a list wait for the next trip. Of too many, the newest are kept.
+    /// Queues a list for the next trip. If there are too many, the oldest are dropped.
     pub(super) fn push(&mut self, list: PageList) {
         self.waiting.retain(|other| {
             let is_other = other.page != list.page || other.route != list.route;
@@ -124,10 +125,10 @@ impl Lists {
         }
     }
 
-    /// Returns the pages whose lists this process left in the store, of late.
-    pub(super) fn told(&self) -> impl Iterator<Item = (Arc<str>, u64)> {
-        let told = self.told.iter();
-        told.map(|(route, page)| (Arc::clone(route), *page))
+    /// Returns the pages whose lists this process saved recently.
+    pub(super) fn shared(&self) -> impl Iterator<Item = (Arc<str>, u64)> {
+        let pages = self.saved_pages.iter();
+        pages.map(|(route, page)| (Arc::clone(route), *page))
     }
 
     /// Notes that a page makes a trip.
@@ -146,29 +147,30 @@ impl Lists {
                 break;
             }
             bytes += list.bytes.len();
-            if self.told.len() >= MAX_SAVED {
-                self.told.clear();
+            if self.saved_pages.len() >= MAX_SAVED {
+                self.saved_pages.clear();
             }
-            self.told.insert((Arc::clone(&list.route), list.page));
+            self.saved_pages
+                .insert((Arc::clone(&list.route), list.page));
             taken.push(list);
         }
         self.bytes -= bytes;
         taken
     }
 
-    /// Returns its bytes, as it was allocated.
+    /// Returns the bytes it allocated.
     pub(super) fn memory(&self) -> usize {
         let saved = |map: &HashMap<u64, (u64, Moment)>| slots::<u64, (u64, Moment)>(map.capacity());
         self.bytes
             + self.waiting.capacity() * size_of::<PageList>()
             + saved(&self.saved)
             + saved(&self.saved_before)
-            + slots::<(Arc<str>, u64), ()>(self.told.capacity())
+            + slots::<(Arc<str>, u64), ()>(self.saved_pages.capacity())
     }
 }
 
-/// Writes the list of a page. Keys that plain calls must read exactly are left out: nothing would be
-/// done with them.
+/// Writes the list of a page. Leaves out keys that plain calls must read from the store: they could
+/// not be used.
 pub(super) fn write(held: &Held, ledger: &Ledger) -> Vec<u8> {
     let mut left = MAX_BYTES - OVERHEAD;
     let keys = held.shared().into_iter().filter(|(key, usage)| {
@@ -187,29 +189,29 @@ pub(super) fn write(held: &Held, ledger: &Ledger) -> Vec<u8> {
         .take(MAX_KEYS)
         .map(|(key, usage)| (Bin(key), row(usage), ledger.reads(key)));
     let record: ListsRecord<'_> = (VERSION, List(rows.collect()));
-    // Numbers and bytes in memory: there is nothing that could fail.
+    // Numbers and bytes in memory: nothing can fail.
     to_vec(&record).unwrap_or_default()
 }
 
-/// A key of a page's list, how it is used, and how many visits read it.
+/// A key of a page's list, its usage, and how many visits read it.
 pub(super) type Listed = (Box<[u8]>, Usage, u8);
 
-/// Reads the list of a page, which may have been written by anybody.
-pub(super) fn read(page: &Page, record: &[u8]) -> (Heard, Vec<Listed>) {
+/// Parses the list of a page, which may be hostile.
+pub(super) fn read(page: &Page, record: &[u8]) -> (Parsed, Vec<Listed>) {
     let rows = match record {
         [0x92, VERSION, ..] => match from_slice::<ListsRecord<'_>>(record) {
             Ok((_, List(rows))) => rows,
-            Err(_) => return (Heard::Junk, Vec::new()),
+            Err(_) => return (Parsed::Junk, Vec::new()),
         },
-        [0x90..=0x9F, 0..=0x7F, ..] => return (Heard::Other, Vec::new()),
-        _ => return (Heard::Junk, Vec::new()),
+        [0x90..=0x9F, 0..=0x7F, ..] => return (Parsed::Other, Vec::new()),
+        _ => return (Parsed::Junk, Vec::new()),
     };
     let rows = rows
         .into_iter()
         .filter(|(key, ..)| key.0.len() <= MAX_KEY)
-        .map(|(Bin(key), told, reads)| {
+        .map(|(Bin(key), row, reads)| {
             let secret = is_secret(key, &Template::plain(key, page));
-            (key.into(), usage(told, secret), reads)
+            (key.into(), usage(row, secret), reads)
         });
-    (Heard::Record, rows.collect())
+    (Parsed::Record, rows.collect())
 }

@@ -1,15 +1,15 @@
-//! How many bytes hold what was learned.
+//! Counts the bytes that hold what was learned.
 
 use super::page_keys::Held;
 use super::route::{Known, Route};
 use super::template::{Piece, Template};
 use super::usage::Usage;
 
-/// What an allocation costs beside its bytes, about.
+/// Approximate cost of an allocation beside its bytes.
 const OVERHEAD: usize = 16;
 
 impl Route {
-    /// Its bytes, as it was allocated.
+    /// Returns the bytes it allocated.
     pub(super) fn memory(&self) -> usize {
         let templates = self.templates.keys().map(template);
         let pages = self.pages.values().map(|held| {
@@ -31,7 +31,7 @@ fn template(template: &Template) -> usize {
     let pieces = template.pieces();
     let text = pieces.iter().map(|piece| match piece {
         Piece::Text(text) => text.len() + OVERHEAD,
-        // Shared by all templates of one visit at least; counted in full.
+        // Shared with other templates of the same visit, but counted in full.
         Piece::Arg(name) => name.len() + 2 * OVERHEAD,
         Piece::Digest { args, .. } => {
             let names = args.iter().map(|name| name.len() + 2 * OVERHEAD);
@@ -41,7 +41,7 @@ fn template(template: &Template) -> usize {
     size_of_val(pieces) + OVERHEAD + text.sum::<usize>()
 }
 
-/// The bytes of a hash table that has room for so many, which is seven eighths of its slots.
+/// Returns the bytes of a hash table with this capacity, which is seven eighths of its slots.
 pub(super) fn slots<K, V>(capacity: usize) -> usize {
     (capacity + capacity / 7) * (size_of::<(K, V)>() + 1)
 }

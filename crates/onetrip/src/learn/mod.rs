@@ -1,25 +1,25 @@
-//! What pages read, learned from their visits: pure, without input or output.
+//! Learns from visits which keys pages read. Pure: no I/O.
 //!
-//! A *page* is a route and its arguments. From the keys that its visits read, a route learns which
-//! are functions of the arguments (`template`) or digests of them (`digest`), which are the same on
-//! every page, and of pages that were visited of late which others they read (`held`). How often a key
-//! is used decides (`usage`), and a [`Budget`] bounds what is asked for. Keys are learned, never
-//! values.
+//! A *page* is a route and its arguments. A route learns three kinds of keys from its visits:
+//! functions of the arguments (`template`) or of their digests (`digest`), keys that every page
+//! reads, and other keys of recently visited pages (`page_keys`). How often a key is used decides
+//! (`usage`), and a [`Budget`] bounds what is asked for. Keys are learned, never values.
 //!
-//! Pieces may be asked for ahead as they are learned. State has to earn it: `earn` says how, and
-//! `ledger` keeps the counts for all routes together.
+//! Learned pieces may be asked for ahead. State has to earn it: `earn` says how, and `ledger` keeps
+//! the counts for all routes.
 //!
 //! Workers exchange what they know on trips that pages make anyway (`exchange`): a record of each
-//! route (`record`), an index of those (`index`), the keys that pages changed (`changes`), and of
-//! single pages what no template explains (`lists`).
+//! route (`record`), an index of the records (`index`), keys that pages changed (`changes`), and
+//! keys of single pages that no template explains (`lists`).
 //!
 //! # Memory
 //!
-//! A process remembers at most [`MAX_ROUTES`] routes, of each at most 1024 templates and 2048 keys
-//! of single pages, and no key longer than 512 bytes. That is some 2 KiB for a route that templates
-//! explain, 50 KiB for one with fifty pages that read other keys besides, and never more than 3 MiB.
-//! Beside the routes it keeps counts of at most 16,384 keys and shapes, lists of 256 KiB that wait to
-//! be saved, and what it saved of 4,096 pages: about 1 MiB together. [`Learner::memory`] counts it.
+//! A process remembers at most [`MAX_ROUTES`] routes, each with at most 1024 templates and 2048
+//! keys of single pages, and no key longer than 512 bytes. A route that templates explain takes
+//! about 2 KiB, a route with fifty pages that also read other keys about 50 KiB, and no route more
+//! than 3 MiB. The process also keeps counts of at most 16,384 keys and shapes, 256 KiB of lists
+//! that wait to be saved, and notes on 4,096 saved lists: about 1 MiB together. [`Learner::memory`]
+//! counts it.
 
 mod bounded;
 mod budget;
@@ -44,11 +44,11 @@ mod series;
 mod shape;
 #[cfg(test)]
 mod sharing;
-#[cfg(test)]
-mod strangers;
 mod template;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod untrusted;
 mod usage;
 
 use std::collections::HashMap;
@@ -65,21 +65,21 @@ use self::lists::Lists;
 pub use self::lists::PageList;
 pub use self::page::Page;
 use self::recent::Recent;
-use self::record::Heard;
+use self::record::Parsed;
 pub use self::report::{Predicted, Report, Use, Visit};
 use self::route::{Route, StateRead};
 
-/// The most routes that are remembered; of more, those that were visited least recently go.
+/// Most routes remembered; beyond it, the least recently visited are dropped.
 pub const MAX_ROUTES: usize = 512;
 
-/// The most bytes of a key that is learned: a longer one would hold more than it saves.
+/// Most bytes of a learned key. A longer key would take more memory than it saves.
 const MAX_KEY: usize = 512;
 
-/// The most bytes of the name of a route. Names are few and written by whoever programs; what is
-/// longer was made of what somebody asked for.
+/// Most bytes of a route's name. Programmers write names, and few of them; a longer name was made
+/// from user input.
 pub(crate) const MAX_NAME: usize = 200;
 
-/// One in so many visits to a page verifies what its snapshot would answer again.
+/// One visit in this many reads again from the store what its snapshot would answer.
 const VERIFY: u64 = 16;
 
 /// What was learned of all pages.
@@ -88,13 +88,13 @@ pub struct Learner {
     budget: Budget,
     routes: Mutex<Routes>,
     index: Mutex<Index>,
-    /// Locked after a route where both are, as are all that follow; `changes` before `ledger`.
+    /// Lock order: a route first, then one of these; `changes` before `ledger`.
     changes: Mutex<Changes>,
     ledger: Mutex<Ledger>,
     lists: Mutex<Lists>,
     refused: Mutex<Refused>,
-    /// Whether a record was told of that could not be read.
-    told_bad: AtomicBool,
+    /// Whether an unreadable record was reported before.
+    reported_bad: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Learner {
-    /// One that has learned nothing yet.
+    /// Creates a learner that knows nothing.
     #[must_use]
     pub fn new(budget: Budget) -> Self {
         Self {
@@ -166,7 +166,7 @@ impl Learner {
         self.budget.choose(judged)
     }
 
-    /// Returns whether the next visit to `page` is to read anew what it reads again, so that changes
+    /// Returns whether the next visit to `page` reads repeated keys from the store, so that changes
     /// of keys that have earned their place show.
     #[must_use]
     pub fn is_to_verify(&self, page: &Page) -> bool {
@@ -191,7 +191,7 @@ impl Learner {
         }
     }
 
-    /// Returns how many of these keys have not earned their place.
+    /// Counts the keys that have not earned their place.
     fn exact(&self, read: &[StateRead<'_>]) -> u64 {
         if read.is_empty() {
             return 0;
@@ -203,7 +203,7 @@ impl Learner {
         exact.count() as u64
     }
 
-    /// Returns the list of a page, if it is to be saved.
+    /// Returns the list of a page if it should be saved.
     fn list(&self, page: &Page, route: &mut Route) -> Option<Vec<u8>> {
         let held = route.pages.get(&page.id())?;
         let ledger = lock(&self.ledger);
@@ -215,8 +215,8 @@ impl Learner {
         list
     }
 
-    /// Notes what a visit did that is not learned from: under another method, without a name, or one
-    /// that failed. Give its page if it has one.
+    /// Notes a visit that is not learned from: under another method, without a name, or failed.
+    /// Give its page if it has one.
     pub fn note(&self, page: Option<&Page>, visit: &Visit) {
         lock(&self.ledger).note(visit, false);
         let Some(page) = page else {
@@ -232,25 +232,25 @@ impl Learner {
         }
     }
 
-    /// Notes that a key was added, incremented or locked, within a scope or outside of any: it never
-    /// earns a place in a snapshot.
+    /// Notes that a key was added, incremented or locked, in a scope or outside. It never earns a
+    /// place in a snapshot.
     pub fn mark_exact(&self, key: &[u8]) {
         lock(&self.ledger).mark_exact(key);
     }
 
-    /// The routes that are known to have a record in the store.
+    /// Returns the routes known to have a record in the store.
     #[must_use]
     pub fn shared(&self) -> Vec<Arc<str>> {
         lock(&self.index).names().cloned().collect()
     }
 
-    /// The pages, by route and number, whose lists this process left in the store.
+    /// Returns the pages, as route and number, whose lists this process saved in the store.
     #[must_use]
     pub(crate) fn shared_lists(&self) -> Vec<(Arc<str>, u64)> {
-        lock(&self.lists).told().collect()
+        lock(&self.lists).shared().collect()
     }
 
-    /// All routes by name, to be looked at one after the other.
+    /// Returns all routes by name, each with its own lock.
     fn all(&self) -> Vec<(Arc<str>, Arc<Mutex<Known>>)> {
         let routes = lock(&self.routes);
         let all = routes.by_name.iter();
@@ -258,7 +258,7 @@ impl Learner {
             .collect()
     }
 
-    /// How many bytes hold what was learned, about.
+    /// Returns the approximate memory use, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         let bytes = |(name, known): (Arc<str>, Arc<Mutex<Known>>)| {
@@ -270,7 +270,7 @@ impl Learner {
             + lock(&self.lists).memory()
     }
 
-    /// What is known of each route that was visited, those that are visited most first.
+    /// Reports on each visited route, most visited first.
     #[must_use]
     pub fn report(&self) -> Vec<Report> {
         let all = self.all().into_iter();
@@ -286,17 +286,17 @@ impl Learner {
     }
 }
 
-/// The routes that an index lists; none if the bytes are none.
+/// Returns the routes that an index lists; empty if the bytes are invalid.
 #[must_use]
 pub fn read_index(index: &[u8]) -> Vec<Arc<str>> {
     index::names(index)
 }
 
-/// What all workers know of `route`, of its visits of late, by its record; `None` if the bytes are
-/// none.
+/// Reports what all workers know of `route` from recent visits, read from its record. `None` if the
+/// bytes are invalid.
 #[must_use]
 pub fn read_record(route: Arc<str>, record: &[u8]) -> Option<Report> {
     let (mut learned, mut recent) = (Route::default(), Recent::default());
-    let heard = record::merge(&mut learned, &mut recent, record);
-    (heard == Heard::Record).then(|| report::shared(route, &learned, &recent))
+    let parsed = record::merge(&mut learned, &mut recent, record);
+    (parsed == Parsed::Record).then(|| report::shared(route, &learned, &recent))
 }

@@ -1,14 +1,14 @@
-//! What a page is: a route and its arguments.
+//! A page: a route and its arguments.
 
 use std::sync::Arc;
 
 /// The name of an argument.
 pub(super) type Arg = Arc<str>;
 
-/// The name of a page: that of its view, and what the view is called with.
+/// A page: the name of its view, and the view's arguments.
 ///
-/// Arguments are text, as they would stand in a key. Those that change from request to request and
-/// tell nothing of what the page reads (a token, a time) do not belong here.
+/// Arguments are text, as they stand in keys. Leave out arguments that change with every request
+/// and do not affect what the page reads (a token, a time).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     route: Arc<str>,
@@ -16,7 +16,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page without arguments.
+    /// Creates a page without arguments.
     pub fn new(route: impl Into<Arc<str>>) -> Self {
         Self {
             route: route.into(),
@@ -24,7 +24,7 @@ impl Page {
         }
     }
 
-    /// The same page with one more argument; the order in which they are given does not matter.
+    /// Adds an argument. The order of arguments does not matter.
     #[must_use]
     pub fn arg(mut self, name: impl Into<Arc<str>>, value: impl ToString) -> Self {
         let (name, value) = (name.into(), value.to_string().into());
@@ -34,13 +34,13 @@ impl Page {
         self
     }
 
-    /// The name of its view.
+    /// Returns the name of its view.
     #[must_use]
     pub fn route(&self) -> &str {
         &self.route
     }
 
-    /// Names and values of its arguments, by name.
+    /// Returns the names and values of its arguments, sorted by name.
     pub fn args(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.args.iter().map(|(name, value)| (&**name, &**value))
     }
@@ -57,8 +57,8 @@ impl Page {
         &self.args
     }
 
-    /// Returns a number for its arguments, among the pages of its route; the same in every process
-    /// (FNV-1a).
+    /// Returns a number for its arguments, distinct among the pages of its route and the same in
+    /// every process (FNV-1a).
     #[must_use]
     pub fn id(&self) -> u64 {
         let mut hash = 0xCBF2_9CE4_8422_2325_u64;

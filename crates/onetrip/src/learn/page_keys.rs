@@ -1,4 +1,4 @@
-//! What is remembered of one page beyond the templates: keys that nothing explains.
+//! Keys remembered for one page, beyond the templates.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,10 @@ use super::usage::{Habits, Usage};
 pub(super) struct Held {
     pub(super) keys: HashMap<Box<[u8]>, Usage>,
     pub(super) series: Series,
-    /// When it was last visited, in visits to the route.
+    /// Time of its last visit, in visits to the route.
     pub(super) last: u64,
-    /// Whether only the record of the route told of it: its list tells more.
-    pub(super) told: bool,
+    /// Whether it comes from the route's record alone: its list has more.
+    pub(super) from_record: bool,
 }
 
 impl Held {
@@ -32,7 +32,7 @@ impl Held {
         habits: &mut Habits,
         budget: &Budget,
     ) {
-        self.told = false;
+        self.from_record = false;
         for (key, usage) in &mut self.keys {
             let used = used.get(&**key).copied();
             habits.note(usage, used.is_some());
@@ -71,13 +71,13 @@ impl Held {
             }
         }
         if let Some(like) = like {
-            // As likely as not: a list that has moved once may stand still.
+            // Half a chance: a list that moved once may stand still.
             self.series
                 .next(|key| offers.add(key, 0.95, &like, Counts::default()));
         }
     }
 
-    /// Returns the keys that other workers may be told of, those that are used most first.
+    /// Returns the keys that other workers may learn, most used first.
     pub(super) fn shared(&self) -> Vec<(&[u8], &Usage)> {
         let keys = self.keys.iter().map(|(key, usage)| (&**key, usage));
         let mut keys: Vec<_> = keys
@@ -90,28 +90,28 @@ impl Held {
         keys
     }
 
-    /// Returns a number for the keys that the last visit read, by which a list that did not change is
-    /// known; `None` if there are too few for a list to save a trip.
+    /// Returns a hash of the keys that the last visit read, by which an unchanged list is
+    /// recognised. `None` if there are too few keys for a list to save a trip.
     pub(super) fn mark(&self, reads: impl Fn(&[u8]) -> u8) -> Option<u64> {
         let read = self.keys.iter().filter(|(_, usage)| !usage.missed);
         let read = read.filter(|(key, usage)| !is_private(key, usage));
         let (mut count, mut mark) = (0, 0_u64);
         for (key, usage) in read {
             count += 1;
-            // State earns its place by visits, and so others have to hear of the first ones.
+            // State earns its place by visits, so others need to know of its first ones.
             let reads = if usage.kinds.is_state() {
                 reads(key).min(READS)
             } else {
                 0
             };
-            // A sum: one more read of each key cancels out in an exclusive or.
+            // A sum: with XOR, one more read of each key would cancel out.
             let how = u64::from(usage.kinds.bits() | (reads << 4));
             mark = mark.wrapping_add(hash(key)).wrapping_add(how);
         }
         (count >= 2).then_some(mark)
     }
 
-    /// What it counts for among what is remembered: its keys, and itself.
+    /// Returns its cost in the route's memory: its keys, plus one.
     pub(super) fn cost(&self) -> usize {
         self.keys.len() + 1
     }

@@ -1,18 +1,18 @@
-//! What came of visits of late, in a form that several workers can weigh against each other.
+//! Means over recent visits, in a form that workers can merge.
 //!
-//! Sums cannot be exchanged: a worker that takes over another's, and is taken over in turn, would
+//! Sums cannot be exchanged: a worker that merges another's sums, and is merged in turn, would
 //! count its own twice. Means can.
 
-/// Visits that count; what was longer ago has faded.
+/// Visits that count. Older ones have faded.
 const WINDOW: u16 = 256;
 
-/// How much of each: reads, exact reads, trips, preloaded, used, bytes, unused bytes.
+/// Amounts per visit: reads, exact reads, trips, preloaded, used, bytes, unused bytes.
 pub(super) type Amounts = [f32; 7];
 
 /// Visits, and means over them.
 pub(super) type RecentRow = (u16, Amounts);
 
-/// Means over the visits of late.
+/// Means over recent visits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Recent {
     visits: u16,
@@ -28,7 +28,7 @@ impl Recent {
         }
     }
 
-    /// Takes in what another worker saw: each counts by its visits.
+    /// Merges what another worker saw, weighted by visits.
     pub(super) fn weigh(&mut self, other: &Self) {
         let (mine, theirs) = (f32::from(self.visits), f32::from(other.visits));
         if theirs > 0.0 {
@@ -43,7 +43,7 @@ impl Recent {
         self.visits.into()
     }
 
-    /// Sums over the visits that count.
+    /// Returns sums over the visits that count.
     pub(super) fn sums(&self) -> [u64; 7] {
         let visits = f64::from(self.visits);
         self.means
@@ -54,7 +54,7 @@ impl Recent {
         (self.visits, self.means)
     }
 
-    /// That of a row, which may have been made by anybody.
+    /// Parses a row, which may be hostile.
     pub(super) fn of((visits, means): RecentRow) -> Self {
         let sound = |mean: f32| if mean.is_finite() { mean.max(0.0) } else { 0.0 };
         Self {

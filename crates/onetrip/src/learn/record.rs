@@ -1,4 +1,4 @@
-//! What a route has learned, as bytes that workers exchange through the store.
+//! A route's knowledge as bytes, which workers exchange through the store.
 
 use rmp_serde::{from_slice, to_vec};
 
@@ -16,31 +16,31 @@ use super::template::{Piece, Template};
 use super::usage::{Kinds, Usage, WINDOW};
 use super::{MAX_KEY, MAX_NAME};
 
-/// The version of this form. Others are not read: what they held is learned anew.
+/// The version of this format. Records of other versions are ignored and learned anew.
 const VERSION: u8 = 4;
 
-/// The most templates and pages that are exchanged: those that are used most, or were visited last.
+/// Most templates (the most used) and pages (the last visited) that are exchanged.
 const MAX_TEMPLATES: usize = 512;
 const MAX_PAGES: usize = 16;
 
-/// The most keys of one page, and pieces of one template. None that is learned has as many.
+/// Most keys of one page, and pieces of one template. No learned one has more.
 const MAX_PAGE_KEYS: usize = 2048;
 const MAX_PIECES: usize = 2 * MAX_KEY;
 
-/// The most digests of one template: each is made at every visit.
+/// Most digests of one template: each is computed at every visit.
 const MAX_DIGESTS: usize = 1;
 
-/// Stands between the names of a digest's arguments, which are UTF-8.
+/// Separates the argument names of a digest, which are UTF-8.
 const BETWEEN: u8 = 0xFF;
 
-/// The most bytes that are written.
+/// Most bytes written.
 pub(super) const MAX_WRITTEN: usize = 64 << 10;
 
-/// Bytes that a row takes beside its keys, and each of those beside its bytes, at most.
+/// Most bytes that a row takes beside its keys, and that each key takes beside its bytes.
 const OVERHEAD: usize = 48;
 
-/// Version, what came of visits of late, whether pages have lists, templates, pages. Anybody may have
-/// written it, so nothing is longer than it may be.
+/// Version, means over recent visits, whether pages have lists, templates, pages. Records may be
+/// hostile, so every length is bounded.
 type RouteRecord<'a> = (
     u8,
     RecentRow,
@@ -48,26 +48,26 @@ type RouteRecord<'a> = (
     List<TemplateRow<'a>, MAX_TEMPLATES>,
     List<PageRow<'a>, MAX_PAGES>,
 );
-/// Pieces, whether it is established, usage, what visits did with its keys.
+/// Pieces, whether established, usage, what visits did with its keys.
 type TemplateRow<'a> = (Pieces<'a>, bool, UsageRow, CountsRow);
-/// What each piece is (0 a text, 1 an argument, from 2 on how a digest is made), and the text or the
-/// names of arguments.
+/// For each piece its kind (0 text, 1 argument, from 2 on a kind of digest), and the text or the
+/// argument names.
 type Pieces<'a> = List<(u8, Bin<'a>), MAX_PIECES>;
-/// A page's number, and its keys.
+/// A page's number and its keys.
 type PageRow<'a> = (u64, List<(Bin<'a>, UsageRow), MAX_PAGE_KEYS>);
 /// Share, visits, bytes, kinds.
 pub(super) type UsageRow = (f32, u16, u32, u8);
 
-/// What bytes turned out to be.
+/// What the bytes turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Parsed {
     Record,
-    /// One of another version.
+    /// A record of another version.
     Other,
     Junk,
 }
 
-/// The record of a route.
+/// Serializes the record of a route.
 pub(super) fn write(route: &Route, recent: &Recent) -> Vec<u8> {
     let mut left = MAX_WRITTEN - 4 * OVERHEAD;
     let mut fits = |bytes: usize| {
@@ -77,7 +77,7 @@ pub(super) fn write(route: &Route, recent: &Recent) -> Vec<u8> {
     };
     let mut templates: Vec<_> = route.templates.iter().collect();
     templates.retain(|(template, known)| {
-        // One use may be anybody's own key, and is no reason to keep it for others.
+        // A key used once may be one visitor's own: not worth keeping for others.
         (known.is_established() || (route.has_one_page() && known.usage.is_repeated()))
             && !is_private_template(template, &known.usage)
     });
@@ -125,25 +125,24 @@ pub(super) fn write(route: &Route, recent: &Recent) -> Vec<u8> {
         .collect();
     let (templates, pages) = (List(templates), List(pages));
     let record: RouteRecord<'_> = (VERSION, recent.row(), route.has_lists(), templates, pages);
-    // Numbers and bytes in memory: there is nothing that could fail.
+    // Numbers and bytes in memory: nothing can fail.
     to_vec(&record).unwrap_or_default()
 }
 
-/// Takes over what another worker has learned. What both know is weighed by their visits; bytes
-/// that are no record are left alone.
-pub(super) fn merge(route: &mut Route, recent: &mut Recent, record: &[u8]) -> Heard {
+/// Merges what another worker has learned, weighted by visits. Ignores invalid bytes.
+pub(super) fn merge(route: &mut Route, recent: &mut Recent, record: &[u8]) -> Parsed {
     match record {
         [0x95, VERSION, ..] => {}
-        [0x90..=0x9F, 0..=0x7F, ..] => return Heard::Other,
-        _ => return Heard::Junk,
+        [0x90..=0x9F, 0..=0x7F, ..] => return Parsed::Other,
+        _ => return Parsed::Junk,
     }
     let Ok(record) = from_slice::<RouteRecord<'_>>(record) else {
-        return Heard::Junk;
+        return Parsed::Junk;
     };
     let (_, of_late, has_lists, List(templates), List(pages)) = record;
     recent.weigh(&Recent::of(of_late));
     if has_lists {
-        route.told_lists();
+        route.trust_lists();
     }
     for (pieces, established, theirs, counts) in templates {
         let Some(template) = template(pieces) else {
@@ -152,7 +151,7 @@ pub(super) fn merge(route: &mut Route, recent: &mut Recent, record: &[u8]) -> He
         let theirs = usage(theirs, is_secret_template(&template));
         let counts = Counts::of(counts, Scale::Many);
         let known = route.templates.entry(template);
-        let known = known.or_insert_with(|| Known::told(theirs, counts));
+        let known = known.or_insert_with(|| Known::from_worker(theirs, counts));
         known.usage.weigh(&theirs);
         known.counts.weigh(&counts);
         if established {
@@ -166,18 +165,18 @@ pub(super) fn merge(route: &mut Route, recent: &mut Recent, record: &[u8]) -> He
                 .into_iter()
                 .filter(|(key, _)| key.0.len() <= MAX_KEY)
                 .map(|(Bin(key), theirs)| {
-                    // Which page it is, and so what explains its keys, is not told.
+                    // The record does not name the page's arguments, which could explain the key.
                     let secret = is_session(key) || (has_random(key) && !is_bare_digest(key));
                     (key.into(), usage(theirs, secret))
                 })
                 .collect(),
             last: now,
-            told: true,
+            from_record: true,
             ..Held::default()
         });
     }
     route.bound();
-    Heard::Record
+    Parsed::Record
 }
 
 pub(super) fn row(usage: &Usage) -> UsageRow {
@@ -199,7 +198,7 @@ pub(super) fn usage((share, visits, bytes, kinds): UsageRow, secret: bool) -> Us
     }
 }
 
-/// Returns the names of arguments of a template's digests, each as one text.
+/// Returns, for each digest of a template, its argument names joined into one text.
 fn digests(template: &Template) -> Vec<Vec<u8>> {
     let digests = template.pieces().iter().filter_map(|piece| match piece {
         Piece::Digest { args, .. } => Some(args),
@@ -227,7 +226,7 @@ fn pieces<'a>(template: &'a Template, digests: &'a [Vec<u8>]) -> Pieces<'a> {
     List(pieces.collect())
 }
 
-/// That of pieces which may have been made by anybody; none that is as long as none is learned.
+/// Parses pieces, which may be hostile. Refuses those longer than any learned template.
 fn template(List(pieces): Pieces<'_>) -> Option<Template> {
     let text = pieces.iter().filter(|(kind, _)| *kind == 0);
     let digests = pieces.iter().filter(|(kind, _)| *kind > 1);

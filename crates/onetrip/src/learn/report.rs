@@ -1,4 +1,4 @@
-//! What came of preloading what was learned.
+//! Visits, predictions, and reports on how well predictions worked.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use super::route::Route;
 /// What one visit did with one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
-    /// Bytes of its entry when it was last seen; 0 if it was absent.
+    /// Bytes of its entry when last seen; 0 if it was absent.
     pub bytes: u32,
-    /// Whether it was read as a piece: by a fetch, or as a key that the program preloads by name.
+    /// Whether it was read as a piece: by a fetch, or preloaded by name.
     pub piece: bool,
     /// How often a plain call read it.
     pub reads: u16,
@@ -21,14 +21,14 @@ pub struct Use {
     /// Whether the last plain read found nothing.
     pub absent: bool,
     /// Whether it was seen at two moments: by two reads that the store answered, or by a read and a
-    /// snapshot that came later.
+    /// later snapshot.
     pub compared: bool,
     /// Whether a plain call set, touched or deleted it.
     pub wrote: bool,
-    /// Whether it was changed after it was found, deleted, or different when it was read again.
-    /// Setting what was absent is no change.
+    /// Whether it was changed after it was found, deleted, or different when read again. Setting an
+    /// absent key is no change.
     pub changed: bool,
-    /// Whether it was added, incremented or locked: an agreement between processes.
+    /// Whether it was added, incremented or locked: processes coordinate by it.
     pub exact: bool,
 }
 
@@ -39,7 +39,7 @@ impl Use {
         self.piece || self.reads > 0
     }
 
-    /// Returns whether it was read, and by plain calls alone.
+    /// Returns whether only plain calls read it.
     #[must_use]
     pub fn is_state(&self) -> bool {
         self.reads > 0 && !self.piece
@@ -51,13 +51,13 @@ impl Use {
 pub struct Predicted {
     /// The key.
     pub key: Vec<u8>,
-    /// Bytes of its entry when it was last seen; 0 if it was absent.
+    /// Bytes of its entry when last seen; 0 if it was absent.
     pub bytes: u32,
     /// Whether it is read as a piece.
     pub piece: bool,
     /// Whether plain calls read it and it has earned a place in a snapshot.
     pub state: bool,
-    /// Whether its absence, too, has earned its place: it is then good for more than one read.
+    /// Whether its absence has earned its place, too: it then answers more than one read.
     pub lasting: bool,
     /// Whether a visit is likely to read it more than once by plain calls.
     pub again: bool,
@@ -68,13 +68,13 @@ pub struct Predicted {
 pub struct Visit {
     /// Keys that were read or written, and how.
     pub uses: HashMap<Box<[u8]>, Use>,
-    /// Keys that were asked for ahead of being read, with the bytes of their entries.
+    /// Keys preloaded for it, with the bytes of their entries.
     pub ahead: HashMap<Box<[u8]>, u32>,
-    /// Trips that were made to read.
+    /// Trips made to read.
     pub trips: u32,
 }
 
-/// What is known of one route, and what came of it.
+/// What is known of one route, and how well its predictions worked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -82,40 +82,40 @@ pub struct Report {
     pub route: Arc<str>,
     /// Visits that were learned from.
     pub visits: u64,
-    /// Different keys that they read: the trips that they would have made one by one.
+    /// Different keys that they read. Without preloading, each would cost a trip.
     pub reads: u64,
-    /// Those of them that no page may ask for ahead: plain calls read them, and they have not
-    /// earned a place in a snapshot.
+    /// Reads of keys that may not be preloaded: plain calls read them, and they have not earned a
+    /// place in a snapshot.
     pub exact: u64,
-    /// Trips that they made to read.
+    /// Trips they made to read.
     pub trips: u64,
     /// Keys that were preloaded.
     pub preloaded: u64,
-    /// Those of them that were read.
+    /// Preloaded keys that were read.
     pub used: u64,
     /// Bytes of entries that were preloaded.
     pub bytes: u64,
-    /// Those of them that were not read.
+    /// Preloaded bytes that were not read.
     pub unused_bytes: u64,
     /// Keys as functions of the page's arguments, with the share of visits that read them.
     pub templates: Vec<(String, f32)>,
 }
 
 impl Report {
-    /// The share of keys read that was preloaded, from 0 to 1. Keys that have to be read exactly
-    /// do not count.
+    /// Returns the share of keys read that were preloaded, from 0 to 1. Keys that must be read from
+    /// the store do not count.
     #[must_use]
     pub fn recall(&self) -> f64 {
         share(self.used, self.reads.saturating_sub(self.exact))
     }
 
-    /// The share of keys preloaded that was read, from 0 to 1.
+    /// Returns the share of preloaded keys that were read, from 0 to 1.
     #[must_use]
     pub fn precision(&self) -> f64 {
         share(self.used, self.preloaded)
     }
 
-    /// The share of bytes preloaded that was not read, from 0 to 1.
+    /// Returns the share of preloaded bytes that were not read, from 0 to 1.
     #[must_use]
     pub fn waste(&self) -> f64 {
         share(self.unused_bytes, self.bytes)
@@ -141,12 +141,12 @@ pub(super) struct Totals {
     used: u64,
     bytes: u64,
     unused_bytes: u64,
-    /// The same of late, of all workers.
+    /// Means over recent visits of all workers.
     pub(super) recent: Recent,
 }
 
 impl Totals {
-    /// Notes a visit, of whose keys `exact` had to be read exactly.
+    /// Notes a visit; `exact` of its keys had to be read from the store.
     pub(super) fn note(&mut self, visit: &Visit, exact: u64) {
         let (mut used, mut bytes, mut unused_bytes) = (0, 0, 0);
         for (key, size) in &visit.ahead {
@@ -188,7 +188,7 @@ impl Totals {
     }
 }
 
-/// What all workers know of a route, by its record: the sums are over the visits of late.
+/// Reports what all workers know of a route, from its record. Sums are over recent visits.
 pub(super) fn shared(name: Arc<str>, route: &Route, recent: &Recent) -> Report {
     let [reads, exact, trips, preloaded, used, bytes, unused_bytes] = recent.sums();
     Report {

@@ -1,4 +1,4 @@
-//! What was learned of one route, from the visits to its pages.
+//! What the visits to one route's pages taught.
 
 use std::collections::HashMap;
 
@@ -14,29 +14,29 @@ use super::shape::is_secret_template;
 use super::template::Template;
 use super::usage::{Habits, Usage};
 
-/// The most templates of a route, those on probation among them.
+/// Most templates of a route, including those on probation.
 pub(super) const MAX_TEMPLATES: usize = 1024;
 
-/// The most keys that are kept for single pages of a route.
+/// Most keys kept for single pages of a route.
 pub(super) const MAX_PAGE_KEYS: usize = 2048;
 
-/// A template is known once it held on so many pages; on one it may be a coincidence.
+/// Pages on which a template must hold to be established. On one page it may be a coincidence.
 const PAGES: usize = 2;
 
-/// Pages of which a template remembers that it held there.
+/// Most pages a template remembers having held on.
 const MAX_PAGES: usize = 4;
 
-/// A key used less than this is no longer remembered.
+/// Keys whose share is lower than this are forgotten.
 pub(super) const FORGET: f32 = 0.03;
 
-/// A template that explains a key this often needs no help from the page's own memory.
+/// A template with at least this share needs no help from the page's own keys.
 const SURE: f32 = 0.9;
 
-/// So many visits that read what nothing explains make a route one whose pages have lists. The first
-/// ones of any route do, before templates are known.
+/// Visits with unexplained keys after which a route's pages have lists. The first visits to any
+/// route have some, before templates are established.
 const LISTS: u8 = 4;
 
-/// Pages that are remembered to have no list of keys in the store.
+/// Most pages remembered to have no list in the store.
 const MAX_LISTLESS: usize = 64;
 
 /// The memory of one route.
@@ -44,21 +44,21 @@ const MAX_LISTLESS: usize = 64;
 pub(super) struct Route {
     pub(super) templates: HashMap<Template, Known>,
     pub(super) pages: HashMap<u64, Held>,
-    /// The first pages that were visited: whether there was more than one.
+    /// The first pages visited; tells whether there was more than one.
     seen: Pages,
-    /// What tends to become of its templates, and of the keys of single pages.
+    /// How its templates, and the keys of single pages, tend to behave.
     habits: Habits,
     page_habits: Habits,
     pub(super) visits: u64,
-    /// What its pages count for.
+    /// Total cost of its pages.
     held: usize,
-    /// Visits that left a list, as far as they are needed to know that its pages have lists.
+    /// Visits that left a list, counted only as far as needed.
     lists: u8,
-    /// Pages that have none, each at a place of its own.
+    /// Pages without a list, in a hash table of one slot each.
     listless: Box<[u64]>,
 }
 
-/// A key that plain calls alone read, the counts of its template, and whether it is a secret.
+/// A key that only plain calls read, the counts of its template, and whether it is a secret.
 pub(super) type StateRead<'a> = (&'a [u8], Counts, bool);
 
 /// What is known of a template.
@@ -67,11 +67,11 @@ pub(super) struct Known {
     pub(super) usage: Usage,
     /// What visits did with its keys.
     pub(super) counts: Counts,
-    /// Where it held.
+    /// Pages on which it held.
     pages: Pages,
 }
 
-/// A few pages.
+/// A small set of pages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pages {
     ids: [u64; MAX_PAGES],
@@ -110,8 +110,8 @@ impl Known {
         }
     }
 
-    /// One that another worker tells of.
-    pub(super) fn told(usage: Usage, counts: Counts) -> Self {
+    /// Creates one that another worker reported.
+    pub(super) fn from_worker(usage: Usage, counts: Counts) -> Self {
         Self {
             usage,
             counts,
@@ -123,16 +123,16 @@ impl Known {
         self.pages.count >= PAGES
     }
 
-    /// Believes another worker that it holds on several pages.
+    /// Trusts another worker that it holds on several pages.
     pub(super) fn establish(&mut self) {
-        // Their numbers stay unknown: no page has this one.
+        // Which pages is unknown: no page has these numbers.
         for unknown in 0..PAGES as u64 {
             self.pages.add(unknown);
         }
     }
 
-    /// Notes a visit to `page`. While it held on few pages, those cannot confirm it: even a
-    /// coincidence holds where it came from.
+    /// Notes a visit to `page`. Pages on which it first held cannot confirm it: even a coincidence
+    /// holds there.
     fn note(&mut self, page: u64, has_args: bool, used: Option<&Use>, habits: &mut Habits) {
         let own = has_args && !self.pages.is_full() && self.pages.contains(page);
         if !own || (used.is_none() && !self.is_established()) {
@@ -149,8 +149,8 @@ impl Known {
 }
 
 impl Route {
-    /// Learns from one visit. Returns the keys that plain calls alone read and that did not come
-    /// ahead.
+    /// Learns from one visit. Returns the keys that only plain calls read and that were not
+    /// preloaded.
     pub(super) fn learn<'a>(
         &mut self,
         page: &Page,
@@ -165,7 +165,7 @@ impl Route {
             uses.filter(|(key, used)| key.len() <= MAX_KEY && used.is_read())
         };
         let mut unexplained: HashMap<&[u8], &Use> = read_keys().collect();
-        // Keys that templates make, with the counts of those and whether they are secrets.
+        // Keys that templates make, each with the template's counts and whether it is a secret.
         let mut known: HashMap<Vec<u8>, (Counts, bool)> = HashMap::new();
         for (template, learned) in &mut self.templates {
             let Some(key) = template.key(page) else {
@@ -196,7 +196,7 @@ impl Route {
             }
         }
         self.forget_templates();
-        // A page that the templates explain needs no memory of its own.
+        // A page that the templates explain needs no keys of its own.
         if has_args && (!unexplained.is_empty() || self.pages.contains_key(&id)) {
             let before = self.pages.get(&id).map_or(0, Held::cost);
             let held = self.pages.entry(id).or_default();
@@ -231,19 +231,19 @@ impl Route {
         }
     }
 
-    /// Returns whether to ask the store for the list of a page: it may have one, and nothing is
-    /// remembered of it.
+    /// Returns whether to ask the store for the list of a page: the store may have one, and none is
+    /// remembered.
     pub(super) fn lacks_list(&self, page: &Page) -> bool {
         let id = page.id();
         page.args().len() > 0
-            && self.pages.get(&id).is_none_or(|held| held.told)
+            && self.pages.get(&id).is_none_or(|held| held.from_record)
             && self
                 .listless
                 .get(place(id))
                 .is_none_or(|listless| *listless != id)
     }
 
-    /// Returns whether its pages read keys that nothing explains, and have lists of them in the store.
+    /// Returns whether its pages read unexplained keys and have lists in the store.
     pub(super) fn has_lists(&self) -> bool {
         self.lists >= LISTS
     }
@@ -260,8 +260,8 @@ impl Route {
         }
     }
 
-    /// Believes another worker that its pages have lists.
-    pub(super) fn told_lists(&mut self) {
+    /// Trusts another worker that its pages have lists.
+    pub(super) fn trust_lists(&mut self) {
         self.lists = LISTS;
     }
 
@@ -278,8 +278,8 @@ impl Route {
         }
     }
 
-    /// Takes in keys of a page that another worker tells of. Returns whether there are any.
-    pub(super) fn hear_list(
+    /// Merges keys of a page from another worker. Returns whether any are known now.
+    pub(super) fn merge_list(
         &mut self,
         page: &Page,
         keys: impl Iterator<Item = (Box<[u8]>, Usage)>,
@@ -289,27 +289,27 @@ impl Route {
         for (key, usage) in keys.take(budget.keys) {
             held.keys.entry(key).or_insert(usage);
         }
-        let heard = !held.keys.is_empty();
-        held.told = false;
-        if heard {
+        let any_known = !held.keys.is_empty();
+        held.from_record = false;
+        if any_known {
             held.last = self.visits;
             self.pages.insert(page.id(), held);
             self.held = self.pages.values().map(Held::cost).sum();
             self.forget_pages();
         }
-        heard
+        any_known
     }
 
     pub(super) fn listless_bytes(&self) -> usize {
         size_of_val(&*self.listless)
     }
 
-    /// Whether all its visits so far were to one page.
+    /// Returns whether all its visits so far were to one page.
     pub(super) fn has_one_page(&self) -> bool {
         self.seen.count <= 1
     }
 
-    /// Drops what is beyond the bounds.
+    /// Drops what exceeds the bounds.
     pub(super) fn bound(&mut self) {
         self.forget_templates();
         self.held = self.pages.values().map(Held::cost).sum();
@@ -338,8 +338,7 @@ impl Route {
         }
     }
 
-    /// Forgets the pages that were visited longest ago, a quarter at once, so that it is done
-    /// seldom.
+    /// Forgets the least recently visited pages, a quarter at once, so that it seldom runs.
     fn forget_pages(&mut self) {
         if self.held <= MAX_PAGE_KEYS {
             return;
@@ -350,7 +349,7 @@ impl Route {
             .map(|(id, page)| (page.last, *id))
             .collect();
         oldest.sort_unstable();
-        // The last of them is this very page.
+        // The last of them is the page just visited.
         oldest.pop();
         for (_, id) in oldest {
             if self.held <= MAX_PAGE_KEYS / 4 * 3 {
@@ -366,7 +365,8 @@ impl Route {
     pub(super) fn offers(&self, page: &Page) -> Offers {
         let mut offers = Offers::default();
         let held = self.pages.get(&page.id());
-        // Nothing tells yet what is a coincidence: the first visit elsewhere takes it all along.
+        // Coincidences cannot be told apart yet, so the first visit to another page takes
+        // everything.
         let hopeful = self.has_one_page() && held.is_none();
         for (template, known) in &self.templates {
             let worth = hopeful || known.is_established();
@@ -381,7 +381,7 @@ impl Route {
         offers
     }
 
-    /// The templates that are known, with the share of visits that use them.
+    /// Returns the established templates, with the share of visits that use them.
     pub(super) fn templates(&self) -> impl Iterator<Item = (&Template, &Usage)> {
         let known = self.templates.iter();
         known
@@ -390,7 +390,7 @@ impl Route {
     }
 }
 
-/// Returns the place of a page among those that have no list.
+/// Returns the slot of a page in `listless`.
 fn place(id: u64) -> usize {
     (id % MAX_LISTLESS as u64) as usize
 }

@@ -1,16 +1,16 @@
-//! Lists whose numbers move on: the latest twenty of something, one more at each visit.
+//! Lists whose numbers move on, such as the latest twenty items, one more at each visit.
 
 use std::collections::HashMap;
 
 use super::memory::slots;
 
-/// Fewer numbers than this are no list.
+/// Fewest numbers of a list.
 const FEW: usize = 4;
 
-/// The most numbers that one step may add.
+/// Most numbers that one step adds.
 const MOST: u64 = 64;
 
-/// Keys that differ in their last number alone: what stands before and behind it.
+/// What stands before and after the last number of keys that differ in that number alone.
 type Family = (Box<[u8]>, Box<[u8]>);
 
 /// The lists of one page.
@@ -21,12 +21,12 @@ pub(super) struct Series(HashMap<Family, Window>);
 struct Window {
     low: u64,
     high: u64,
-    /// How far the last visit moved it, if there were two.
+    /// How far the last visit moved it, if there were two visits.
     step: Option<u64>,
 }
 
 impl Series {
-    /// Notes the keys that a visit used and that no template explains.
+    /// Notes the keys that a visit used and no template explains.
     pub(super) fn note<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) {
         let mut families: HashMap<Family, Vec<u64>> = HashMap::new();
         for key in keys {
@@ -63,18 +63,18 @@ impl Series {
         }
     }
 
-    /// Whether the next step of a list leaves this key behind.
+    /// Returns whether the next step of a list drops this key.
     pub(super) fn leaves(&self, key: &[u8]) -> bool {
         let Some((before, number, behind)) = split(key) else {
             return false;
         };
-        // A family that is no list is looked up in vain, which costs its two halves.
+        // A lookup of a family that is no list costs two copies, of its parts.
         self.0
             .get(&(before.into(), behind.into()))
             .is_some_and(|window| number < window.low.saturating_add(window.step.unwrap_or(0)))
     }
 
-    /// Its bytes, as it was allocated.
+    /// Returns the bytes it allocated.
     pub(super) fn memory(&self) -> usize {
         let families = self
             .0
@@ -88,7 +88,7 @@ impl Series {
     }
 }
 
-/// The last whole number of a key, with what is before and behind it.
+/// Splits a key around its last whole number.
 fn split(key: &[u8]) -> Option<(&[u8], u64, &[u8])> {
     let end = key.iter().rposition(u8::is_ascii_digit)? + 1;
     let (head, behind) = key.split_at(end);
@@ -106,7 +106,7 @@ fn split(key: &[u8]) -> Option<(&[u8], u64, &[u8])> {
     Some((before, number, behind))
 }
 
-/// Lowest and highest of numbers that are a list with few gaps.
+/// Returns the lowest and highest of `numbers` if they form a list with few gaps.
 fn window(numbers: &[u64]) -> Option<(u64, u64)> {
     let (low, high) = (*numbers.iter().min()?, *numbers.iter().max()?);
     let room = usize::try_from(high - low).ok()?.checked_add(1)?;

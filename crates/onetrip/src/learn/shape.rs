@@ -1,21 +1,21 @@
-//! What a key looks like: its hash, its shape, and whether it holds a secret.
+//! The look of a key: its hash, its shape, and whether it holds a secret.
 //!
-//! The *shape* of a key is the key with placeholders for numbers and for random pieces:
-//! `throttle:17` and `throttle:18` have one shape. A *random piece* is 16 letters and digits or more
-//! that no person would write: a token, a digest, a UUID.
+//! The *shape* of a key has placeholders for numbers and random pieces: `throttle:17` and
+//! `throttle:18` have one shape. A *random piece* is a run of at least 16 letters and digits that
+//! no person would write: a token, a digest, a UUID.
 
 use super::digest;
 use super::template::{Piece, Template};
 use super::usage::Usage;
 
-/// Letters and digits from which on a piece may be random.
+/// Fewest letters and digits of a random piece.
 const LONG: usize = 16;
 
-/// Letters and digits on average between two changes of class (lower case, upper case, digits), at
-/// most, where they are random. Hexadecimal digits change twice in four, words next to never.
+/// Most letters and digits, on average, between two changes of class (lower case, upper case,
+/// digits) in random text. Hexadecimal digits change twice in four; words hardly ever.
 const DENSE: usize = 6;
 
-/// Returns a number for a key: the same in every process (FNV-1a).
+/// Returns a number for a key, the same in every process (FNV-1a).
 pub(super) fn hash(key: &[u8]) -> u64 {
     let mut hash = Hash::new(key.len() as u64);
     hash.feed(key);
@@ -27,7 +27,7 @@ pub(super) fn shape(key: &[u8]) -> Option<u64> {
     if is_bare_digest(key) {
         return None;
     }
-    // No key has this length, so no shape has the number of a key but by chance.
+    // No key has this length, so a shape collides with a key only by chance.
     let mut hash = Hash::new(u64::MAX);
     let (mut at, mut replaced) = (0, false);
     while let Some(byte) = key.get(at) {
@@ -73,11 +73,10 @@ pub(super) fn is_session(key: &[u8]) -> bool {
         .any(|part| part.eq_ignore_ascii_case(WORD))
 }
 
-/// Returns whether a key is nothing but a SHA-1 digest, behind a version as Django writes it if
-/// there is one.
+/// Returns whether a key is only a SHA-1 digest, possibly after a version as Django writes it.
 ///
-/// That is how django-cachalot names tables and queries, for all visitors alike. Tokens stand
-/// behind the name of what they open.
+/// django-cachalot names tables and queries like this, for all visitors alike. Tokens stand after
+/// the name of what they open.
 pub(super) fn is_bare_digest(key: &[u8]) -> bool {
     let Some((version, digest)) = key
         .len()
@@ -89,7 +88,7 @@ pub(super) fn is_bare_digest(key: &[u8]) -> bool {
     digest.iter().all(|byte| is_hex(*byte)) && (version.is_empty() || is_version(version))
 }
 
-/// Returns whether this ends like `:1:`, and what is before holds nothing random.
+/// Returns whether `text` ends like `:1:` and has no random piece before that.
 fn is_version(text: &[u8]) -> bool {
     let Some(prefix) = text.strip_suffix(b":") else {
         return false;
@@ -100,14 +99,14 @@ fn is_version(text: &[u8]) -> bool {
     digits > 0 && prefix.ends_with(b":") && !has_random(prefix)
 }
 
-/// Returns whether a key may open something for whoever knows it: it names a session, or has a
-/// random piece that is no argument.
+/// Returns whether knowing a key may give access to something: it names a session, or has a random
+/// piece that is no argument.
 pub(super) fn is_secret(key: &[u8], template: &Template) -> bool {
     is_session(key) || (!is_bare_digest(key) && is_unexplained(template))
 }
 
-/// Returns whether workers must not tell each other of a key, though it may hold a secret. Whoever
-/// makes pieces names them by digests of what they are made of, and nothing is opened by one.
+/// Returns whether workers must not share a key. Pieces may be shared even if they look secret:
+/// their names are digests of what they are made of, which give access to nothing.
 pub(super) fn is_private(key: &[u8], usage: &Usage) -> bool {
     let is_digest = || {
         digest::find(key).is_some_and(|found| {
@@ -117,7 +116,7 @@ pub(super) fn is_private(key: &[u8], usage: &Usage) -> bool {
     usage.secret && !(!usage.kinds.is_state() && !is_session(key) && is_digest())
 }
 
-/// Returns whether what templates say of all their keys may open something.
+/// Returns whether the fixed text of a template may give access to something.
 pub(super) fn is_secret_template(template: &Template) -> bool {
     let names_session = template.pieces().iter().any(|piece| match piece {
         Piece::Text(text) => is_session(text),
@@ -131,7 +130,7 @@ pub(super) fn is_secret_template(template: &Template) -> bool {
     names_session || (!is_bare && is_unexplained(template))
 }
 
-/// Returns whether workers must not tell each other of a template.
+/// Returns whether workers must not share a template.
 pub(super) fn is_private_template(template: &Template, usage: &Usage) -> bool {
     match template.pieces() {
         [Piece::Text(key)] => is_private(key, usage),
@@ -146,7 +145,7 @@ fn is_unexplained(template: &Template) -> bool {
         .any(|piece| matches!(piece, Piece::Text(text) if has_random(text)))
 }
 
-/// Returns whether there is a random piece in `text`.
+/// Returns whether `text` contains a random piece.
 pub(super) fn has_random(text: &[u8]) -> bool {
     if text.len() < LONG {
         return false;
@@ -166,9 +165,10 @@ pub(super) fn has_random(text: &[u8]) -> bool {
     false
 }
 
-/// Returns the bytes of the random piece that `text` begins with, if it begins with one.
+/// Returns the length of the random piece that `text` begins with, if any.
 ///
-/// URL-safe base64 and UUIDs have hyphens and underscores in between, and so have words: dense runs
+/// URL-safe base64 and UUIDs contain hyphens and underscores, and so do words: only dense runs are
+/// joined.
 /// alone are taken together.
 fn random(text: &[u8]) -> Option<usize> {
     if is_uuid(text) {
@@ -178,7 +178,7 @@ fn random(text: &[u8]) -> Option<usize> {
     while letters < LONG && length < 4 * LONG {
         let rest = text.get(length..).unwrap_or_default();
         let (run, changes) = run(rest);
-        // Three letters show nothing, and are taken with what is around them.
+        // Three letters show nothing; they join what is around them.
         if run == 0 || (run > 3 && changes * DENSE < run) {
             break;
         }
@@ -189,14 +189,14 @@ fn random(text: &[u8]) -> Option<usize> {
             _ => break,
         }
     }
-    // Whatever follows without a break belongs to it.
+    // Everything that follows without a break belongs to it.
     let more = text.get(length..).unwrap_or_default().iter();
     let more = more.take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     (letters >= LONG).then(|| length + more.count())
 }
 
-/// Returns how many letters and digits `text` begins with, and how often the class changes among
-/// them. A capital at the head of a word is one change.
+/// Returns how many letters and digits `text` begins with, and how often their class changes. A
+/// capital at the head of a word is one change.
 fn run(text: &[u8]) -> (usize, usize) {
     let class = |byte: &u8| match byte {
         b'0'..=b'9' => 0_u8,
@@ -237,7 +237,7 @@ mod tests {
     use crate::learn::{Page, Use};
 
     #[test]
-    fn tokens_are_told_from_words_and_numbers() {
+    fn tokens_differ_from_words_and_numbers() {
         for token in [
             "9f86d081884c7d659a2feaa0c55ad015",
             "auth:550e8400-e29b-41d4-a716-446655440000",
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_differ_in_numbers_and_tokens_have_one_shape() {
+    fn keys_that_differ_in_numbers_and_tokens_share_a_shape() {
         let same = |one: &str, other: &str| shape(one.as_bytes()) == shape(other.as_bytes());
         assert!(same("throttle:17", "throttle:18123"));
         assert!(same("v1:10.0.0.7", "v2:192.168.0.1"));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_cachalot_shares_its_shape_with_no_other() {
+    fn cachalot_table_has_its_own_shape() {
         let table = b":1:2fd4e1c67a2d28fced849ee1bb76e7391b93eb12";
         assert!(is_bare_digest(table) && shape(table).is_none());
         assert!(is_bare_digest(&table[3..]));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_argument_explains_is_no_secret() {
+    fn explained_random_piece_is_no_secret() {
         let token = "550e8400-e29b-41d4-a716-446655440000";
         let key = format!("note:{token}");
         let page = Page::new("r").arg("id", token);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_of_pieces_are_told_and_tokens_are_not() {
+    fn digests_of_pieces_are_shared_and_tokens_are_not() {
         let private = |key: &str, piece| {
             let used = Use {
                 piece,

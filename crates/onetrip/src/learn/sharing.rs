@@ -1,14 +1,14 @@
-//! What two workers come to that share a store: lists of pages, and what is in them.
+//! Two workers that share a store, and the lists of pages they exchange.
 
 use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::clock::Clock;
 
-/// What the store holds beside the keys, by name.
+/// The store's content beside the keys, by name.
 type Store = HashMap<String, Vec<u8>>;
 
-/// A process, and the trips that its pages make.
+/// A process and the trips that its pages make.
 #[derive(Default)]
 struct Worker(Learner);
 
@@ -17,7 +17,8 @@ fn list_name(route: &str, page: u64) -> String {
 }
 
 impl Worker {
-    /// Visits a page that reads these keys, one after the other, as `pages.rs` does. Returns its trips.
+    /// Visits a page that reads these keys, one after the other, as `pages.rs` does. Returns its
+    /// trips.
     fn visit(
         &self,
         page: &Page,
@@ -47,7 +48,7 @@ impl Worker {
         visit.trips
     }
 
-    /// Returns whether the next trip is to take along what was heard.
+    /// Exchanges with the store. Returns whether the next trip preloads what was loaded.
     fn exchange(&self, page: &Page, store: &mut Store, clock: &Clock) -> bool {
         let exchange = self.0.exchange(page, clock.now());
         let mut again = false;
@@ -95,7 +96,7 @@ const STATE: Use = Use {
     ..PIECE
 };
 
-/// Comments of a note, by numbers that tell nothing of it.
+/// Comments of a note; their numbers say nothing about it.
 fn comments(id: u64) -> Vec<String> {
     let number = |nth: u64| (id * 31 + nth + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) % 10_000_000;
     (0..20)
@@ -108,7 +109,7 @@ fn page(id: u64) -> Page {
 }
 
 #[test]
-fn a_page_that_anybody_visited_takes_two_trips() {
+fn page_visited_by_another_worker_takes_two_trips() {
     for (used, rounds) in [(PIECE, 1), (STATE, 3)] {
         let (clock, mut store) = (Clock::manual(), Store::new());
         let (one, other) = (Worker::default(), Worker::default());
@@ -121,7 +122,7 @@ fn a_page_that_anybody_visited_takes_two_trips() {
             assert_eq!(round(&one, &mut store), 20);
             clock.advance(EXCHANGE);
         }
-        // Lists are saved along with later trips, so the last ones wait for some.
+        // Later trips save lists, so the last lists need more trips.
         one.visit(&page(0), &comments(0), used, &mut store, &clock);
         assert!(store.len() > 195, "{} lists", store.len());
         assert!(round(&one, &mut store) <= 2, "{used:?}");
@@ -130,7 +131,7 @@ fn a_page_that_anybody_visited_takes_two_trips() {
 }
 
 #[test]
-fn a_list_that_did_not_change_is_saved_once_an_hour() {
+fn unchanged_list_is_saved_once_an_hour() {
     let (clock, worker) = (Clock::manual(), Worker::default());
     let mut saved = 0;
     for minute in 0..130 {
@@ -144,7 +145,7 @@ fn a_list_that_did_not_change_is_saved_once_an_hour() {
 }
 
 #[test]
-fn a_list_that_changes_at_each_visit_is_saved_once_a_minute() {
+fn list_that_always_changes_is_saved_once_a_minute() {
     let (clock, worker) = (Clock::manual(), Worker::default());
     let mut saved = 0;
     for nth in 0..60 {
@@ -157,7 +158,7 @@ fn a_list_that_changes_at_each_visit_is_saved_once_a_minute() {
 }
 
 #[test]
-fn pages_that_templates_explain_have_no_lists_and_ask_for_none() {
+fn pages_that_templates_explain_have_no_lists() {
     let (clock, mut store, worker) = (Clock::manual(), Store::new(), Worker::default());
     let keys = |id: u64| vec![format!("note:{id}"), format!("author:{id}"), "menu".into()];
     for id in 1..100 {
@@ -166,12 +167,12 @@ fn pages_that_templates_explain_have_no_lists_and_ask_for_none() {
     assert!(!worker.0.exchange(&page(7), clock.now()).load_list);
     assert!(!worker.0.exchange(&page(777), clock.now()).load_list);
     let lists = store.keys().filter(|name| name.starts_with("list:"));
-    // Of the first pages, before two of them confirmed the templates.
+    // From the first pages, before two of them confirmed the templates.
     assert!(lists.count() <= 2);
 }
 
 #[test]
-fn a_page_without_a_list_is_asked_for_once() {
+fn missing_list_is_asked_for_once() {
     let (clock, mut store, worker) = (Clock::manual(), Store::new(), Worker::default());
     for id in 0..5 {
         worker.visit(&page(id), &comments(id), PIECE, &mut store, &clock);
@@ -183,7 +184,7 @@ fn a_page_without_a_list_is_asked_for_once() {
 }
 
 #[test]
-fn secrets_are_told_to_nobody() {
+fn secrets_are_not_shared() {
     let (clock, mut store, worker) = (Clock::manual(), Store::new(), Worker::default());
     let secrets = [
         "django.contrib.sessions.cacheq0w9e8r7",
@@ -216,14 +217,14 @@ fn secrets_are_told_to_nobody() {
             "{name}: {text}"
         );
     }
-    let told = store
+    let shared = store
         .values()
         .any(|bytes| String::from_utf8_lossy(bytes).contains("comment:"));
-    assert!(told);
+    assert!(shared);
 }
 
 #[test]
-fn locks_are_in_no_list() {
+fn lists_contain_no_locks() {
     let (clock, mut store, worker) = (Clock::manual(), Store::new(), Worker::default());
     worker.0.mark_exact(b"lock:1");
     let keys = [vec!["lock:77777".to_owned()], comments(1)].concat();
@@ -235,7 +236,7 @@ fn locks_are_in_no_list() {
 }
 
 #[test]
-fn lists_that_wait_are_bounded_and_the_newest_win() {
+fn waiting_lists_are_bounded_and_the_newest_win() {
     let (clock, mut lists) = (Clock::manual(), Lists::default());
     lists.note_trip(clock.now());
     let list = |page: u64, bytes: usize| PageList {
@@ -269,7 +270,7 @@ fn lists_that_wait_are_bounded_and_the_newest_win() {
 }
 
 #[test]
-fn a_list_is_cut_at_16_kib() {
+fn list_is_cut_at_16_kib() {
     let (clock, mut store, worker) = (Clock::manual(), Store::new(), Worker::default());
     let keys: Vec<_> = (0..400)
         .map(|nth| format!("c:{}:{nth}", "x".repeat(200)))
@@ -285,8 +286,8 @@ fn a_list_is_cut_at_16_kib() {
 }
 
 #[test]
-fn fragments_of_django_are_learned_by_their_arguments() {
-    // A page of three fragments and a menu, as Django 5.2 names them: of `[note]`, `[note, lang]`.
+fn django_fragments_are_learned_by_their_arguments() {
+    // A page of three fragments and a menu, named as in Django 5.2: by `[note]` and `[note, lang]`.
     let (clock, mut store, worker) = (Clock::manual(), Store::new(), Worker::default());
     let page = |id: u64| Page::new("note").arg("id", id).arg("lang", "de");
     let fragments = |id: u64| -> Vec<String> {
@@ -305,7 +306,7 @@ fn fragments_of_django_are_learned_by_their_arguments() {
             format!(":1:template.cache.menu.{}", digest(&[])),
         ]
     };
-    // Not of note 1: its number is that of Django's version in each key.
+    // Not from note 1: its number equals Django's version in each key.
     for id in 5..8 {
         worker.visit(&page(id), &fragments(id), PIECE, &mut store, &clock);
     }
@@ -313,20 +314,20 @@ fn fragments_of_django_are_learned_by_their_arguments() {
         worker.visit(&page(id), &fragments(id), PIECE, store, &clock)
     };
     assert_eq!(trips(&worker, 77, &mut store), 1);
-    // Other workers hear of it.
+    // Other workers learn of it.
     let other = Worker::default();
     assert_eq!(trips(&other, 78, &mut store), 2);
     assert_eq!(trips(&other, 79, &mut store), 1);
 }
 
-mod strangers {
+mod untrusted {
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
         #[test]
-        fn no_list_harms(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>()) {
+        fn arbitrary_list_does_no_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>()) {
             if head {
                 bytes.splice(0..0, [0x92, 1]);
             }
@@ -337,10 +338,10 @@ mod strangers {
     }
 
     #[test]
-    fn lists_of_others_are_bounded() {
+    fn untrusted_lists_are_bounded() {
         use rmp_serde::to_vec;
         let usage = (f32::NAN, u16::MAX, u32::MAX, 255_u8);
-        let hear = |bytes: &[u8]| Learner::default().merge_list(&page(1), Some(bytes));
+        let merged = |bytes: &[u8]| Learner::default().merge_list(&page(1), Some(bytes));
         let keys = |count: usize, length: usize| {
             let rows = (0..count).map(|nth| {
                 let key = format!("{nth:0length$}").into_bytes();
@@ -348,14 +349,14 @@ mod strangers {
             });
             to_vec(&(1_u8, rows.collect::<Vec<_>>())).unwrap()
         };
-        assert_eq!(hear(&keys(512, 5)), Some(true));
-        assert_eq!(hear(&keys(513, 5)), None);
-        assert_eq!(hear(&keys(5, 513)), Some(false));
-        assert_eq!(hear(b"\x92\x07\x90"), Some(false));
-        assert_eq!(hear(b"junk"), None);
+        assert_eq!(merged(&keys(512, 5)), Some(true));
+        assert_eq!(merged(&keys(513, 5)), None);
+        assert_eq!(merged(&keys(5, 513)), Some(false));
+        assert_eq!(merged(b"\x92\x07\x90"), Some(false));
+        assert_eq!(merged(b"junk"), None);
     }
 
-    /// Bytes as MessagePack has them.
+    /// Serializes as MessagePack bytes.
     fn serde_bytes(key: Vec<u8>) -> impl serde::Serialize {
         struct Owned(Vec<u8>);
         impl serde::Serialize for Owned {

@@ -5,9 +5,9 @@ use smallvec::SmallVec;
 use super::digest::{self, How, MAX_ARGS};
 use super::page::{Arg, Page};
 
-/// A key with arguments in the place of their values: `note_markup:{note_id}`.
+/// A key with arguments in place of their values: `note_markup:{note_id}`.
 ///
-/// Without any it is a constant.
+/// Without arguments it is a constant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Template(Box<[Piece]>);
 
@@ -15,7 +15,7 @@ pub(super) struct Template(Box<[Piece]>);
 pub(super) enum Piece {
     Text(Box<[u8]>),
     Arg(Arg),
-    /// A digest of the values of arguments.
+    /// A digest of argument values.
     Digest {
         how: How,
         args: Box<[Arg]>,
@@ -31,8 +31,8 @@ impl Template {
         &self.0
     }
 
-    /// Makes the template of `key`, digests of arguments replaced as well. Takes the digests that are
-    /// tried off `hashes`.
+    /// Makes the template of `key`, with digests of arguments replaced too. Subtracts the digests
+    /// tried from `hashes`.
     pub(super) fn of(key: &[u8], page: &Page, hashes: &mut usize) -> Self {
         let explained = digest::find(key).and_then(|found| {
             let (how, args) = found.explain(key, page, hashes)?;
@@ -45,13 +45,13 @@ impl Template {
         explained.unwrap_or_else(|| Self::plain(key, page))
     }
 
-    /// Makes the template of `key`: every whole value of an argument of `page` is replaced, the
-    /// longest where several begin, and never a part of a longer word or number.
+    /// Makes the template of `key`: replaces every whole value of an argument of `page`, the
+    /// longest where several match. Never replaces part of a longer word or number.
     pub(super) fn plain(key: &[u8], page: &Page) -> Self {
         Self::new(replaced(key, page))
     }
 
-    /// The key on `page`, if that has all the arguments.
+    /// Returns the key on `page`, if the page has all the arguments.
     pub(super) fn key(&self, page: &Page) -> Option<Vec<u8>> {
         let mut key = Vec::with_capacity(32);
         for piece in &self.0 {
@@ -94,7 +94,7 @@ fn piece(key: &[u8], from: usize, to: usize) -> Option<Piece> {
     Some(Piece::Text(text.into()))
 }
 
-/// Whether a word or a number goes on at this byte. What is not ASCII counts as letters.
+/// Returns whether a word or number continues at this byte. Non-ASCII bytes count as letters.
 fn is_word(key: &[u8], at: usize) -> bool {
     key.get(at)
         .is_some_and(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())
@@ -111,7 +111,7 @@ fn longest<'a>(key: &[u8], at: usize, page: &'a Page) -> Option<(&'a Arg, usize)
                 && rest.starts_with(value)
                 && !(is_word(key, end - 1) && is_word(key, end))
         })
-        // Of equal values the first name, so that a key gives the same template each time.
+        // Of equal values, take the first name: a key always gives the same template.
         .rev()
         .max_by_key(|(_, value)| value.len())
         .map(|(name, value)| (name, value.len()))

@@ -19,7 +19,7 @@ fn template(key: &str, args: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_template_has_arguments_for_whole_values() {
+fn template_replaces_whole_values_only() {
     let five = [("id", "5")];
     for (key, expected) in [
         ("note_markup:5", "note_markup:{id}"),
@@ -40,7 +40,7 @@ fn a_template_has_arguments_for_whole_values() {
 }
 
 #[test]
-fn a_template_takes_the_longest_value_and_then_the_first_name() {
+fn template_prefers_the_longest_value_then_the_first_name() {
     let args = [("a", "x"), ("b", "x-y"), ("c", "x-y")];
     assert_eq!(template("k:x-y:x", &args), "k:{b}:{a}");
     assert_eq!(template("k:x-yz", &args), "k:{a}-yz");
@@ -48,7 +48,7 @@ fn a_template_takes_the_longest_value_and_then_the_first_name() {
 }
 
 #[test]
-fn the_order_of_arguments_is_none() {
+fn order_of_arguments_does_not_matter() {
     let one = Page::new("r").arg("a", 1).arg("b", 2);
     let other = Page::new("r").arg("b", 2).arg("a", 0).arg("a", 1);
     assert_eq!(one, other);
@@ -62,7 +62,7 @@ fn the_order_of_arguments_is_none() {
 
 proptest! {
     #[test]
-    fn a_template_gives_the_key_that_it_was_made_of(
+    fn template_gives_back_its_key(
         key in proptest::collection::vec(any::<u8>(), 0..30),
         text in "[a-c5é:_-]{0,12}",
         values in proptest::collection::vec("[a-c5é-]{0,3}", 0..4),
@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_are_no_record_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn invalid_records_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let learner = Learner::default();
         let page = Page::new("r").arg("a", 1);
         learner.merge(&page, &bytes);
@@ -85,7 +85,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_chosen_is_within_the_budget(
+    fn chosen_keys_stay_within_the_budget(
         all in proptest::collection::vec((0.0..=1.0_f32, 0_u32..5_000), 0..200),
         keys in 0_usize..100,
         bytes in 0_usize..100_000,
@@ -113,7 +113,7 @@ fn candidate(key: &str, chance: f32, bytes: u32) -> Candidate {
 }
 
 #[test]
-fn the_budget_cuts_what_is_used_least_for_its_bytes() {
+fn budget_cuts_the_least_used_per_byte() {
     let all = vec![
         candidate("large", 1.0, 10_000),
         candidate("small", 1.0, 100),
@@ -140,7 +140,7 @@ fn the_budget_cuts_what_is_used_least_for_its_bytes() {
 }
 
 #[test]
-fn what_is_seldom_used_is_left_out_where_it_would_be_mostly_waste() {
+fn seldom_used_keys_are_left_out_if_mostly_waste() {
     let seldom = candidate("seldom", 0.1, 1_000);
     let budget = Budget::default();
     let alone = budget.choose(vec![seldom.clone(), candidate("sure", 1.0, 1_000)]);
@@ -150,7 +150,7 @@ fn what_is_seldom_used_is_left_out_where_it_would_be_mostly_waste() {
 }
 
 #[test]
-fn a_series_moves_on_as_it_did() {
+fn series_moves_by_its_last_step() {
     let list = |from: u64| (from..from + 10).map(|number| format!("item:{number}:x"));
     let mut series = Series::default();
     let mut next = |from: u64| {
@@ -195,7 +195,7 @@ fn predicted(learner: &Learner, page: &Page) -> Vec<String> {
 }
 
 #[test]
-fn a_coincidence_is_not_believed() {
+fn coincidence_makes_no_template() {
     let learner = Learner::default();
     for id in 1..20 {
         let page = Page::new("r").arg("id", id);
@@ -214,7 +214,7 @@ fn a_coincidence_is_not_believed() {
 }
 
 #[test]
-fn what_is_read_no_more_is_forgotten() {
+fn unread_keys_are_forgotten() {
     let learner = Learner::default();
     let page = Page::new("r");
     for _ in 0..10 {
@@ -239,7 +239,7 @@ fn one_odd_visit_changes_little() {
 }
 
 #[test]
-fn a_record_tells_another_worker_all_that_is_known() {
+fn record_tells_another_worker_all_that_is_known() {
     let (one, other) = (Learner::default(), Learner::default());
     let page = |id: u32| Page::new("r").arg("id", id);
     for id in 0..5 {
@@ -253,12 +253,12 @@ fn a_record_tells_another_worker_all_that_is_known() {
     other.merge(&page(9), &record);
     assert_eq!(predicted(&other, &page(9)), ["a:9", "b"]);
     assert_eq!(predicted(&other, &page(3)), ["a:3", "b", "besides:77"]);
-    // Hearing it again changes nothing.
+    // Merging it again changes nothing.
     other.merge(&page(9), &record);
     assert_eq!(predicted(&other, &page(9)), ["a:9", "b"]);
 }
 
-/// A visit that read `reads` keys in `trips`, of which the first `ahead` came ahead.
+/// A visit that read `reads` keys in `trips` trips; the first `ahead` keys were preloaded.
 fn counted(reads: usize, trips: u32, ahead: usize) -> Visit {
     let keys: Vec<String> = (0..reads.max(ahead)).map(|nth| format!("k{nth}")).collect();
     let bytes: Vec<_> = keys.iter().map(|key| (key.as_str(), 10)).collect();
@@ -274,7 +274,7 @@ fn counted(reads: usize, trips: u32, ahead: usize) -> Visit {
 }
 
 #[test]
-fn a_record_tells_what_came_of_visits_of_late() {
+fn record_reports_recent_visits() {
     let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
     let learner = Learner::default();
     assert!(learner.exchange(&page, clock.now()).load_index);
@@ -288,20 +288,20 @@ fn a_record_tells_what_came_of_visits_of_late() {
     clock.advance(EXCHANGE);
     assert!(learner.exchange(&page, clock.now()).load);
     let record = learner.exchange(&page, clock.now()).save.unwrap();
-    let told = read_record("r".into(), &record).unwrap();
-    assert_eq!((told.visits, told.reads, told.trips), (4, 16, 7));
-    assert_eq!((told.preloaded, told.used), (15, 12));
-    assert_eq!((told.bytes, told.unused_bytes), (150, 30));
-    assert_eq!(told.templates.len(), 4);
+    let shared = read_record("r".into(), &record).unwrap();
+    assert_eq!((shared.visits, shared.reads, shared.trips), (4, 16, 7));
+    assert_eq!((shared.preloaded, shared.used), (15, 12));
+    assert_eq!((shared.bytes, shared.unused_bytes), (150, 30));
+    assert_eq!(shared.templates.len(), 4);
     assert!(read_record("r".into(), b"junk").is_none());
-    // Hearing its own again changes nothing of what it tells.
+    // Merging its own record again changes nothing.
     learner.merge(&page, &record);
-    let heard = learner.with(&page, |known| known.totals.recent.sums());
-    assert_eq!(heard, [16, 0, 7, 15, 12, 150, 30]);
+    let sums = learner.with(&page, |known| known.totals.recent.sums());
+    assert_eq!(sums, [16, 0, 7, 15, 12, 150, 30]);
 }
 
 #[test]
-fn a_route_that_is_seldom_visited_is_told_all_the_same() {
+fn seldom_visited_route_is_shared() {
     let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
     let learner = Learner::default();
     let mut saved = 0;
@@ -316,7 +316,7 @@ fn a_route_that_is_seldom_visited_is_told_all_the_same() {
 }
 
 #[test]
-fn what_is_visited_often_hears_before_it_tells() {
+fn often_visited_route_loads_before_it_saves() {
     let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
     let learner = Learner::default();
     for _ in 0..3 {
@@ -331,7 +331,7 @@ fn what_is_visited_often_hears_before_it_tells() {
 }
 
 #[test]
-fn a_store_that_refuses_is_left_alone_for_a_while() {
+fn refusing_store_is_left_alone_for_a_while() {
     let (clock, page) = (crate::clock::Clock::manual(), Page::new("r"));
     let learner = Learner::default();
     let ask = || {
@@ -350,9 +350,9 @@ fn a_store_that_refuses_is_left_alone_for_a_while() {
 }
 
 #[test]
-fn an_index_loses_no_route_of_another_worker() {
+fn index_loses_no_route_of_another_worker() {
     let clock = crate::clock::Clock::manual();
-    // What the store has, and what a worker does on two trips of a page.
+    // The store's index, and what a worker does on two trips of a page.
     let mut store: Option<Vec<u8>> = None;
     let mut visit_page = |learner: &Learner, name: &str| {
         let page = Page::new(name);
@@ -376,7 +376,7 @@ fn an_index_loses_no_route_of_another_worker() {
     let (one, other) = (Learner::default(), Learner::default());
     assert_eq!(visit_page(&one, "b"), names(&["b"]));
     assert_eq!(visit_page(&other, "a"), names(&["a", "b"]));
-    // The first does not know of the second's yet, and overwrites it; a minute later it is back.
+    // The first does not know the second's name yet, and overwrites it; a minute later it is back.
     assert_eq!(visit_page(&one, "c"), names(&["b", "c"]));
     clock.advance(EXCHANGE);
     assert_eq!(visit_page(&other, "a"), names(&["a", "b", "c"]));
@@ -386,12 +386,12 @@ fn an_index_loses_no_route_of_another_worker() {
 }
 
 #[test]
-fn an_index_is_bounded_and_keeps_its_own() {
+fn index_is_bounded_and_keeps_its_own_routes() {
     let now = crate::clock::Clock::manual().now();
     let theirs: Vec<String> = (0..MAX_ROUTES).map(|nth| format!("x{nth}")).collect();
     let mut index = Index::default();
     let listed = rmp_serde::to_vec(&(1_u8, &theirs)).unwrap();
-    index.listed(Some(&listed));
+    index.replace(Some(&listed));
     let written = read_index(&index.save("own", now).unwrap());
     assert_eq!(written.len(), MAX_ROUTES);
     assert!(written.contains(&"own".into()));
@@ -411,9 +411,9 @@ fn learn_page(learner: &Learner, page: &Page, id: u32) {
 }
 
 #[test]
-fn what_is_remembered_of_a_route_is_bounded_in_bytes() {
-    // All that the worst application can do: keys that are as long as they may be, and longer,
-    // which are new at each visit to a new page.
+fn memory_of_a_route_is_bounded_in_bytes() {
+    // The worst that an application can do: keys of the greatest length and longer, all new at each
+    // visit to a new page.
     let learner = Learner::default();
     for number in 0..300_u32 {
         let page = Page::new("r").arg("id", number);
@@ -425,11 +425,14 @@ fn what_is_remembered_of_a_route_is_bounded_in_bytes() {
     }
     let bytes = learner.memory();
     assert!(bytes <= 3 << 20, "{bytes} bytes");
-    assert!(bytes > 100 * MAX_KEY, "{bytes} bytes, which counts little");
+    assert!(
+        bytes > 100 * MAX_KEY,
+        "{bytes} bytes are too few to be true"
+    );
 }
 
 #[test]
-fn a_key_that_is_too_long_is_not_learned() {
+fn too_long_key_is_not_learned() {
     let (learner, page) = (Learner::default(), Page::new("r"));
     let long = "x".repeat(MAX_KEY + 1);
     learner.learn(&page, &visit(&[("a", 10), (&long, 10), (&long[1..], 10)]));
@@ -437,7 +440,7 @@ fn a_key_that_is_too_long_is_not_learned() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn number_of_routes_is_bounded() {
     let learner = Learner::default();
     for number in 0..3_000_u32 {
         let page = Page::new("r").arg("id", number);

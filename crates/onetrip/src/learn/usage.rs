@@ -1,11 +1,11 @@
-//! How often a key is used of late, and how.
+//! How often and how a key was used recently.
 
 use super::report::Use;
 
-/// Visits that count: what was longer ago has faded.
+/// Visits that count. Older ones have faded.
 pub(super) const WINDOW: u16 = 16;
 
-/// How the last eight visits that read a key did so: a bit for each.
+/// How the last eight visits that read a key read it: one bit each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kinds {
     piece: u8,
@@ -32,12 +32,12 @@ impl Kinds {
     }
 
     /// Returns whether a quarter of the visits that read it by plain calls do so more than once.
-    /// Bringing it again in vain costs its bytes, and not to bring it a trip.
+    /// Bringing it again without need costs its bytes; not bringing it costs a trip.
     pub(super) fn is_again(self) -> bool {
         self.again != 0 && 4 * self.again.count_ones() >= self.state.count_ones()
     }
 
-    /// Adds what else is known of the same key.
+    /// Merges what else is known of the same key.
     pub(super) fn join(&mut self, other: Self) {
         self.piece |= other.piece;
         self.state |= other.state;
@@ -51,7 +51,7 @@ impl Kinds {
             | (u8::from(self.is_again()) << 2)
     }
 
-    /// Reads that form.
+    /// Parses that form.
     pub(super) fn of(bits: u8) -> Self {
         Self {
             piece: bits & 1,
@@ -64,15 +64,15 @@ impl Kinds {
 /// The share of visits that use a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
-    /// From 0 to 1; a plain mean of the first visits, and then one in which older ones fade.
+    /// From 0 to 1: a plain mean at first, then one in which older visits fade.
     pub(super) share: f32,
     pub(super) visits: u16,
-    /// Whether the last visit did not use it, though it might have.
+    /// Whether the last visit could have used it and did not.
     pub(super) missed: bool,
-    /// Bytes of its entry when it was last seen; none if it was absent.
+    /// Bytes of its entry when last seen; 0 if it was absent.
     pub(super) bytes: u32,
     pub(super) kinds: Kinds,
-    /// Whether the key may open something for whoever knows it.
+    /// Whether knowing the key may give access to something.
     pub(super) secret: bool,
 }
 
@@ -91,12 +91,12 @@ impl Usage {
         }
     }
 
-    /// Whether more than one visit used it.
+    /// Returns whether more than one visit used it.
     pub(super) fn is_repeated(&self) -> bool {
         self.share * f32::from(self.visits) > 1.5
     }
 
-    /// Notes one more visit, and how that read the key if it did.
+    /// Notes one more visit, and how it read the key, if it did.
     pub(super) fn note(&mut self, used: Option<&Use>) {
         self.visits = (self.visits + 1).min(WINDOW);
         let hit = if used.is_some() { 1.0 } else { 0.0 };
@@ -110,7 +110,7 @@ impl Usage {
 }
 
 impl Usage {
-    /// Takes in what another worker saw of the same key: each counts by its visits.
+    /// Merges what another worker saw of the same key, weighted by visits.
     pub(super) fn weigh(&mut self, other: &Self) {
         let (mine, theirs) = (f32::from(self.visits), f32::from(other.visits));
         self.share = (self.share * mine + other.share * theirs) / (mine + theirs);
@@ -118,59 +118,60 @@ impl Usage {
     }
 }
 
-/// What tends to become of a route's keys when their own past says little.
+/// How a route's keys tend to behave, for keys whose own past says little.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Habits {
-    /// Of keys that were used once: a list that changes brings new ones that stay, a part that is
-    /// seldom shown does not.
+    /// Of keys used once: those of a moving list are used again, those of a seldom shown part are
+    /// not.
     after_first: Ratio,
-    /// Of keys that were missed: those that a list left behind do not come back, those that are
-    /// used now and then do.
+    /// Of keys missed once: those that a list left behind do not come back, occasionally used ones
+    /// do.
     after_miss: Ratio,
 }
 
-/// Uses that came, of those that were to be expected.
+/// Actual uses over expected uses.
 #[derive(Clone, Copy, Debug)]
 struct Ratio {
-    came: f32,
+    used: f32,
     expected: f32,
 }
 
-/// How many observations weigh as much as having none, and how fast they fade.
+/// Weight of the initial guess, in observations.
 const PRIOR: f32 = 2.0;
+/// How fast old observations fade.
 const FADE: f32 = 0.98;
 
 impl Default for Ratio {
     fn default() -> Self {
         Self {
-            came: PRIOR,
+            used: PRIOR,
             expected: PRIOR,
         }
     }
 }
 
 impl Ratio {
-    fn note(&mut self, expected: f32, came: bool) {
-        self.came = self.came * FADE + if came { 1.0 } else { 0.0 };
+    fn note(&mut self, expected: f32, used: bool) {
+        self.used = self.used * FADE + if used { 1.0 } else { 0.0 };
         self.expected = self.expected * FADE + expected;
     }
 
     fn value(self) -> f32 {
-        (self.came / self.expected).min(1.0)
+        (self.used / self.expected).min(1.0)
     }
 }
 
 impl Habits {
-    /// Notes whether a visit used a key, before its own usage notes it.
-    pub(super) fn note(&mut self, usage: &Usage, came: bool) {
+    /// Notes whether a visit used a key. Call it before the key's own usage notes the visit.
+    pub(super) fn note(&mut self, usage: &Usage, used: bool) {
         if usage.missed {
-            self.after_miss.note(usage.share, came);
+            self.after_miss.note(usage.share, used);
         } else if usage.visits == 1 {
-            self.after_first.note(usage.share, came);
+            self.after_first.note(usage.share, used);
         }
     }
 
-    /// How likely the next visit is to use a key, from 0 to 1.
+    /// Returns the chance that the next visit uses a key, from 0 to 1.
     pub(super) fn chance(&self, usage: &Usage) -> f32 {
         if usage.missed {
             usage.share * self.after_miss.value()

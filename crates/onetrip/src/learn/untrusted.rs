@@ -1,11 +1,11 @@
-//! Records that somebody else wrote: whoever can write to a store can write one.
+//! Hostile records: anybody who can write to the store can write one.
 
 use proptest::prelude::*;
 use rmp_serde::to_vec;
 
 use super::bounded::{Bin, List};
 use super::recent::Recent;
-use super::record::{Heard, MAX_WRITTEN, merge, write};
+use super::record::{MAX_WRITTEN, Parsed, merge, write};
 use super::report::{Use, Visit};
 use super::route::Route;
 use super::{Learner, Page};
@@ -14,7 +14,7 @@ type Counts = (u16, u8, u16, u8, u8, u8, bool, bool);
 type Template<'a> = (List<(u8, Bin<'a>), 4096>, bool, (f32, u16, u32, u8), Counts);
 type Keys<'a> = List<(Bin<'a>, (f32, u16, u32, u8)), 4096>;
 
-/// What says nothing against a key, and too much for it.
+/// Counts with nothing against a key, and with numbers too large.
 const COUNTS: Counts = (0, 255, 0, 255, 255, 255, false, false);
 
 fn record(templates: Vec<Template<'_>>, pages: Vec<(u64, Keys<'_>)>) -> Vec<u8> {
@@ -26,10 +26,10 @@ fn template(pieces: Vec<(u8, &[u8])>, usage: (f32, u16, u32, u8)) -> Template<'_
     (List(pieces.collect()), true, usage, COUNTS)
 }
 
-fn hear(record: &[u8]) -> (Heard, Route) {
+fn merged(record: &[u8]) -> (Parsed, Route) {
     let mut route = Route::default();
-    let heard = merge(&mut route, &mut Recent::default(), record);
-    (heard, route)
+    let parsed = merge(&mut route, &mut Recent::default(), record);
+    (parsed, route)
 }
 
 fn visit(keys: &[&str]) -> Visit {
@@ -46,7 +46,7 @@ fn visit(keys: &[&str]) -> Visit {
 }
 
 #[test]
-fn numbers_that_are_too_large_overflow_nothing() {
+fn too_large_numbers_do_not_overflow() {
     let (learner, page) = (Learner::default(), Page::new("r").arg("x", 1));
     let own = template(vec![(0, b"a")], (1.0, u16::MAX, u32::MAX, 255));
     let held = Bin(b"list:18446744073709551615");
@@ -63,7 +63,7 @@ fn numbers_that_are_too_large_overflow_nothing() {
 }
 
 #[test]
-fn what_a_record_says_of_visits_fades_as_any_other() {
+fn visits_from_a_record_fade() {
     let (learner, page) = (Learner::default(), Page::new("r"));
     let lie = template(vec![(0, b"unused")], (1.0, u16::MAX, 10, 1));
     assert!(learner.merge(&page, &record(vec![lie], vec![])));
@@ -79,34 +79,37 @@ fn what_a_record_says_of_visits_fades_as_any_other() {
 }
 
 #[test]
-fn lists_that_are_too_long_are_not_read() {
+fn too_long_lists_are_refused() {
     let usage = (1.0, 5, 10, 1);
     let few = || template(vec![(0, b"a")], usage);
     assert_eq!(
-        hear(&record((0..512).map(|_| few()).collect(), vec![])).0,
-        Heard::Record
+        merged(&record((0..512).map(|_| few()).collect(), vec![])).0,
+        Parsed::Record
     );
     assert_eq!(
-        hear(&record((0..513).map(|_| few()).collect(), vec![])).0,
-        Heard::Junk
+        merged(&record((0..513).map(|_| few()).collect(), vec![])).0,
+        Parsed::Junk
     );
     let keys = |count| List((0..count).map(|_| (Bin(b"k"), usage)).collect());
     assert_eq!(
-        hear(&record(vec![], vec![(1, keys(2048))])).0,
-        Heard::Record
+        merged(&record(vec![], vec![(1, keys(2048))])).0,
+        Parsed::Record
     );
-    assert_eq!(hear(&record(vec![], vec![(1, keys(2049))])).0, Heard::Junk);
+    assert_eq!(
+        merged(&record(vec![], vec![(1, keys(2049))])).0,
+        Parsed::Junk
+    );
     let pages = |count| (0..count).map(|id| (id, keys(1))).collect();
-    assert_eq!(hear(&record(vec![], pages(16))).0, Heard::Record);
-    assert_eq!(hear(&record(vec![], pages(17))).0, Heard::Junk);
+    assert_eq!(merged(&record(vec![], pages(16))).0, Parsed::Record);
+    assert_eq!(merged(&record(vec![], pages(17))).0, Parsed::Junk);
     let pieces = template(vec![(1, b"x"); 1025], usage);
-    assert_eq!(hear(&record(vec![pieces], vec![])).0, Heard::Junk);
+    assert_eq!(merged(&record(vec![pieces], vec![])).0, Parsed::Junk);
 }
 
 #[test]
-fn what_is_too_long_to_be_learned_is_not_believed() {
+fn too_long_keys_and_templates_are_ignored() {
     let (long, usage) = (vec![b'x'; 513], (1.0, 5, 10, 1));
-    let (_, route) = hear(&record(
+    let (_, route) = merged(&record(
         vec![
             template(vec![(0, &long)], usage),
             template(vec![(0, &long[..300]), (1, b"x"), (0, &long[..300])], usage),
@@ -121,7 +124,7 @@ fn what_is_too_long_to_be_learned_is_not_believed() {
 }
 
 #[test]
-fn a_record_is_written_in_64_kib_with_what_is_used_most() {
+fn record_holds_the_most_used_in_64_kib() {
     let (learner, page) = (Learner::default(), Page::new("r"));
     let keys: Vec<String> = (0..600)
         .map(|nth| format!("{nth}:{}", "x".repeat(400)))
@@ -134,28 +137,28 @@ fn a_record_is_written_in_64_kib_with_what_is_used_most() {
     let bytes = learner.with(&page, |known| write(&known.route, &Recent::default()));
     assert!(bytes.len() <= MAX_WRITTEN, "{} bytes", bytes.len());
     assert!(bytes.len() > MAX_WRITTEN / 2, "{} bytes", bytes.len());
-    let (heard, route) = hear(&bytes);
-    assert_eq!(heard, Heard::Record);
+    let (parsed, route) = merged(&bytes);
+    assert_eq!(parsed, Parsed::Record);
     let shares: Vec<f32> = route.templates().map(|(_, usage)| usage.share).collect();
     assert!(shares.iter().filter(|share| **share > 0.9).count() >= 20);
 }
 
 #[test]
-fn what_one_visit_read_is_told_to_nobody() {
+fn keys_of_one_visit_are_not_shared() {
     let (learner, page) = (Learner::default(), Page::new("home"));
     learner.learn(&page, &visit(&["session:5", "menu"]));
     learner.learn(&page, &visit(&["session:6", "menu"]));
     let bytes = learner.with(&page, |known| write(&known.route, &Recent::default()));
-    let (_, route) = hear(&bytes);
-    let told: Vec<String> = route.templates.keys().map(ToString::to_string).collect();
-    assert_eq!(told, ["menu"]);
+    let (_, route) = merged(&bytes);
+    let names: Vec<String> = route.templates.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["menu"]);
 }
 
 #[test]
-fn another_version_is_left_alone_and_junk_is_told_apart() {
+fn other_versions_are_ignored_and_junk_is_reported() {
     let mut other = record(vec![], vec![]);
     other[1] = 7;
-    assert_eq!(hear(&other).0, Heard::Other);
+    assert_eq!(merged(&other).0, Parsed::Other);
     for junk in [
         &b""[..],
         b"12",
@@ -163,13 +166,13 @@ fn another_version_is_left_alone_and_junk_is_told_apart() {
         b"\x95\x04\xc0",
         b"text",
     ] {
-        assert_eq!(hear(junk).0, Heard::Junk, "{junk:?}");
+        assert_eq!(merged(junk).0, Parsed::Junk, "{junk:?}");
     }
 }
 
 proptest! {
     #[test]
-    fn no_bytes_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>()) {
+    fn arbitrary_bytes_do_no_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>()) {
         if head {
             bytes.splice(0..0, [0x95, 4]);
         }
