@@ -228,10 +228,12 @@ impl Cache {
         let mut made: Vec<Option<Bound<'py, PyAny>>> = keys.iter().map(|_| None).collect();
         let mut failure = None;
         loop {
-            match fetch.advance() {
+            let stage = fetch.advance();
+            // What stopped the reading of a value stops the fetch, before anything is computed.
+            reader.values.check()?;
+            match stage {
                 Stage::Ask(trip) | Stage::Post(trip) => {
                     fetch.replied(self.send(py, here, trip)?);
-                    reader.values.check()?;
                 }
                 Stage::Compute(places) => {
                     for place in places {
@@ -356,11 +358,13 @@ impl Face {
         let mut made: Vec<Option<Py<PyAny>>> = keys.iter().map(|_| None).collect();
         let mut failure: Option<Raised> = None;
         loop {
-            match fetch.advance() {
+            let stage = fetch.advance();
+            // What stopped the reading of a value stops the fetch, before anything is computed.
+            reader.values.check()?;
+            match stage {
                 Stage::Ask(trip) => {
                     let replies = self.send(&here, trip).await?;
                     fetch.replied(replies);
-                    reader.values.check()?;
                 }
                 Stage::Post(trip) => {
                     let replies = event_loop::post(&self.cache().core, &here, trip)?;
