@@ -1,5 +1,4 @@
-//! The runtime of those who wait elsewhere: an event loop in another language, which cannot poll a
-//! future itself.
+//! The runtime for callers that cannot poll a future, such as an event loop in another language.
 //!
 //! One thread of the process drives all their trips, so that a server sees one connection.
 
@@ -13,7 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
 
-/// Of each process its own: a forked child does not have its parent's thread.
+/// One per process: a forked child does not have its parent's thread.
 type Started = PerProcess<Mutex<Option<Handle>>>;
 
 fn started() -> &'static Started {
@@ -30,11 +29,11 @@ fn start() -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// The way to it. The first call starts it, and one that follows a failure tries again.
+/// Returns a handle to the runtime. The first call starts it; a call after a failure tries again.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unavailable`] if the system has no thread or no file left for it.
+/// Returns [`ErrorKind::Unavailable`] if the system has no thread or file descriptor left.
 pub(crate) fn handle() -> Result<Handle> {
     started().with(|started| {
         let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +44,7 @@ pub(crate) fn handle() -> Result<Handle> {
             Error::with_source(
                 ErrorKind::Unavailable,
                 format!(
-                    "no thread for asynchronous trips: {error}; is a limit of the process reached?"
+                    "cannot start a thread for asynchronous trips: {error}; is a limit of the process reached?"
                 ),
                 error,
             )

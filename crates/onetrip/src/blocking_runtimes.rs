@@ -129,7 +129,7 @@ impl BlockingRuntimes {
                 "a blocking call within an asynchronous task would block its runtime; await the cache's asynchronous methods there, or make the call in onetrip::spawn_blocking",
             ));
         }
-        process::steady(|| self.borrow(work))
+        process::with_cached_pid(|| self.borrow(work))
     }
 
     /// Runs `work` in an idle runtime, or in a new one.

@@ -1,10 +1,10 @@
-//! Whether a store is worth asking: a circuit breaker.
+//! A circuit breaker for each server.
 //!
-//! A store that hangs would cost every read its timeout. After a few failures the breaker opens
-//! and trips are answered at once; now and then it lets one through to try. How long it waits
-//! between tries follows from what a try costs: ten times as long as it took to fail, so that
-//! trying takes no more than a tenth of a caller's time. A refused connection fails in no time and
-//! is tried again soon; a server that hangs is left alone for longer.
+//! Without it, a server that hangs would cost every read a timeout. After a few failures the
+//! breaker opens and trips fail at once; now and then it lets one trip through as a probe. The
+//! pause between probes is ten times as long as the last one took to fail, so probes take at most a
+//! tenth of a caller's time. A refused connection fails quickly and is soon tried again; a server
+//! that hangs is left alone for longer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,11 +14,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
 use crate::trip::{Replies, Reply};
 
-/// Failures in a row that open the breaker. One timeout is enough: it has cost a page too much.
-const FEW: u32 = 3;
+/// The number of failures in a row that opens the breaker. One timeout also does: it costs a page
+/// too much.
+const MAX_FAILURES: u32 = 3;
 
-/// How much longer than a failed try to wait before the next one.
-const PATIENCE: u32 = 10;
+/// How many times longer than a failed probe the pause before the next one is.
+const PAUSE_FACTOR: u32 = 10;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -33,22 +34,22 @@ pub(crate) struct Breaker {
 
 #[derive(Debug)]
 enum State {
-    /// The store is asked. So many trips in a row have failed.
+    /// Trips go through. Counts the failures in a row.
     Closed { failures: u32 },
-    /// The store is not asked before this moment, and then by one trip alone.
+    /// Trips fail with `error` until this moment; then one trip goes through as a probe.
     Open { until: Moment, error: Error },
 }
 
-/// The right to make one trip, and the duty to tell how it went.
+/// Permission to make one trip; its outcome is reported back.
 ///
-/// A caller that gives up tells nothing. What it tried may be tried again as soon as if it had
-/// failed by then.
+/// A pass that is dropped reports nothing. If it was a probe, the next one comes as soon as if it
+/// had failed at that moment.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     breaker: &'a Breaker,
     began: Moment,
-    /// Whether others wait for what this one tells.
-    awaited: bool,
+    /// Whether the breaker is open and waits for this outcome.
+    is_probe: bool,
 }
 
 impl Breaker {
@@ -65,10 +66,10 @@ impl Breaker {
             .with(|state| change(&mut state.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Lets a trip through, or gives the error to answer it with.
+    /// Lets a trip through, or returns the error to answer it with.
     pub(crate) fn admit(&self) -> Result<Pass<'_>> {
         let now = self.clock.now();
-        let awaited = self.state(|state| match state {
+        let is_probe = self.state(|state| match state {
             State::Open { until, error } if now < *until => Err(error.clone()),
             State::Closed { .. } => Ok(false),
             State::Open { until, .. } => {
@@ -79,12 +80,11 @@ impl Breaker {
         Ok(Pass {
             breaker: self,
             began: now,
-            awaited,
+            is_probe,
         })
     }
 
-    /// Lets a trip through that would tell nothing of whether the store answers again, or gives
-    /// the error to answer it with.
+    /// Lets a trip through that is no use as a probe, or returns the error to answer it with.
     pub(crate) fn admit_if_closed(&self) -> Result<Pass<'_>> {
         self.state(|state| match state {
             State::Open { error, .. } => Err(error.clone()),
@@ -93,13 +93,13 @@ impl Breaker {
         Ok(Pass {
             breaker: self,
             began: self.clock.now(),
-            awaited: false,
+            is_probe: false,
         })
     }
 
-    /// Has `read` read the replies to what was posted, within its argument; `None` is as long as a
-    /// trip may take. That is no trip; but if they do not come in time, the breaker hears of it.
-    /// While it is open, they are not waited for.
+    /// Calls `read` to read the replies to posted writes, with the time limit as its argument:
+    /// `None` is the limit of a trip, and an open breaker allows no time. A failure counts against
+    /// the server; success does not count.
     pub(crate) async fn drain<F>(&self, read: impl FnOnce(Option<Duration>) -> F) -> Result<()>
     where
         F: Future<Output = Result<()>>,
@@ -116,7 +116,7 @@ impl Breaker {
         }
     }
 
-    /// Whether the store failed the last time that it was asked.
+    /// Returns whether the last trip failed.
     #[cfg(feature = "redis")]
     pub(crate) fn is_failing(&self) -> bool {
         self.state(|state| !matches!(state, State::Closed { failures: 0 }))
@@ -132,9 +132,9 @@ impl Breaker {
         }
     }
 
-    /// How long not to ask after a try that began `then` and ends now.
-    fn pause(&self, then: Moment, now: Moment) -> Duration {
-        (now.since(then) * PATIENCE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    /// Returns the pause after a trip that failed between `began` and `now`.
+    fn pause(&self, began: Moment, now: Moment) -> Duration {
+        (now.since(began) * PAUSE_FACTOR).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
     }
 
     fn failed(&self, began: Moment, error: Error) -> Error {
@@ -143,7 +143,7 @@ impl Breaker {
         let opens = self.state(|state| {
             if let State::Closed { failures } = state {
                 *failures += 1;
-                if *failures < FEW && error.kind() != ErrorKind::Timeout {
+                if *failures < MAX_FAILURES && error.kind() != ErrorKind::Timeout {
                     return None;
                 }
             }
@@ -177,11 +177,11 @@ impl Breaker {
 }
 
 impl Pass<'_> {
-    /// Notes how a post went, and gives that back.
+    /// Reports the outcome of a post, and returns it.
     pub(crate) fn posted(self, outcome: Result<Replies>) -> Result<Replies> {
         match outcome {
             Ok(replies) => {
-                // What was handed to the system says nothing of the server.
+                // A write handed to the system says nothing about the server.
                 if !replies.iter().any(|reply| matches!(reply, Reply::Posted)) {
                     self.succeeded();
                 }
@@ -191,23 +191,23 @@ impl Pass<'_> {
         }
     }
 
-    /// Notes that the store answered, whatever it answered.
+    /// Reports that the server answered, even with a refusal.
     pub(crate) fn succeeded(mut self) {
-        self.awaited = false;
+        self.is_probe = false;
         self.breaker.succeeded();
     }
 
-    /// Notes that the store could not be reached, or did not answer. Gives back the error, which
-    /// needs no further word in the log while the breaker is open.
+    /// Reports that the server could not be reached or did not answer. Returns the error, marked as
+    /// logged if the breaker is open.
     pub(crate) fn failed(mut self, error: Error) -> Error {
-        self.awaited = false;
+        self.is_probe = false;
         self.breaker.failed(self.began, error)
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if !self.awaited {
+        if !self.is_probe {
             return;
         }
         let breaker = self.breaker;
@@ -251,16 +251,16 @@ mod tests {
     }
 
     #[test]
-    fn one_timeout_opens_it() {
+    fn one_timeout_opens_the_breaker() {
         let (breaker, clock) = breaker();
         fail(&breaker, &clock, Duration::from_secs(1), ErrorKind::Timeout);
         assert_eq!(breaker.admit().unwrap_err().kind(), ErrorKind::Timeout);
     }
 
     #[test]
-    fn a_few_refusals_open_it_and_fewer_do_not() {
+    fn three_refused_connections_open_the_breaker() {
         let (breaker, clock) = breaker();
-        for _ in 1..FEW {
+        for _ in 1..MAX_FAILURES {
             fail(&breaker, &clock, Duration::ZERO, ErrorKind::Unavailable);
         }
         fail(&breaker, &clock, Duration::ZERO, ErrorKind::Unavailable);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_between_failures_counts_from_nought() {
+    fn a_success_resets_the_count_of_failures() {
         let (breaker, clock) = breaker();
         for _ in 0..10 {
             fail(&breaker, &clock, Duration::ZERO, ErrorKind::Unavailable);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn one_trip_at_a_time_tries_again() {
+    fn probes_are_made_one_at_a_time() {
         let (breaker, clock) = breaker();
         fail(
             &breaker,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_try_that_never_tells_is_followed_by_another() {
+    fn a_probe_without_outcome_is_followed_by_another() {
         let (breaker, clock) = breaker();
         fail(&breaker, &clock, Duration::from_secs(1), ErrorKind::Timeout);
         clock.advance(LONGEST_PAUSE);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_try_that_is_given_up_is_soon_followed_by_another() {
+    fn a_dropped_probe_is_soon_followed_by_another() {
         let (breaker, clock) = breaker();
         fail(&breaker, &clock, Duration::from_secs(1), ErrorKind::Timeout);
         clock.advance(LONGEST_PAUSE);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trip_that_is_given_up_says_nothing_of_a_store_that_answers() {
+    fn dropped_passes_do_not_open_the_breaker() {
         let (breaker, _) = breaker();
         for _ in 0..10 {
             drop(breaker.admit().unwrap());

@@ -1,4 +1,4 @@
-//! Trips of many callers that travel as one.
+//! Trips of many callers, merged into one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,37 +13,37 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::scope::Scope;
 use crate::trip::{Op, Purpose, Replies, Trip};
 
-/// Trips that are about to leave together, such as those of one turn of an event loop.
+/// Trips that are sent as one, such as all trips of one turn of an event loop.
 #[derive(Debug, Default)]
 pub struct MergedTrip {
     trip: Trip,
-    /// All that watch one of the trips see the one that is made.
+    /// The watches of all callers: each sees the merged trip.
     at: Context,
-    /// How many operations each caller has, in the order of the trip, and how many of them it asked
-    /// for.
+    /// For each caller, in order: how many operations its trip has, and how many of them are its
+    /// own.
     parts: Vec<(usize, usize)>,
-    /// Where in the trip each operation of each caller is answered.
+    /// For each operation of each caller: its index in the merged trip.
     places: Vec<usize>,
-    /// Where entries are read that came along with the trip of a caller: they answer others too.
+    /// The reads that callers brought along, by name: they answer other callers too.
     along: HashMap<Bytes, usize>,
-    /// Whether an operation answers several callers.
+    /// Whether any operation answers several callers.
     shares: bool,
-    /// The scopes whose reads travel.
+    /// The scopes whose reads are in the trip.
     scopes: Vec<Arc<Scope>>,
     footprint: Footprint,
 }
 
-/// The names that a batch reads and changes.
+/// The names that a trip reads and changes.
 #[derive(Clone, Debug, Default)]
 pub struct Footprint {
     reads: Vec<Bytes>,
     changes: HashSet<Bytes>,
-    /// Whether it clears a prefix, and so changes names that it does not tell.
+    /// Whether it clears a prefix, and so may change any name.
     clears: bool,
 }
 
 impl Footprint {
-    /// That of one trip.
+    /// Returns the footprint of `trip`.
     #[must_use]
     pub fn of(trip: &Trip) -> Self {
         let mut footprint = Self::default();
@@ -59,22 +59,24 @@ impl Footprint {
         }
     }
 
-    /// Whether the order of the two matters: one changes what the other reads or changes.
+    /// Returns whether the order of the two matters: one changes a name that the other reads or
+    /// changes.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
-        let disturbs = |one: &Self, other: &Self| {
+        let changes = |one: &Self, other: &Self| {
             !one.changes.is_empty()
                 && (other.reads.iter().chain(&other.changes)).any(|name| one.changes.contains(name))
         };
-        self.clears || other.clears || disturbs(self, other) || disturbs(other, self)
+        self.clears || other.clears || changes(self, other) || changes(other, self)
     }
 }
 
 impl MergedTrip {
-    /// Whether others may travel with `trip`.
+    /// Returns whether `trip` may be merged with others.
     ///
-    /// Not with what must not be sent twice, since then none of them could be sent again when an
-    /// idle connection turns out to be closed; nor with what takes a store many steps.
+    /// Operations that must not be sent twice travel alone: otherwise the whole merged trip could
+    /// not be retried when an idle connection turns out to be closed. So do operations that take a
+    /// store many steps.
     #[must_use]
     pub fn takes(trip: &Trip) -> bool {
         !trip
@@ -84,9 +86,9 @@ impl MergedTrip {
             && !matches!(trip.purpose(), Purpose::Drain)
     }
 
-    /// Takes the trip of one more caller along, who is answered after those that came before.
+    /// Adds the trip of one more caller.
     ///
-    /// What is posted leaves with other posts alone: it is never sent again, and reads may be.
+    /// Merge posts only with posts (see [`suits`](Self::suits)): reads may be retried, posts never.
     pub fn join(&mut self, at: &Context, trip: &Trip) {
         if self.parts.is_empty() {
             self.trip.take_purpose_of(trip);
@@ -119,33 +121,33 @@ impl MergedTrip {
         }
     }
 
-    /// Where a read is answered already: one page's tasks ask in one turn for what its first read
-    /// brings ahead.
+    /// Returns the index of a read that already answers `op`. The first read of a page brings along
+    /// keys that other tasks of the page often read in the same turn.
     fn place(&mut self, op: &Op) -> Option<usize> {
         let Op::Get { name } = op else {
             return None;
         };
         let place = *self.along.get(name)?;
-        // A read that follows a write has to see it.
-        let as_it_was = !self.footprint.changes.contains(name);
-        self.shares |= as_it_was;
-        as_it_was.then_some(place)
+        // A read must see the writes before it.
+        let is_unchanged = !self.footprint.changes.contains(name);
+        self.shares |= is_unchanged;
+        is_unchanged.then_some(place)
     }
 
-    /// What it reads and changes. Batches that meet another's must leave one after the other: those
-    /// that are under way at once may overtake each other.
+    /// Returns the names that it reads and changes. Trips whose footprints [meet](Footprint::meets)
+    /// must be sent one after the other: concurrent trips may overtake each other.
     #[must_use]
     pub fn footprint(&self) -> &Footprint {
         &self.footprint
     }
 
-    /// Returns whether it waits for the same as `trip` does, so that the two may leave together.
+    /// Returns whether both are posts or neither is, so that `trip` may join.
     #[must_use]
     pub fn suits(&self, trip: &Trip) -> bool {
         self.trip.is_post() == trip.is_post()
     }
 
-    /// The replies of each caller.
+    /// Splits the replies by caller.
     fn split(&self, replies: Replies) -> Vec<(usize, Replies)> {
         let parts = self.parts.iter();
         if self.shares {
@@ -166,15 +168,15 @@ impl MergedTrip {
     }
 }
 
-/// Who is told the answers. Told of a failure if it is dropped before: whoever waits for an answer
-/// gets one, whatever happened to the trip.
+/// Delivers the answers to the callers. Delivers a failure if it is dropped before, so that no
+/// caller waits forever.
 struct Delivery<F: FnOnce(Vec<Result<Replies>>)> {
     deliver: Option<F>,
     parts: usize,
 }
 
 impl<F: FnOnce(Vec<Result<Replies>>)> Delivery<F> {
-    fn make(mut self, answers: Vec<Result<Replies>>) {
+    fn deliver(mut self, answers: Vec<Result<Replies>>) {
         if let Some(deliver) = self.deliver.take() {
             deliver(answers);
         }
@@ -191,8 +193,8 @@ impl<F: FnOnce(Vec<Result<Replies>>)> Drop for Delivery<F> {
 }
 
 impl Cache {
-    /// Makes one trip of `batch` in the background and tells `deliver`, on the thread that made
-    /// it, what [`send`](Self::send) would have answered each caller, in their order.
+    /// Sends `batch` as one trip in the background. Then calls `deliver`, on the background thread,
+    /// with the result that [`send`](Self::send) would have returned to each caller, in order.
     pub fn dispatch(
         &self,
         batch: MergedTrip,
@@ -206,7 +208,7 @@ impl Cache {
             Ok(runtime) => runtime,
             Err(error) => {
                 let answers = self.answers(&batch, self.fail(&batch.trip, error));
-                return delivery.make(answers);
+                return delivery.deliver(answers);
             }
         };
         for scope in &batch.scopes {
@@ -217,19 +219,19 @@ impl Cache {
         let mut work = Box::pin(async move {
             let replies = cache.carry(&batch.at, &batch.trip).await;
             let answers = cache.answers(&batch, replies);
-            delivery.make(answers);
+            delivery.deliver(answers);
         });
-        // Begun here, so that what this thread does next on the same names comes behind it.
+        // Posts start here, so that later operations of this thread on the same names follow them.
         if !is_post || blocking_runtimes::poll_once(work.as_mut()).is_pending() {
             runtime.spawn(work);
         }
     }
 
-    /// What becomes of a trip that could not be made at all, as of any failure of the store.
+    /// Returns the replies to a trip that could not be made, as for any failure of the store.
     ///
     /// # Errors
     ///
-    /// Under [`OnError::Raise`](crate::OnError::Raise), `error`.
+    /// Under [`OnError::Raise`](crate::OnError::Raise), returns `error`.
     pub fn fail(&self, trip: &Trip, error: Error) -> Result<Replies> {
         self.0.dispatcher.fail(&self.0.policy.counters, trip, error)
     }
@@ -262,7 +264,8 @@ mod tests {
         Op::Delete { name }
     }
 
-    /// What each caller is answered by a store that tells each name, and how many operations left.
+    /// The answers of each caller, from a store that answers with names, and the number of
+    /// operations sent.
     fn answers(trips: &[Trip]) -> (Vec<Vec<String>>, usize) {
         let mut batch = MergedTrip::default();
         for trip in trips {
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_along_answers_others() {
+    fn reads_brought_along_answer_other_callers() {
         let many: Trip = [get("c"), get("d")].into_iter().collect();
         let (told, sent) = answers(&[ahead(), get("b").into(), many, get("a").into()]);
         assert_eq!(told[0], ["a0", "b1", "c2"]);
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_follows_a_change_is_made_anew() {
+    fn reads_after_a_write_are_sent_again() {
         let (told, sent) = answers(&[ahead(), delete("b").into(), get("b").into()]);
         assert_eq!(told[1..], [vec!["done"], vec!["b4"]]);
         assert_eq!(sent, 5);

@@ -1,4 +1,4 @@
-//! What must not be shared with a forked child.
+//! State that must not be shared with a forked child.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 thread_local! {
-    /// Which process this is, as long as [`steady`] knows; else nought.
+    /// The id of this process while [`with_cached_pid`] runs, else 0.
     static PID: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Calls `body`, which does not fork: the system is asked once which process this is, where a trip
-/// would ask it many times.
-pub(crate) fn steady<T>(body: impl FnOnce() -> T) -> T {
+/// Calls `body`, which does not fork. Asks the system for the process id once, where a trip would
+/// ask many times.
+pub(crate) fn with_cached_pid<T>(body: impl FnOnce() -> T) -> T {
     struct Reset(u32);
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -30,11 +30,11 @@ fn id() -> u32 {
     }
 }
 
-/// A value of which every process has its own: a forked child begins with a new one.
+/// A value per process: a forked child starts with a new one.
 ///
-/// The parent's is left as it was, neither dropped nor locked. Its sockets are the parent's, its
-/// epoll sets are shared with the parent, and its locks may be held by threads that the child
-/// does not have.
+/// The child neither drops nor locks its parent's value. The sockets in it are the parent's, its
+/// epoll sets are shared with the parent, and its locks may be held by threads that the child does
+/// not have.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {
     current: ArcSwap<Owned<T>>,
@@ -55,17 +55,17 @@ impl<T> PerProcess<T> {
         }
     }
 
-    /// Calls `look` with this process' value.
-    pub(crate) fn with<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+    /// Calls `body` with the value of this process.
+    pub(crate) fn with<R>(&self, body: impl FnOnce(&T) -> R) -> R {
         let current = self.current.load();
         if current.pid == id() {
-            look(&current.value)
+            body(&current.value)
         } else {
-            look(&self.renew().value)
+            body(&self.renew().value)
         }
     }
 
-    /// The value of a process that has none yet.
+    /// Makes the value of a process that has none yet.
     fn renew(&self) -> Arc<Owned<T>> {
         let current = self.current.load_full();
         if current.pid == id() {
