@@ -1,23 +1,23 @@
-//! The time that expiry and age are measured by.
+//! The clock for ttls and ages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// A point of monotonic time, in microseconds since some beginning.
+/// A point in monotonic time, in microseconds since an arbitrary start.
 ///
-/// Entries in this process expire by it, so that setting the wall clock expires nothing.
+/// Entries in this process expire by it, so setting the wall clock expires nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// This moment and `span` more; the end of time if that overflows.
+    /// Returns the moment `span` after this one. Saturates on overflow.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(micros(span)))
     }
 
-    /// How long it is from `earlier` until this moment; nothing if it lies before.
+    /// Returns the time from `earlier` until this moment. Zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
@@ -25,12 +25,12 @@ impl Moment {
 }
 
 fn micros(span: Duration) -> u64 {
-    // Not by `as_micros`, since arithmetic of 128 bits is slow and every hit reads the clock.
+    // Every hit reads the clock, and `as_micros` uses slow 128-bit arithmetic.
     let micros = span.as_secs().saturating_mul(1_000_000);
     micros.saturating_add(u64::from(span.subsec_micros()))
 }
 
-/// Where a cache reads the time: the system's clocks, or one that a test moves by hand.
+/// The clock of a cache: the system's clocks, or one that a test moves by hand.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,26 +49,27 @@ fn micros(span: Duration) -> u64 {
 pub struct Clock(Option<Arc<AtomicU64>>);
 
 impl Clock {
-    /// The system's clocks: monotonic within this process, the wall's for what it shares.
+    /// Returns the system's clocks: monotonic within this process, wall time for shared entries.
     #[must_use]
     pub fn system() -> Self {
         Self(None)
     }
 
-    /// A clock that stands still until [`advance`](Self::advance) moves it. Clones share it.
+    /// Returns a clock that stands still until [`advance`](Self::advance) moves it. Clones share
+    /// it.
     #[must_use]
     pub fn manual() -> Self {
         Self(Some(Arc::default()))
     }
 
-    /// Moves a manual clock on by `span`; the system's clock goes its own way.
+    /// Moves a manual clock forward by `span`. Does nothing to the system's clocks.
     pub fn advance(&self, span: Duration) {
         if let Some(now) = &self.0 {
             now.fetch_add(micros(span), Ordering::SeqCst);
         }
     }
 
-    /// The present moment.
+    /// Returns the current moment.
     #[must_use]
     pub fn now(&self) -> Moment {
         match &self.0 {
@@ -77,24 +78,22 @@ impl Clock {
         }
     }
 
-    /// Whether `end` has come.
+    /// Returns whether `end` has come.
     ///
-    /// It is mostly far ahead. Then a clock tells as much that goes in steps, of some milliseconds,
-    /// and is quicker to read.
+    /// Mostly it is far ahead. A coarse clock, which is faster to read, then suffices.
     pub(crate) fn has_come(&self, end: Moment) -> bool {
-        const LATE_AT_MOST: Duration = Duration::from_secs(1);
-        let lately = match &self.0 {
-            None => Moment(monotonic::lately()),
+        const MAX_LAG: Duration = Duration::from_secs(1);
+        let coarse = match &self.0 {
+            None => Moment(monotonic::coarse()),
             Some(_) => self.now(),
         };
-        lately.after(LATE_AT_MOST) >= end && self.now() >= end
+        coarse.after(MAX_LAG) >= end && self.now() >= end
     }
 
-    /// The wall clock's time, as the span since 1970 began (UTC). A manual clock begins there, and
-    /// goes as far as it was moved.
+    /// Returns the wall clock's time since the Unix epoch. A manual clock starts at the epoch.
     ///
-    /// Entries that several processes share, or that outlive one, expire by it: setting the clock
-    /// of the machine shifts their end.
+    /// Entries that several processes share, or that outlive a process, expire by it: setting the
+    /// machine's clock shifts their expiry.
     #[must_use]
     pub fn wall(&self) -> Duration {
         match &self.0 {
@@ -115,13 +114,13 @@ mod monotonic {
         read(ClockId::Monotonic)
     }
 
-    /// What it told at the last tick of the system's timer.
-    pub(super) fn lately() -> u64 {
+    /// The time of the last tick of the system's timer.
+    pub(super) fn coarse() -> u64 {
         read(ClockId::MonotonicCoarse)
     }
 
     fn read(clock: ClockId) -> u64 {
-        // Never negative: it counts from the start of the system.
+        // Never negative: it counts from boot.
         let time = clock_gettime(clock);
         time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1000
     }
@@ -138,7 +137,7 @@ mod monotonic {
     }
 
     /// There is no cheaper clock.
-    pub(super) fn lately() -> u64 {
+    pub(super) fn coarse() -> u64 {
         now()
     }
 }
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_comes_with_its_moment_and_not_before() {
+    fn an_end_has_come_exactly_at_its_moment() {
         let clock = Clock::manual();
         for span in [Duration::from_micros(1), Duration::from_secs(10)] {
             let end = clock.now().after(span);
@@ -165,6 +164,6 @@ mod tests {
         let clock = Clock::system();
         assert!(clock.has_come(clock.now()));
         assert!(!clock.has_come(clock.now().after(Duration::from_secs(3600))));
-        assert!(monotonic::lately() <= monotonic::now());
+        assert!(monotonic::coarse() <= monotonic::now());
     }
 }

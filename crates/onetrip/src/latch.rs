@@ -1,10 +1,10 @@
-//! Something that happens once, for threads and tasks to wait for.
+//! An event that happens once, for threads and tasks to wait for.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// A latch, which is set once and stays so.
+/// A latch: once set, it stays set.
 #[derive(Debug, Default)]
 pub struct Latch {
     state: Mutex<State>,
@@ -28,7 +28,7 @@ impl Latch {
         self.state().is_set
     }
 
-    /// Sets it and wakes all who wait.
+    /// Sets it and wakes all waiters.
     pub fn set(&self) {
         let wakers = {
             let mut state = self.state();
@@ -36,11 +36,11 @@ impl Latch {
             std::mem::take(&mut state.wakers)
         };
         self.set.notify_all();
-        // Without the lock: a waker is foreign code.
+        // Outside of the lock: a waker is foreign code.
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits on this thread for no longer than `patience`. Returns whether it is set.
+    /// Blocks this thread until it is set, at most for `patience`. Returns whether it is set.
     #[must_use]
     pub fn wait(&self, patience: Duration) -> bool {
         let end = Instant::now().checked_add(patience);
@@ -58,7 +58,7 @@ impl Latch {
         true
     }
 
-    /// Is ready once it is set, and wakes the task then.
+    /// Is ready once it is set. Wakes the task then.
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.is_set {
@@ -75,5 +75,5 @@ impl Latch {
     }
 }
 
-/// Some systems refuse to wait for longer at once.
+/// The longest single wait: some systems refuse longer ones.
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
