@@ -1,11 +1,11 @@
-//! What is being computed, so that callers of this process who miss the same key compute it once.
+//! Single flight: callers in this process that miss the same key compute it once.
 //!
-//! A *flight* lasts from a miss until its value is stored. Who misses the key meanwhile waits for
-//! it, if law 13 lets them join; everybody else computes for themselves. Only what was stored is
-//! shared, as the entry that it is, so each gets a value of its own.
+//! A *flight* lasts from a miss until its value is stored. Callers that miss the key meanwhile wait
+//! for it if law 13 lets them join; all others compute for themselves. Only the stored entry is
+//! shared, so each caller decodes a value of its own.
 //!
-//! Waiting never closes a circle: a context knows the flights that its code computes for, and a
-//! flight knows those that its code waits for.
+//! Waiting never deadlocks: a context knows the flights that its code computes for, a flight knows
+//! the flights that its code waits for, and a caller that would close a circle computes instead.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -22,28 +22,28 @@ use crate::process::PerProcess;
 use crate::scope::next_in_order;
 use crate::write_clock::{self, Slot, Stamp};
 
-/// How long a flight is waited for whose cost is not known.
+/// How long callers wait for a flight of unknown cost.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A flight is waited for at least this long. What mostly takes a millisecond takes many where a
-/// machine is busy, and to compute it in all threads would make that worse.
+/// How long callers wait at least. On a busy machine a computation of one millisecond takes many,
+/// and computing it in all threads would make that worse.
 const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Keys whose cost is remembered, by their slot.
+/// The number of costs that are remembered, by slot.
 const COSTS: usize = 1 << 10;
 
-/// Who computes or waits.
+/// The kind of code that computes or waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// A thread, which its computing and waiting hold up.
+    /// A thread, which blocks while it computes or waits.
     Thread,
-    /// A greenlet: others of its thread go on while it waits.
+    /// A greenlet: other greenlets of its thread run while it waits.
     Greenlet,
-    /// A task. A thread must not wait for it: it may hold up the task's event loop.
+    /// A task. A thread must not wait for it: the thread may be blocking the task's event loop.
     Task,
 }
 
-/// A store, told from the others of this process.
+/// Identifies a store within this process.
 pub(crate) type StoreId = usize;
 
 /// A value that is being computed.
@@ -54,7 +54,7 @@ pub(crate) struct Flight {
     slot: Slot,
     owner: Caller,
     thread: ThreadId,
-    /// Whether others may wait for it.
+    /// Whether other callers may wait for it.
     shared: bool,
     /// Its place in the order of scopes and flights.
     began: u64,
@@ -67,15 +67,15 @@ pub(crate) struct Flight {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was stored. None before, and if nothing was.
+    /// The stored entry. `None` before the end, and if nothing was stored.
     entry: Option<Bytes>,
-    /// Whether its key was written or deleted since it began.
+    /// Whether its key was written or deleted since the flight began.
     outdated: bool,
     /// The flights that its owner waits for.
     waits_for: SmallVec<[Arc<Flight>; 1]>,
 }
 
-/// The flights that some code computes for, innermost first.
+/// The flights that a piece of code computes for, innermost first.
 #[derive(Debug)]
 pub struct Computing {
     flights: SmallVec<[Arc<Flight>; 1]>,
@@ -91,15 +91,15 @@ impl Computing {
 
 type Table = HashMap<Bytes, SmallVec<[Arc<Flight>; 1]>>;
 
-/// How many flights there are, so that a write need not look for them.
+/// The number of flights. While it is zero, writes skip the table.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// What computing the keys of one cache cost, in microseconds, by their slots.
+/// The cost of computing each key of a cache, in microseconds, by slot.
 #[derive(Debug, Default)]
 pub(crate) struct Costs(OnceLock<Box<[AtomicU32]>>);
 
 impl Costs {
-    /// Returns what the key last cost. Zero if that is not known.
+    /// Returns the last cost of the key. Zero if unknown.
     fn of(&self, slot: Slot) -> u32 {
         let cost = self
             .0
@@ -119,15 +119,15 @@ impl Costs {
     }
 }
 
-fn flights<T>(look: impl FnOnce(&mut Table) -> T) -> T {
-    // Of each process its own: a forked child has no other thread that could end a flight.
+fn flights<T>(body: impl FnOnce(&mut Table) -> T) -> T {
+    // One per process: a forked child lacks the threads that would end its parent's flights.
     static TABLE: OnceLock<PerProcess<Mutex<Table>>> = OnceLock::new();
     let table = TABLE.get_or_init(PerProcess::default);
-    table.with(|table| look(&mut table.lock().unwrap_or_else(PoisonError::into_inner)))
+    table.with(|table| body(&mut table.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// Notes that a name is written or deleted: what is being computed of it is out of date. Of every
-/// store: two caches may have one under two URLs.
+/// Marks all flights of a name as outdated when it is written or deleted. Flights of every store:
+/// two caches may reach one store by two URLs.
 pub(crate) fn outdate(name: &[u8]) {
     if COUNT.load(Ordering::SeqCst) == 0 {
         return;
@@ -139,7 +139,7 @@ pub(crate) fn outdate(name: &[u8]) {
     });
 }
 
-/// Notes that all names are cleared that begin with `prefix`.
+/// Marks the flights of all names that begin with `prefix` as outdated.
 pub(crate) fn outdate_all(prefix: &[u8]) {
     if COUNT.load(Ordering::SeqCst) == 0 {
         return;
@@ -155,30 +155,30 @@ pub(crate) fn outdate_all(prefix: &[u8]) {
     });
 }
 
-/// What a caller who missed a key is to do.
+/// What a caller does after a miss.
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// Compute it.
     Compute(Making),
-    /// Wait for another caller who does.
+    /// Wait for the caller that computes it.
     Wait(Waiting),
 }
 
-/// Who claims, and how.
+/// The caller of [`claim`], and what it may do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claimant<'a> {
     pub(crate) caller: Caller,
-    /// The flights that it computes for already.
+    /// The flights that it already computes for.
     pub(crate) computing: Option<&'a Arc<Computing>>,
     pub(crate) costs: &'a Arc<Costs>,
-    /// Whether it may wait for another.
+    /// Whether it may wait for another caller.
     pub(crate) joins: bool,
-    /// Whether others may wait for it.
+    /// Whether other callers may wait for it.
     pub(crate) shared: bool,
 }
 
-/// Claims the computing of a name, or joins a flight that `may_join` lets this caller join by its
-/// place in the order.
+/// Joins a flight of `name` if there is one and `may_join` accepts its place in the order.
+/// Otherwise claims the computation.
 pub(crate) fn claim(
     store: StoreId,
     name: Bytes,
@@ -251,23 +251,23 @@ impl Flight {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether such a caller may wait for it, on this thread.
+    /// Returns whether `caller`, on this thread, may wait for it.
     fn may_be_waited_for_by(&self, caller: Caller) -> bool {
         match caller {
             Caller::Task => true,
             Caller::Greenlet => self.owner != Caller::Task,
-            // Its owner may be the very code that this thread has left for a while.
+            // Its owner may be suspended code of this very thread.
             Caller::Thread => self.owner != Caller::Task && self.thread != thread::current().id(),
         }
     }
 
-    /// Ends it. A later one may begin.
+    /// Ends the flight.
     fn end(self: &Arc<Self>, entry: Option<Bytes>) {
         flights(|table| {
             if let Some(found) = table.get_mut(&self.name) {
                 let before = found.len();
                 found.retain(|flight| !Arc::ptr_eq(flight, self));
-                // In a forked child the table is new, and so is what it counts.
+                // In a forked child the table is new, so it may lack the flight.
                 if found.len() < before {
                     COUNT.fetch_sub(1, Ordering::SeqCst);
                 }
@@ -284,19 +284,19 @@ impl Flight {
     }
 }
 
-/// The right and the duty to compute a value. Dropped before it is ended, it has failed.
+/// The claim to compute a value. If it is dropped before [`share`](Self::share), the flight failed.
 #[derive(Debug)]
 pub(crate) struct Making(Arc<Flight>);
 
 impl Making {
-    /// Returns whether its key was written or deleted since it began: its value is out of date.
+    /// Returns whether its value is outdated: its key was written or deleted since it began.
     pub(crate) fn is_outdated(&self) -> bool {
         self.0.state().outdated
     }
 
-    /// Gives those who wait what was stored, and notes what that cost.
+    /// Shares the stored entry with the waiters, and notes its cost.
     pub(crate) fn share(self, entry: Bytes) {
-        // At the end, not before: a flight of several values goes on when the first is computed.
+        // The cost counts until the end: a flight of several values continues after the first.
         let flight = &self.0;
         flight.costs.note(flight.slot, flight.started.elapsed());
         self.0.end(Some(entry));
@@ -311,7 +311,7 @@ impl Drop for Making {
     }
 }
 
-/// Returns the flights of code that computes all of `makings`, within others.
+/// Returns the flights of code that computes all of `makings`, within `outer`.
 pub(crate) fn computing<'m>(
     makings: impl Iterator<Item = &'m Making>,
     outer: Option<&Arc<Computing>>,
@@ -322,17 +322,17 @@ pub(crate) fn computing<'m>(
     })
 }
 
-/// A place among those who wait for a flight.
+/// A caller that waits for a flight.
 #[derive(Debug)]
 pub struct Waiting {
     flight: Arc<Flight>,
-    /// The flights that wait meanwhile.
+    /// The flights that the caller computes for, which wait too.
     by: SmallVec<[Arc<Flight>; 1]>,
 }
 
 impl Waiting {
-    /// Returns how much longer to wait: until twice the known cost of the key has passed, or one
-    /// second.
+    /// Returns how much longer to wait. The limit is twice the known cost of the key, or one second
+    /// if the cost is unknown.
     #[must_use]
     pub fn patience(&self) -> Duration {
         let all = match self.flight.costs.of(self.flight.slot) {
@@ -348,21 +348,22 @@ impl Waiting {
         self.flight.over.is_set()
     }
 
-    /// Waits on this thread, at most for `patience`. Returns whether the flight is over.
+    /// Blocks this thread, at most for `patience`. Returns whether the flight is over.
     #[must_use]
     pub fn wait(&self, patience: Duration) -> bool {
         self.flight.over.wait(patience)
     }
 
-    /// Is ready once the flight is over, and wakes the task then.
+    /// Is ready once the flight is over. Wakes the task then.
     pub fn poll(&self, context: &mut task::Context<'_>) -> Poll<()> {
         self.flight.over.poll(context)
     }
 
-    /// Returns what the flight stored, unless it failed, goes on, or its key was written since.
+    /// Returns the entry that the flight stored. `None` if it failed or is not over, or if its key
+    /// was written since.
     pub(crate) fn entry(&self) -> Option<Bytes> {
         let flight = &self.flight;
-        // A flight that is over no longer hears of writes, and its slot does.
+        // Writes after the end of a flight show only in its slot.
         let is_current = flight.slot.is_unwritten_since(flight.stamp);
         let state = flight.state();
         state

@@ -1,25 +1,27 @@
-//! The clock of writes: when this process last wrote a name.
+//! A logical clock that tells when this process last wrote a name.
 //!
-//! Scopes and flights hold answers that state written anywhere in the process ends. They need no
-//! list of each other for it. Each write counts on and leaves the count in the slot of its name,
-//! before it leaves and when it returns. An answer remembers the count at the departure of the trip
-//! that brought it, and holds as long as its slot has no later one.
+//! A state write anywhere in the process invalidates answers that scopes and flights hold. The
+//! clock does this without a list of scopes: each write increments a counter and stores the count in
+//! the slot of its name, once before it is sent and once when it returns. An answer remembers the
+//! count at which its trip departed, and is valid while its slot holds no later count.
 //!
-//! Names share slots. A stranger's write then ends an answer too early, which costs a trip.
+//! Names share slots. A write of another name may invalidate an answer too early, which costs a
+//! trip.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of slots. Ten thousand writes during a page end a sixth of what it holds in vain.
+/// The number of slots. Ten thousand writes during a page needlessly invalidate a sixth of its
+/// answers.
 const SLOTS: usize = 1 << 15;
 
-/// The bytes of a name that are hashed at a time.
+/// The number of bytes that are hashed at a time.
 const CHUNK: usize = 16;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static CLEARED: AtomicU64 = AtomicU64::new(0);
 static WRITTEN: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
 
-/// The count of writes at some moment.
+/// The count of writes at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp(u64);
 
@@ -28,9 +30,9 @@ pub(crate) struct Stamp(u64);
 pub(crate) struct Slot(usize);
 
 impl Slot {
-    /// Returns the slot of the name `prefix` + `key`, wherever the one ends and the other begins.
+    /// Returns the slot of the name `prefix` + `key`, wherever the name is split.
     pub(crate) fn of(prefix: &[u8], key: &[u8]) -> Self {
-        // From the end, so that whatever the prefix is, the key is cut in the same places.
+        // From the end, so that any prefix leaves the chunks of the key the same.
         let mut chunks = key.rchunks_exact(CHUNK);
         let mut hash = 0;
         for chunk in &mut chunks {
@@ -51,32 +53,32 @@ impl Slot {
         Self((hash ^ hash >> 32) as usize % SLOTS)
     }
 
-    /// Returns its number.
+    /// Returns the index of the slot.
     pub(crate) fn index(self) -> usize {
         self.0
     }
 
     fn written(self) -> &'static AtomicU64 {
         static BEYOND: AtomicU64 = AtomicU64::new(0);
-        // `of` makes no number beyond the last.
+        // Never used: `of` returns no index beyond the last.
         WRITTEN.get(self.0).unwrap_or(&BEYOND)
     }
 
-    /// Notes that the name is being written, or was.
+    /// Records a write of the name, as it is sent and as it returns.
     pub(crate) fn write(self) {
         let count = COUNT.fetch_add(1, Ordering::SeqCst) + 1;
         self.written().fetch_max(count, Ordering::SeqCst);
     }
 
-    /// Returns whether nobody in this process wrote the name since `stamp`.
+    /// Returns whether this process has not written the name since `stamp`.
     pub(crate) fn is_unwritten_since(self, stamp: Stamp) -> bool {
         self.written().load(Ordering::Acquire) <= stamp.0
             && CLEARED.load(Ordering::Acquire) <= stamp.0
     }
 }
 
-/// Hashes one more chunk, as wyhash mixes: each bit of either half reaches all of the result. Its
-/// constants are odd, with half of their bits set.
+/// Hashes one more chunk by the mixing step of wyhash: each bit of either half affects all bits of
+/// the result. The constants are odd, with half of their bits set.
 fn mix(hash: u64, chunk: [u8; CHUNK]) -> u64 {
     let [low, high] = [0, 8].map(|at| {
         let half = chunk.get(at..).and_then(|half| half.first_chunk());
@@ -87,23 +89,23 @@ fn mix(hash: u64, chunk: [u8; CHUNK]) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// The slot of one name, worked out when it is first needed.
+/// The slot of one name, computed at first use.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LazySlot(Option<Slot>);
 
 impl LazySlot {
-    /// Returns the slot of the name `prefix` + `key`, which must be the same at each call.
+    /// Returns the slot of the name `prefix` + `key`, which must be the same at every call.
     pub(crate) fn of(&mut self, prefix: &[u8], key: &[u8]) -> Slot {
         *self.0.get_or_insert_with(|| Slot::of(prefix, key))
     }
 }
 
-/// Returns the count of now.
+/// Returns the current count.
 pub(crate) fn stamp() -> Stamp {
     Stamp(COUNT.load(Ordering::SeqCst))
 }
 
-/// Notes that all names are being cleared, or were.
+/// Records a clear of all names, as it is sent and as it returns.
 pub(crate) fn clear() {
     let count = COUNT.fetch_add(1, Ordering::SeqCst) + 1;
     CLEARED.fetch_max(count, Ordering::SeqCst);
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_one_slot_however_it_is_split() {
+    fn the_split_of_a_name_does_not_change_its_slot() {
         for name in ["x", "blog:1:note:5", "a-long-name:with-more-than:16-bytes"] {
             let whole = Slot::of(b"", name.as_bytes());
             for end in 0..=name.len() {
@@ -135,13 +137,13 @@ mod tests {
             let names = (0..1000).map(|number| format!("{head}{number}{tail}"));
             let slots = names.map(|name| Slot::of(b"", name.as_bytes()).index());
             let slots: std::collections::HashSet<usize> = slots.collect();
-            // By chance 15 of them share one.
+            // On average 15 of them share a slot by chance.
             assert!(slots.len() > 950, "{} slots for {head}", slots.len());
         }
     }
 
     #[test]
-    fn a_write_ends_what_came_before_it() {
+    fn a_write_invalidates_earlier_stamps() {
         let slot = Slot::of(b"writes:", b"ended");
         let before = stamp();
         assert!(slot.is_unwritten_since(before));
