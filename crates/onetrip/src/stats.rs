@@ -1,4 +1,4 @@
-//! What a cache has done so far, counted.
+//! The counters of a cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,21 +7,21 @@ use crate::trip::{Op, Purpose, Replies, Reply, Trip};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// The counters of a cache since it was opened or last reset, over all its threads.
+        /// The counters of a cache since it was opened or last reset, over all threads.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)+
         }
 
-        /// The living counters behind [`Stats`].
+        /// The live counters behind [`Stats`].
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)+
         }
 
         impl Stats {
-            /// Each counter's name and number, in the order of the fields.
+            /// Returns the name and value of each counter, in the order of the fields.
             #[must_use]
             pub fn fields(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name)),+]
@@ -43,15 +43,15 @@ macro_rules! counters {
 counters! {
     /// Exchanges with the store, failed ones included.
     trips,
-    /// Reads that were answered with a value, by a scope or by the store.
+    /// Reads that found a value, in a scope or in the store.
     hits,
-    /// Reads that were answered with none.
+    /// Reads that found none.
     misses,
-    /// Those of the hits that a scope answered.
+    /// Hits that a scope answered.
     scope_hits,
     /// Entries sent to the store, by set or add.
     writes,
-    /// Those of the writes that were posted: sent, and not waited for.
+    /// Writes that were posted: sent without waiting for their replies.
     posted,
     /// Deletes sent to the store.
     deletes,
@@ -66,7 +66,7 @@ counters! {
     bytes_out,
 }
 
-/// One number that many threads add to.
+/// A number that many threads add to.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -77,7 +77,7 @@ impl Counter {
 }
 
 impl Counters {
-    /// Counts one trip and what it carried.
+    /// Counts one trip and its operations.
     pub(crate) fn trip(&self, trip: &Trip, replies: &Replies) {
         let (mut writes, mut deletes, mut errors) = (0, 0, 0);
         let (mut bytes_in, mut bytes_out) = (0, 0);
@@ -91,7 +91,7 @@ impl Counters {
         }
         for reply in replies {
             bytes_in += reply.carries() as u64;
-            // What is wrong with an operation itself is no failure of the store.
+            // The program's mistake, not a failure of the store.
             errors += u64::from(matches!(
                 reply,
                 Reply::Failed(error) if error.kind() != ErrorKind::NotANumber

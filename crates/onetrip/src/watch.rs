@@ -1,4 +1,4 @@
-//! Watching trips as they are made: for tests that count them and for pages that show them.
+//! Watching trips: for tests that count them and for pages that show them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,14 +10,14 @@ use crate::key;
 use crate::process::PerProcess;
 use crate::trip::{Purpose, Replies, Reply, Trip};
 
-/// The most trips that one watch describes. It counts those beyond as well.
+/// The most trips that one watch records. It counts all of them.
 pub const MAX_RECORDS: usize = 10_000;
 
-/// The most operations of one trip that are described.
+/// The most operations of one trip that are recorded.
 const MAX_OPS: usize = 100;
 
-/// The trips that were made while it was open, and how many reads were answered. In a forked child
-/// the trips begin anew.
+/// Records the trips, and counts the hits and misses, made while it is open. A forked child starts
+/// without trips.
 #[derive(Debug, Default)]
 pub struct Watch {
     seen: PerProcess<Mutex<Seen>>,
@@ -32,69 +32,69 @@ struct Seen {
     records: Vec<TripRecord>,
 }
 
-/// One trip that was seen.
+/// One recorded trip.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TripRecord {
-    /// The store, as its URL names it, without password.
+    /// The URL of the store, without its password.
     pub store: Arc<str>,
-    /// Word and name of the first hundred operations: `("get", "blog:note:5")`.
+    /// Kind and name of the first hundred operations: `("get", "blog:note:5")`.
     pub ops: Vec<(&'static str, String)>,
-    /// How many operations travelled.
+    /// Number of operations.
     pub len: usize,
     /// Bytes of entries sent.
     pub bytes_out: usize,
     /// Bytes of entries received.
     pub bytes_in: usize,
-    /// How many operations failed.
+    /// Number of operations that failed.
     pub failed: usize,
-    /// Whether it was posted: sent, and not waited for. Such a trip is not counted as one.
+    /// Whether it was posted: sent without waiting for its replies. Posts do not count as trips.
     pub posted: bool,
-    /// From sending the trip until its answer.
+    /// Time from sending the trip to its answer.
     pub took: Duration,
 }
 
 impl Watch {
-    /// How many trips were made.
+    /// Returns the number of trips made.
     #[must_use]
     pub fn trips(&self) -> usize {
         self.seen(|seen| seen.count)
     }
 
-    /// Returns how many writes were posted: sent, and not waited for.
+    /// Returns the number of posted writes: sent without waiting for their replies.
     #[must_use]
     pub fn posted(&self) -> usize {
         self.seen(|seen| seen.posted)
     }
 
-    /// How many reads were answered with a value, by a scope or by the store. A watch over the
-    /// whole process does not count them.
+    /// Returns the number of hits, in a scope or in the store. A watch over the whole process does
+    /// not count them.
     #[must_use]
     pub fn hits(&self) -> usize {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// How many reads were answered with none; counted as the hits are.
+    /// Returns the number of misses. A watch over the whole process does not count them.
     #[must_use]
     pub fn misses(&self) -> usize {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// Counts a read that was answered, with a value or with none.
+    /// Counts a hit or a miss.
     pub(crate) fn answered(&self, hit: bool) {
         let counter = if hit { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The trips, oldest first; no more than [`MAX_RECORDS`].
+    /// Returns the trips, oldest first; no more than [`MAX_RECORDS`].
     #[must_use]
     pub fn records(&self) -> Vec<TripRecord> {
         self.seen(|seen| seen.records.clone())
     }
 
-    fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+    fn seen<T>(&self, body: impl FnOnce(&mut Seen) -> T) -> T {
         self.seen
-            .with(|seen| look(&mut seen.lock().unwrap_or_else(PoisonError::into_inner)))
+            .with(|seen| body(&mut seen.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn record(&self, record: &TripRecord) {
@@ -111,9 +111,9 @@ impl Watch {
     }
 }
 
-/// Watches that see every trip of the process, whoever makes it; none is an empty option, which
-/// costs a trip next to nothing. Without a lock, which a forked child could find taken by a thread
-/// that it does not have.
+/// The watches over the whole process. `None` if there are none, which costs a trip next to
+/// nothing. Has no lock: a forked child could find a lock held by a thread that does not exist
+/// there.
 static EVERYWHERE: ArcSwapOption<Vec<Weak<Watch>>> = ArcSwapOption::const_empty();
 
 fn change_everywhere(change: impl Fn(&mut Vec<Weak<Watch>>)) {
@@ -126,7 +126,7 @@ fn change_everywhere(change: impl Fn(&mut Vec<Weak<Watch>>)) {
 
 /// Watches all caches of this process, in all threads, until the guard is dropped.
 ///
-/// For tests; a page that counts its own trips uses [`Cache::watch`](crate::Cache::watch).
+/// Meant for tests. To count the trips of one page, use [`Cache::watch`](crate::Cache::watch).
 #[must_use]
 pub fn watch_everything() -> Everything {
     let watch = Arc::new(Watch::default());
@@ -134,12 +134,12 @@ pub fn watch_everything() -> Everything {
     Everything(watch)
 }
 
-/// Keeps a watch over the whole process open.
+/// Guard of a watch over the whole process.
 #[derive(Debug)]
 pub struct Everything(Arc<Watch>);
 
 impl Everything {
-    /// What was seen so far.
+    /// Returns the watch.
     #[must_use]
     pub fn watch(&self) -> &Arc<Watch> {
         &self.0
@@ -152,12 +152,12 @@ impl Drop for Everything {
     }
 }
 
-/// Whether anyone would see a trip made under `watches`.
+/// Returns whether any watch would see a trip made under `watches`.
 pub(crate) fn is_watched(watches: &[Arc<Watch>]) -> bool {
     !watches.is_empty() || EVERYWHERE.load().is_some()
 }
 
-/// Shows a trip to those who watch.
+/// Records a trip in `watches`, and in those over the whole process.
 pub(crate) fn show(
     watches: &[Arc<Watch>],
     store: &Arc<str>,
@@ -165,10 +165,10 @@ pub(crate) fn show(
     replies: &Replies,
     took: Duration,
 ) {
-    let described = trip.ops().iter().take(MAX_OPS);
+    let recorded = trip.ops().iter().take(MAX_OPS);
     let record = TripRecord {
         store: Arc::clone(store),
-        ops: described
+        ops: recorded
             .map(|op| (op.word(), key::display(op.name())))
             .collect(),
         len: trip.len(),
@@ -195,9 +195,9 @@ pub(crate) fn show(
 mod tests {
     use super::*;
 
-    /// A thread that holds the lock while another forks is not there to give it back.
+    /// The child lacks the thread that held the lock during the fork.
     #[test]
-    fn a_child_finds_no_lock_of_its_parents_threads() {
+    fn a_forked_child_does_not_wait_for_locks_of_its_parent() {
         let everything = watch_everything();
         let watch = everything.watch();
         watch.seen(|_| {
@@ -217,7 +217,7 @@ mod tests {
                 watch.record(&record);
                 leave(i32::try_from(watch.trips()).unwrap_or(0));
             }
-            // It saw its own trip alone.
+            // The child saw only its own trip.
             assert_eq!(exit_code(child), Some(1));
         });
         assert_eq!(watch.trips(), 0);

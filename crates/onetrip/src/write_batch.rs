@@ -1,14 +1,14 @@
-//! Plain writes that the program asked to be sent together.
+//! Plain writes that the program sends as one batch.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::trip::Op;
 
-/// The most bytes of entries that wait in a batch. A write beyond sends the others first.
+/// The most bytes of entries that wait in a batch. A write that exceeds them sends the batch first.
 const MOST: usize = 64 << 20;
 
-/// Writes that leave in one trip: with the next operation of their context that travels, or at the
-/// end of the block that gathers them. They keep their order.
+/// Writes that are sent in one trip: with the next operation of their context that makes one, or at
+/// the end of the block. They keep their order.
 #[derive(Debug, Default)]
 pub struct WriteBatch(Mutex<Gathered>);
 
@@ -24,7 +24,7 @@ impl WriteBatch {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a write. Gives it back if it has to go at once: the block is over, or too much waits.
+    /// Adds a write. Returns it if it must be sent at once: the block is over or the batch is full.
     pub(crate) fn gather(&self, op: Op) -> Result<(), Op> {
         self.with(|gathered| {
             let bytes = op.carries();
@@ -37,7 +37,7 @@ impl WriteBatch {
         })
     }
 
-    /// Takes out what waits.
+    /// Takes out all writes.
     pub(crate) fn take(&self) -> Vec<Op> {
         self.with(|gathered| {
             gathered.bytes = 0;
@@ -45,7 +45,7 @@ impl WriteBatch {
         })
     }
 
-    /// Ends it. What is written later goes at once.
+    /// Closes the batch. Later writes are sent at once.
     pub fn close(&self) {
         self.with(|gathered| gathered.closed = true);
     }
