@@ -1,4 +1,4 @@
-//! Numbers in decimal digits, without the machinery of formatting.
+//! Numbers in decimal digits, without the cost of formatting.
 
 /// A number in decimal digits.
 #[derive(Clone, Copy, Debug)]

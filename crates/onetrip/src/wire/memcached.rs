@@ -1,12 +1,11 @@
-//! Memcached's meta protocol: commands as bytes, and bytes as answers.
+//! Memcached's meta protocol: commands to bytes, and bytes to answers.
 //!
-//! A batch is any number of commands and `mn` behind them. The server answers in order, each
-//! answer with the opaque token of its command, and `MN` last; so a batch that was read to its end
-//! leaves nothing on the wire, and an answer that belongs elsewhere is noticed. Nothing is asked
-//! quietly: an error of the server, and the answer to `flush_all`, carry no token and are known by
-//! their place alone. Posted writes have no `mn` behind them and are read by their number; quietly
-//! (`q`, with an `mn` to know when they have happened) they would save eight bytes of an answer
-//! each, and an error could belong to any of them.
+//! A batch is any number of commands followed by `mn`. The server answers in order, each answer
+//! with the opaque token of its command, then `MN`. So a batch that was read to its end leaves
+//! nothing on the wire, and an answer to another request is noticed. No command is quiet: server
+//! errors and the answer to `flush_all` carry no token and are matched by position alone. Posted
+//! writes have no `mn` after them and are read by their number. Quiet writes (`q`, followed by an
+//! `mn`) would save eight bytes per answer, but an error could then belong to any of them.
 
 #[cfg(test)]
 mod tests;
@@ -19,30 +18,30 @@ use bytes::Bytes;
 
 use super::digits::Digits;
 
-/// The longest key that a server takes, in bytes.
+/// The longest key, in bytes.
 pub(crate) const MAX_KEY: usize = 250;
 
-/// The largest value that any server can be set up to take, in bytes.
+/// The largest value that a server can be configured to accept, in bytes.
 pub(crate) const MAX_VALUE: usize = 1 << 30;
 
-/// What ends a line, and a value.
+/// The end of a line and of a value.
 const END: &[u8] = b"\r\n";
 
-/// The longest line of an answer, in bytes: a word, a size, and flags that we asked for.
+/// The longest line of an answer, in bytes: a word, a size, and requested flags.
 const MAX_LINE: usize = 2048;
 
-/// What a command mostly takes at most besides its key and its value: words, and numbers.
+/// Typical bytes of a command beside its key and value.
 const COMMAND: usize = 40;
 
-/// Relative times beyond this many seconds are taken for points in time.
+/// Longer relative times, in seconds, would be read as Unix times.
 const MAX_RELATIVE: u64 = 30 * 24 * 60 * 60;
 
-/// What is asked about one key.
+/// An operation on one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command<'a> {
-    /// The value.
+    /// Reads the value.
     Get,
-    /// The value, with what it takes to replace just this one: its unique number and its life.
+    /// Reads the value with its unique number and remaining life, as needed to replace it.
     Look,
     /// Writes a value.
     Set {
@@ -52,34 +51,34 @@ pub(crate) enum Command<'a> {
     },
     /// Removes the value.
     Delete,
-    /// Gives the value another expiry.
+    /// Changes the expiry of the value.
     Touch { expiry: Expiry },
-    /// Adds to digits in place, if their unique number still is `cas`, and tells the sum.
+    /// Adds to digits in place, if their unique number still is `cas`. Returns the sum.
     Shift { by: i64, cas: u64 },
-    /// Removes every value of the server, whatever its key.
+    /// Removes every value of the server.
     Flush,
 }
 
-/// Over what a value is written.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Whatever is there.
+    /// Always write.
     Always,
-    /// Nothing alone.
+    /// Write if the key is absent.
     Absent,
-    /// The value with this unique number alone.
+    /// Write if the value has this unique number.
     Unchanged(u64),
 }
 
-/// When a value ends, as the protocol writes it: 0 for never, seconds from now, or the Unix time.
+/// Expiry of a value as the protocol writes it: 0 for never, seconds from now, or a Unix time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Expiry(u32);
 
 impl Expiry {
-    /// The expiry of what lives for `ttl` from `now` on, which is in seconds of Unix time.
+    /// Returns the expiry for `ttl` from `now`, a Unix time in seconds.
     ///
-    /// The protocol counts whole seconds: a part of one is rounded up. It ends in 2038 as well;
-    /// what would live longer is kept until it is evicted.
+    /// The protocol counts whole seconds: fractions are rounded up. Its times end in 2038; values
+    /// that should live longer stay until evicted.
     pub(crate) fn new(ttl: Option<Duration>, now: u64) -> Self {
         let Some(ttl) = ttl else { return Self(0) };
         let part = u64::from(ttl.subsec_nanos() > 0);
@@ -88,12 +87,12 @@ impl Expiry {
             relative @ ..=MAX_RELATIVE => relative,
             more => now.saturating_add(more),
         };
-        // Servers read it as a signed number of 32 bits.
+        // Servers read it as a signed 32-bit number.
         Self(i32::try_from(expiry).map_or(0, i32::unsigned_abs))
     }
 }
 
-/// How many bytes a command about `key` takes, or so.
+/// Returns the approximate size of a command about `key`, in bytes.
 pub(crate) fn size(key: &[u8], command: &Command<'_>) -> usize {
     let value = match command {
         Command::Set { value, .. } => value.len(),
@@ -102,15 +101,15 @@ pub(crate) fn size(key: &[u8], command: &Command<'_>) -> usize {
     key.len() + value + COMMAND
 }
 
-/// Appends one command about `key`, which is 1 to [`MAX_KEY`] bytes without spaces and control
-/// characters. `opaque` comes back with its answer.
+/// Appends one command about `key`: 1 to [`MAX_KEY`] bytes, without spaces and control characters.
+/// Its answer carries `opaque`.
 pub(crate) fn write(out: &mut Vec<u8>, key: &[u8], command: &Command<'_>, opaque: u64) {
     out.extend_from_slice(match command {
         Command::Get | Command::Look | Command::Touch { .. } => b"mg ",
         Command::Set { .. } => b"ms ",
         Command::Delete => b"md ",
         Command::Shift { .. } => b"ma ",
-        // No meta command: it takes neither key nor token.
+        // Not a meta command: it takes neither key nor token.
         Command::Flush => {
             out.extend_from_slice(b"flush_all\r\n");
             return;
@@ -155,7 +154,7 @@ fn write_number(out: &mut Vec<u8>, flag: &[u8], number: u64) {
     out.extend_from_slice(Digits::of(number).as_ref());
 }
 
-/// Appends what ends a batch.
+/// Appends the end of a batch.
 pub(crate) fn write_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"mn\r\n");
 }
@@ -163,29 +162,29 @@ pub(crate) fn write_end(out: &mut Vec<u8>) {
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Response {
-    /// The value that is there.
+    /// The value found.
     Value {
         value: Bytes,
-        /// Its unique number, if that was asked for.
+        /// Its unique number, if requested.
         cas: Option<u64>,
-        /// Seconds that it lives yet, if that was asked for; -1 if for ever.
+        /// Remaining seconds to live, if requested; -1 if it never expires.
         left: Option<i64>,
     },
-    /// It is done.
+    /// Success.
     Done,
     /// There is no value.
     Absent,
-    /// It was not written, since something is there.
+    /// Not written: the key exists.
     NotStored,
-    /// It was not written, since what is there has another unique number.
+    /// Not written: the value has another unique number.
     Changed,
-    /// All values are removed.
+    /// All values were removed.
     Flushed,
-    /// The server could not do it, in its own words.
+    /// The server refused, for this reason.
     Refused(String),
 }
 
-/// Bytes that are no answer to what was asked. The connection that brought them is of no more use.
+/// A violation of the protocol. The connection must not be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nonsense(pub(crate) &'static str);
 
@@ -197,36 +196,36 @@ impl fmt::Display for Nonsense {
 
 impl std::error::Error for Nonsense {}
 
-/// How far the reading of a batch has come.
+/// The state of reading a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// At least so many bytes are missing; one or more.
+    /// At least this many bytes are missing; one or more.
     Missing(usize),
-    /// All is read.
+    /// The batch is complete.
     Done,
 }
 
-/// Reads the answers to a batch, as their bytes come in. What was read once is not looked at again.
+/// Reads the answers to a batch as bytes arrive. Bytes are parsed once.
 #[derive(Debug)]
 pub(crate) struct Responses {
     next: u64,
     count: usize,
-    /// Whether `mn` was asked behind them.
+    /// Whether `mn` ends the batch.
     ends: bool,
-    /// How far they are read.
+    /// Position read up to.
     at: usize,
-    read: Vec<Told>,
+    read: Vec<Parsed>,
 }
 
-/// An answer; if it is a value, `value` is where its bytes are, which it does not hold yet.
+/// An answer. The bytes of a value are at `value`, and not yet in it.
 #[derive(Debug)]
-struct Told {
+struct Parsed {
     answer: Response,
     value: Range<usize>,
 }
 
 impl Responses {
-    /// For a batch of `count` commands, whose opaque tokens begin with `first`.
+    /// Creates a reader for `count` commands, whose opaque tokens begin with `first`.
     pub(crate) fn new(first: u64, count: usize) -> Self {
         Self {
             next: first,
@@ -237,7 +236,7 @@ impl Responses {
         }
     }
 
-    /// The same for commands with no `mn` behind them.
+    /// Creates a reader for commands without `mn` after them.
     pub(crate) fn of_posted(first: u64, count: usize) -> Self {
         Self {
             ends: false,
@@ -245,14 +244,14 @@ impl Responses {
         }
     }
 
-    /// Reads on in `came`, which begins with what it held before.
+    /// Continues reading `received`, which begins with its earlier content.
     ///
     /// # Errors
     ///
-    /// [`Nonsense`] if it does not answer what was asked.
-    pub(crate) fn read(&mut self, came: &[u8]) -> Result<Progress, Nonsense> {
+    /// [`Nonsense`] if it does not answer the commands.
+    pub(crate) fn read(&mut self, received: &[u8]) -> Result<Progress, Nonsense> {
         loop {
-            let rest = came.get(self.at..).unwrap_or_default();
+            let rest = received.get(self.at..).unwrap_or_default();
             if !self.ends && self.read.len() == self.count {
                 return match rest {
                     [] => Ok(Progress::Done),
@@ -263,27 +262,27 @@ impl Responses {
             let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
                 return match rest.len() {
                     ..MAX_LINE => Ok(Progress::Missing(1)),
-                    _ => Err(Nonsense("a line without end")),
+                    _ => Err(Nonsense("an endless line")),
                 };
             };
             let (line, rest) = rest.split_at_checked(end + 1).unwrap_or_default();
             let line = line
                 .strip_suffix(END)
-                .ok_or(Nonsense("a line that ends wrongly"))?;
+                .ok_or(Nonsense("a line that does not end with CRLF"))?;
             if line == b"MN" {
                 return match (self.read.len() == self.count, rest.is_empty()) {
                     (true, true) => Ok(Progress::Done),
                     (true, false) => Err(Nonsense("more than was asked for")),
-                    (false, _) => Err(Nonsense("fewer answers than questions")),
+                    (false, _) => Err(Nonsense("fewer answers than commands")),
                 };
             }
             if self.read.len() == self.count {
-                return Err(Nonsense("more answers than questions"));
+                return Err(Nonsense("more answers than commands"));
             }
             let Head { answer, told, size } = head(line)?;
-            // Checked before a value is waited for.
+            // Check before waiting for the value.
             if told.is_some_and(|token| token != Some(self.next)) {
-                return Err(Nonsense("an answer to another question"));
+                return Err(Nonsense("the answer to another command"));
             }
             let begin = self.at + end + 1;
             let (value, next) = match size {
@@ -294,23 +293,23 @@ impl Responses {
                         return Ok(Progress::Missing(whole - rest.len()));
                     }
                     if rest.get(size..whole) != Some(END) {
-                        return Err(Nonsense("a value of another size than its own"));
+                        return Err(Nonsense("a value of the wrong size"));
                     }
                     (begin..begin + size, begin + whole)
                 }
             };
-            self.read.push(Told { answer, value });
+            self.read.push(Parsed { answer, value });
             self.next = self.next.wrapping_add(1);
             self.at = next;
         }
     }
 
-    /// The answers so far, in the order of their commands. Values are slices of `came`, which is
-    /// what they were read from.
-    pub(crate) fn into_answers(self, came: Bytes) -> impl Iterator<Item = Response> {
+    /// Returns the answers so far, in the order of their commands. Values are slices of `received`,
+    /// from which they were read.
+    pub(crate) fn into_answers(self, received: Bytes) -> impl Iterator<Item = Response> {
         self.read.into_iter().map(move |told| match told.answer {
             Response::Value { cas, left, .. } => Response::Value {
-                value: came.slice(told.value),
+                value: received.slice(told.value),
                 cas,
                 left,
             },
@@ -323,16 +322,16 @@ impl Responses {
 #[derive(Debug)]
 struct Head {
     answer: Response,
-    /// The opaque token, or that there is none, which is wrong. `None` where nobody tells one, and
-    /// the answer is known by its place alone: the server did not understand or could not, or was
-    /// asked something that is no meta command.
+    /// The opaque token: `Some(None)` if it is missing, which is an error. `None` if the answer
+    /// never has one: an error of the server, or the answer to a command that is not a meta
+    /// command.
     told: Option<Option<u64>>,
-    /// How many bytes of value follow.
+    /// Size of the value that follows, in bytes.
     size: Option<usize>,
 }
 
 fn head(line: &[u8]) -> Result<Head, Nonsense> {
-    let untold = |answer| {
+    let without_token = |answer| {
         Ok(Head {
             answer,
             told: None,
@@ -361,13 +360,13 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
             Response::Done
         }
         b"SERVER_ERROR" | b"CLIENT_ERROR" => {
-            let why = std::str::from_utf8(rest).map_err(|_| Nonsense("a line that is no text"))?;
-            return untold(Response::Refused(why.to_owned()));
+            let why = std::str::from_utf8(rest).map_err(|_| Nonsense("a line that is not text"))?;
+            return without_token(Response::Refused(why.to_owned()));
         }
-        b"OK" if rest.is_empty() => return untold(Response::Flushed),
+        b"OK" if rest.is_empty() => return without_token(Response::Flushed),
         b"ERROR" => {
             return Err(Nonsense(
-                "no meta command is known to it; it must be memcached 1.6 or newer",
+                "it does not know meta commands; memcached 1.6 or newer is needed",
             ));
         }
         _ => return Err(Nonsense("an unknown word")),
@@ -382,7 +381,7 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
                 let seconds = number(token).and_then(|left| i64::try_from(left).ok());
                 keep(&mut left, seconds)
             }
-            // Another client marked the value as stale and has someone renew it.
+            // Another client marked the value as stale and lets someone renew it.
             b"W" | b"X" | b"Z" => true,
             _ => false,
         };
@@ -404,14 +403,14 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
     })
 }
 
-/// Keeps what a flag says; whether it says something, and for the first time.
+/// Stores the value of a flag. Returns whether it is valid and not a duplicate.
 fn keep<T>(place: &mut Option<T>, told: Option<T>) -> bool {
     let good = place.is_none() && told.is_some();
     *place = told;
     good
 }
 
-/// A number in digits alone.
+/// Parses an unsigned decimal number.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Protocols that are our own: pure functions from operations to bytes, and from bytes to answers.
+//! Wire protocols, sans I/O: operations to bytes, and bytes to answers.
 
 #[cfg(feature = "_remote")]
 pub(crate) mod buffer;

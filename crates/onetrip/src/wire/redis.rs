@@ -1,8 +1,8 @@
-//! Redis's protocol, RESP2: commands as bytes, and bytes as values.
+//! Redis's protocol, RESP2: commands to bytes, and bytes to values.
 //!
-//! A server answers in order and nothing else tells what an answer belongs to, so whoever reads
-//! counts: so many commands, so many values. What is read is understood where it lies, once, as it
-//! comes; values become slices of the buffer when they are whole.
+//! A server answers in order, and only the order says which command an answer belongs to. So
+//! readers count: as many values as commands. Bytes are parsed in place, once, as they arrive;
+//! complete values become slices of the buffer.
 
 #[cfg(test)]
 mod tests;
@@ -17,28 +17,28 @@ use smallvec::SmallVec;
 use super::buffer::Buffer;
 use super::digits::Digits;
 
-/// The longest string that any server sends, in bytes; by default none is longer than 512 MiB.
+/// The longest string that any server sends, in bytes; the default limit is 512 MiB.
 const MAX_STRING: usize = 1 << 30;
 
 /// The longest line, in bytes: a status, an error, or a number.
 const MAX_LINE: usize = 64 << 10;
 
-/// How deep arrays lie within each other. CLUSTER SLOTS has the deepest, with three.
+/// The deepest nesting of arrays. CLUSTER SLOTS has the deepest, with three.
 const MAX_DEPTH: usize = 8;
 
-/// The most parts whose memory is kept for those that come next.
+/// Most parts whose memory is kept for the next values.
 const MOST_PARTS: usize = 4096;
 
-/// The most digits of a number, with room for its sign and for noughts in front.
+/// Most digits of a number, with room for a sign and leading zeros.
 const MOST_DIGITS: usize = 24;
 
-/// Commands that go out together.
+/// Commands that are sent together.
 #[derive(Debug, Default)]
 pub(crate) struct Commands {
     pub(crate) bytes: Vec<u8>,
-    /// How many there are, and how many values answer them.
+    /// Number of commands, and of values that answer them.
     pub(crate) count: usize,
-    /// How many keys they are about, or so: the more, the more is answered.
+    /// Approximate number of keys they name: more keys make longer answers.
     pub(crate) weight: usize,
 }
 
@@ -50,7 +50,7 @@ impl Commands {
         }
     }
 
-    /// One command alone.
+    /// Creates a single command.
     pub(crate) fn one(words: &[&[u8]]) -> Self {
         let mut commands = Self::default();
         commands.put(words);
@@ -62,7 +62,7 @@ impl Commands {
         self.put_list(words, std::iter::empty());
     }
 
-    /// Adds a command of `words` and as many `more`.
+    /// Adds a command of `words` followed by `more`.
     pub(crate) fn put_list<'a>(
         &mut self,
         words: &[&'a [u8]],
@@ -78,11 +78,11 @@ impl Commands {
         }
     }
 
-    /// The line that an array or a string begins with.
+    /// Appends the first line of an array or a string.
     fn head(&mut self, kind: u8, size: usize) {
         let digit = |number: usize| b'0' + (number % 10) as u8;
         match size {
-            // Nearly all are a name's: written at once.
+            // Nearly all are a name's length: written at once.
             0..10 => (self.bytes).extend_from_slice(&[kind, digit(size), b'\r', b'\n']),
             10..100 => {
                 let line = [kind, digit(size / 10), digit(size), b'\r', b'\n'];
@@ -97,14 +97,14 @@ impl Commands {
     }
 }
 
-/// What a server answers to one command.
+/// A server's answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     /// A string, such as an entry.
     Bulk(Bytes),
-    /// Nothing is there.
+    /// Nothing.
     Nil,
-    /// A word, such as OK.
+    /// A status, such as OK.
     Status(Bytes),
     Integer(i64),
     Array(Vec<Value>),
@@ -116,7 +116,7 @@ impl Value {
         matches!(self, Self::Status(word) if word == "OK")
     }
 
-    /// As text, if it is some.
+    /// Returns it as text, if it is text.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Bulk(text) | Self::Status(text) => std::str::from_utf8(text).ok(),
@@ -125,7 +125,7 @@ impl Value {
     }
 }
 
-/// An error that a server answered with, in its own words.
+/// An error that a server returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerError(Box<str>);
 
@@ -134,7 +134,7 @@ impl ServerError {
         Self(String::from_utf8_lossy(line).into())
     }
 
-    /// The same, not telling `secret`.
+    /// Returns the error with `secret` removed.
     pub(crate) fn without(&self, secret: &str) -> Self {
         match secret {
             "" => self.clone(),
@@ -142,12 +142,12 @@ impl ServerError {
         }
     }
 
-    /// The first word, such as OOM.
+    /// Returns its first word, such as OOM.
     pub(crate) fn code(&self) -> &str {
         self.0.split(' ').next().unwrap_or_default()
     }
 
-    /// What follows it.
+    /// Returns the text after the code.
     pub(crate) fn detail(&self) -> &str {
         self.0.split_once(' ').map_or("", |(_, detail)| detail)
     }
@@ -161,56 +161,56 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// Bytes that no server of Redis sends. The connection that brought them is of no more use.
+/// Bytes that violate the protocol. The connection must not be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nonsense(pub(crate) &'static str);
 
-/// A value as it was understood: what it is, and where its bytes lie in the buffer.
+/// A parsed value: its kind, and the range of its bytes in the buffer.
 #[derive(Debug)]
 enum Part {
     Bulk(Range<usize>),
     Nil,
     Status(Range<usize>),
     Integer(i64),
-    /// So many of the parts that follow.
+    /// An array of this many of the following values.
     Array(usize),
     Error(Range<usize>),
 }
 
-/// Reads values as their bytes come in.
+/// Reads values as their bytes arrive.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     buffer: Buffer,
-    /// What is understood of it.
+    /// The parsed parts.
     parts: Vec<Part>,
-    /// How far it is understood.
+    /// Position parsed up to.
     at: usize,
-    /// How far the end of the line that begins there was looked for.
+    /// Position up to which the end of the current line was searched.
     searched: usize,
-    /// How many values each array misses that is not whole, the outermost first.
+    /// Missing values of each incomplete array, outermost first.
     open: SmallVec<[usize; MAX_DEPTH]>,
     whole: usize,
-    /// Where the last whole value ends, in the buffer and among the parts.
+    /// End of the last complete value, in the buffer and among the parts.
     end: (usize, usize),
 }
 
 impl Reader {
-    /// The buffer to append to what came, with room for so many bytes.
+    /// Returns the buffer to append received bytes to, with room for `bytes` more.
     pub(crate) fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
         self.buffer.room(bytes)
     }
 
-    /// How many bytes lie in the buffer.
+    /// Returns how many bytes are in the buffer.
     pub(crate) fn held(&self) -> usize {
         self.buffer.bytes().len()
     }
 
-    /// How many values are whole.
+    /// Returns how many values are complete.
     pub(crate) fn whole(&self) -> usize {
         self.whole
     }
 
-    /// Understands what came, and tells how many bytes are missing at least; one or more.
+    /// Parses received bytes. Returns how many more are needed at least; one or more.
     pub(crate) fn scan(&mut self) -> Result<usize, Nonsense> {
         loop {
             let rest = self.buffer.bytes().get(self.at..).unwrap_or_default();
@@ -228,7 +228,7 @@ impl Reader {
                     }
                 }
                 b':' => {
-                    let Some((number, length)) = number(text, "a number that is none")? else {
+                    let Some((number, length)) = number(text, "an invalid number")? else {
                         return Ok(1);
                     };
                     (Part::Integer(number), self.at + 1 + length)
@@ -247,7 +247,7 @@ impl Reader {
                                 return Ok(end - self.buffer.bytes().len());
                             }
                             if self.buffer.bytes().get(string.end..end) != Some(b"\r\n") {
-                                return Err(Nonsense("a string of another length than its own"));
+                                return Err(Nonsense("a string of the wrong length"));
                             }
                             (Part::Bulk(string), end)
                         }
@@ -262,7 +262,7 @@ impl Reader {
                         None => (Part::Nil, next),
                         Some(0) => (Part::Array(0), next),
                         Some(_) if self.open.len() == MAX_DEPTH => {
-                            return Err(Nonsense("arrays within arrays without end"));
+                            return Err(Nonsense("arrays nested too deeply"));
                         }
                         Some(size) => {
                             self.open.push(size);
@@ -280,14 +280,14 @@ impl Reader {
         }
     }
 
-    /// Where the text of the line at hand is, without its kind and its end, and where the next one
-    /// begins; `None` if it is not whole.
+    /// Returns the range of the current line's text, without its kind and end, and the position of
+    /// the next line; `None` if the line is incomplete.
     fn line(&mut self) -> Result<Option<(Range<usize>, usize)>, Nonsense> {
         let rest = self.buffer.bytes().get(self.searched..).unwrap_or_default();
         let most = (self.at + MAX_LINE).saturating_sub(self.searched);
         let Some(place) = rest.iter().take(most).position(|byte| *byte == b'\n') else {
             if rest.len() >= most {
-                return Err(Nonsense("a line without end"));
+                return Err(Nonsense("an endless line"));
             }
             self.searched = self.buffer.bytes().len();
             return Ok(None);
@@ -295,7 +295,7 @@ impl Reader {
         let next = self.searched + place + 1;
         let line = self.at + 1..next.saturating_sub(b"\r\n".len());
         if self.buffer.bytes().get(line.end..next) != Some(b"\r\n") {
-            return Err(Nonsense("a line that ends wrongly"));
+            return Err(Nonsense("a line that does not end with CRLF"));
         }
         Ok(Some((line, next)))
     }
@@ -304,7 +304,7 @@ impl Reader {
         (self.at, self.searched) = (place, place);
     }
 
-    /// Notes that the value that ends here is whole, and the arrays that it was the last of.
+    /// Notes that a value is complete, and every array that ends with it.
     fn close(&mut self) {
         while let Some(missing) = self.open.last_mut() {
             *missing -= 1;
@@ -317,8 +317,7 @@ impl Reader {
         self.end = (self.at, self.parts.len());
     }
 
-    /// Takes out the values that are whole. Their strings are slices of the buffer that they came
-    /// in.
+    /// Takes out the complete values. Their strings are slices of the receive buffer.
     pub(crate) fn take(&mut self) -> Result<Vec<Value>, Nonsense> {
         if self.whole == 0 {
             return Ok(Vec::new());
@@ -332,7 +331,7 @@ impl Reader {
         let values = (0..whole).map(|_| value(&mut cut, &bytes)).collect();
         drop(cut);
         self.parts.shrink_to(MOST_PARTS);
-        // What is left is the beginning of an array.
+        // The rest is the beginning of an array.
         for part in &mut self.parts {
             if let Part::Bulk(place) | Part::Status(place) | Part::Error(place) = part {
                 *place = place.start - end..place.end - end;
@@ -342,15 +341,15 @@ impl Reader {
     }
 }
 
-/// Cuts the value out of `bytes` whose parts come next.
+/// Builds the value of the next parts from `bytes`.
 fn value(parts: &mut vec::Drain<'_, Part>, bytes: &Bytes) -> Result<Value, Nonsense> {
-    Ok(match parts.next().ok_or(Nonsense("less than was read"))? {
+    Ok(match parts.next().ok_or(Nonsense("too few values"))? {
         Part::Bulk(place) => Value::Bulk(bytes.slice(place)),
         Part::Nil => Value::Nil,
         Part::Status(place) => Value::Status(bytes.slice(place)),
         Part::Integer(number) => Value::Integer(number),
         Part::Array(size) => {
-            // All of them are here.
+            // All its values are among the parts.
             let mut values = Vec::with_capacity(size.min(parts.len()));
             for _ in 0..size {
                 values.push(value(parts, bytes)?);
@@ -361,10 +360,10 @@ fn value(parts: &mut vec::Drain<'_, Part>, bytes: &Bytes) -> Result<Value, Nonse
     })
 }
 
-/// The size of what follows, in the line that `text` begins with; within, `None` for what is not
-/// there. With it the length of that line; `None` if it is not whole.
+/// Parses the size in the line that `text` begins with; the inner `None` is a nil. Returns it with
+/// the length of the line; the outer `None` if the line is incomplete.
 fn size(text: &[u8], most: usize) -> Result<Option<(Option<usize>, usize)>, Nonsense> {
-    const NONE: &str = "a size that is none";
+    const NONE: &str = "an invalid size";
     let Some((size, length)) = number(text, NONE)? else {
         return Ok(None);
     };
@@ -375,8 +374,8 @@ fn size(text: &[u8], most: usize) -> Result<Option<(Option<usize>, usize)>, Nons
     }
 }
 
-/// The number in the line that `text` begins with, and the length of that line with its end;
-/// `None` if it is not whole. `wrong` tells that it is none.
+/// Parses the number in the line that `text` begins with. Returns it with the length of the line
+/// and its end; `None` if the line is incomplete. `wrong` is the error for an invalid number.
 fn number(text: &[u8], wrong: &'static str) -> Result<Option<(i64, usize)>, Nonsense> {
     let negative = text.first() == Some(&b'-');
     let begin = usize::from(negative);

@@ -335,7 +335,7 @@ fn an_answer_to_another_question_is_nobodys() {
     for number in 0..2 {
         let error = cache.get::<i64>("key").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert!(error.to_string().contains("another question"), "{error}");
+        assert!(error.to_string().contains("another command"), "{error}");
         let (connection, _) = told.recv().unwrap().unwrap();
         assert_eq!(connection, number, "none is used again");
         assert!(told.recv().unwrap().is_none(), "it was closed");

@@ -1,8 +1,8 @@
-//! Base64 with padding (RFC 4648, section 4), in which columns with any byte travel.
+//! Base64 with padding (RFC 4648, section 4), for columns that contain any byte.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// How long so many bytes become.
+/// Returns the encoded length of `length` bytes.
 pub(super) fn encoded_length(length: usize) -> usize {
     length.div_ceil(3) * 4
 }
@@ -25,7 +25,7 @@ pub(super) fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// What `text` encodes, unless it encodes nothing.
+/// Decodes `text`; `None` if it is not Base64.
 pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let mut groups = text.chunks_exact(4);

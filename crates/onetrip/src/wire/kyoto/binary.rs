@@ -9,8 +9,8 @@
 //!     answers  B9, count u32
 //! ```
 //!
-//! The only flag there is asks for no answer, and is not used. Any request may be answered by BF
-//! alone: it failed. A database that does not exist is skipped in silence.
+//! The only flag asks for no answer, and is not used. BF alone may answer any request: it failed.
+//! The server silently skips databases that do not exist.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -24,19 +24,19 @@ pub(super) const SET_BULK: u8 = 0xB8;
 pub(super) const REMOVE_BULK: u8 = 0xB9;
 const ERROR: u8 = 0xBF;
 
-/// The expiry of a request for what never expires. The server's own clients write it so.
+/// Expiry of a request for a record that never expires, as the server's own clients write it.
 pub(crate) const NEVER: i64 = i64::MAX;
 
-/// The expiry of an answer from which on a record never expires: it has 40 bits.
+/// Expiry from which on an answered record never expires: it has 40 bits.
 pub(crate) const NEVER_SEEN: i64 = (1 << 40) - 1;
 
-/// What stands before all records of a request: its kind, flags, and their number.
+/// Size of a request's header: kind, flags, number of records.
 const HEAD: usize = 1 + 4 + 4;
 
-/// What stands before a name: the database, and a length.
+/// Size of a name's header: database and length.
 const NAME_HEAD: usize = 2 + 4;
 
-/// What stands before a record: the database, two lengths, and the expiry.
+/// Size of a record's header: database, two lengths, expiry.
 const RECORD_HEAD: usize = 2 + 4 + 4 + 8;
 
 /// A record that was read.
@@ -44,12 +44,12 @@ const RECORD_HEAD: usize = 2 + 4 + 4 + 8;
 pub(crate) struct BulkRecord {
     pub(crate) name: Range<usize>,
     pub(crate) value: Range<usize>,
-    /// When it expires, in seconds since 1970.
+    /// Expiry in seconds since 1970.
     pub(crate) expires: i64,
     pub(crate) db: u16,
 }
 
-/// An answer to get_bulk, as far as it came.
+/// A partly read answer to get_bulk.
 #[derive(Debug)]
 pub(super) struct Partial {
     count: usize,
@@ -61,7 +61,7 @@ pub(super) struct Partial {
 pub(crate) struct NewRecord<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) value: &'a [u8],
-    /// When it expires, in seconds from now.
+    /// Expiry in seconds from now.
     pub(crate) expires: i64,
 }
 
@@ -126,7 +126,7 @@ fn head(out: &mut Vec<u8>, magic: u8, count: usize) {
     out.extend(size(count));
 }
 
-/// A size as it is sent. None is above [`MAX_DATA`]: whoever asks looks to that.
+/// Encodes a size. None is above [`MAX_DATA`]: callers check.
 fn size(size: usize) -> [u8; 4] {
     u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes()
 }
@@ -139,7 +139,7 @@ pub(super) fn count(input: &mut Input<'_>, magic: u8, asked: usize) -> Result<Se
     Ok(ServerReply::Count(number(input, asked)?))
 }
 
-/// Reads the answer to a get_bulk of `asked` names, from where it stopped the last time.
+/// Reads the answer to a get_bulk of `asked` names, from where the last call stopped.
 pub(super) fn records(
     input: &mut Input<'_>,
     asked: usize,
@@ -180,7 +180,7 @@ fn record(input: &mut Input<'_>) -> Result<BulkRecord, Stop> {
     let db = u16::from_be_bytes(input.array()?);
     let (name, value) = (length(input)?, length(input)?);
     let expires = i64::from_be_bytes(input.array()?);
-    // Both at once, so that one knows all that is missing.
+    // Both together, so that the number of missing bytes is exact.
     let both = input.take(name + value)?;
     Ok(BulkRecord {
         name: both.start..both.start + name,
@@ -190,7 +190,7 @@ fn record(input: &mut Input<'_>) -> Result<BulkRecord, Stop> {
     })
 }
 
-/// Whether an answer begins as it should, and not by telling of a failure.
+/// Returns whether an answer begins as expected; `false` if it reports a failure.
 fn begins(input: &mut Input<'_>, magic: u8) -> Result<bool, Stop> {
     match input.array()? {
         [first] if first == magic => Ok(true),
@@ -199,7 +199,7 @@ fn begins(input: &mut Input<'_>, magic: u8) -> Result<bool, Stop> {
     }
 }
 
-/// A number of records, of those that were asked for. A negative one is more than that.
+/// Reads a number of records, at most `asked`. A negative one counts as too many.
 fn number(input: &mut Input<'_>, asked: usize) -> Result<usize, Stop> {
     let number = u32::from_be_bytes(input.array()?);
     usize::try_from(number)
@@ -208,20 +208,20 @@ fn number(input: &mut Input<'_>, asked: usize) -> Result<usize, Stop> {
         .ok_or(Stop::Nonsense("more records than were asked for"))
 }
 
-/// A length. A negative one is longer than any there is.
+/// Reads a length. A negative one counts as too long.
 fn length(input: &mut Input<'_>) -> Result<usize, Stop> {
     let length = u32::from_be_bytes(input.array()?);
     usize::try_from(length)
         .ok()
         .filter(|length| *length <= MAX_DATA)
-        .ok_or(Stop::Nonsense("a record of more than 256 MiB"))
+        .ok_or(Stop::Nonsense("a record over 256 MiB"))
 }
 
-/// What is there for one name: the value, and when it expires.
+/// The record of one name: its value and its expiry. `None` if there is none.
 pub(crate) type Held = Option<(Bytes, i64)>;
 
-/// What `records`, read from `buffer`, answer to each of `names`, in the order of the names. A name
-/// that comes twice is answered twice.
+/// Returns what `records`, read from `buffer`, hold for each of `names`, in the order of the names.
+/// A name given twice is answered twice.
 ///
 /// # Errors
 ///
@@ -237,7 +237,7 @@ pub(crate) fn matched<'a>(
     if records.iter().any(|record| record.db != db) {
         return Err(Stop::Nonsense("a record of another database"));
     }
-    // The server answers in the order it was asked; nothing says that it must.
+    // The server answers in the order of the names, though nothing guarantees it.
     let mut rest = records.into_iter().peekable();
     let mut answers: Vec<Held> = names
         .clone()

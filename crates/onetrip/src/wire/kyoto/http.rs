@@ -1,6 +1,7 @@
-//! Calls by HTTP/1.1: `POST /rpc/<procedure>` with columns of names and values, tab-separated.
+//! Calls by HTTP/1.1: `POST /rpc/<procedure>` with tab-separated columns of names and values.
 //!
-//! Columns are sent in Base64, since they hold any byte. The server chooses how it answers.
+//! Columns are sent as Base64, since they contain any byte. The server chooses the encoding of its
+//! answer.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,14 +10,14 @@ use percent_encoding::percent_decode;
 
 use super::{Input, MAX_DATA, Stop, base64};
 
-/// More than the server's few headers ever take.
+/// Longest headers of an answer, far above what the server sends.
 const MAX_HEAD: usize = 16 << 10;
 
-/// It was done.
+/// Success.
 pub(crate) const OK: u16 = 200;
-/// The call is wrong; or there is no such database, which is all that can be wrong with ours.
+/// Invalid call, or no such database. Our calls fail only for the latter.
 pub(crate) const INVALID: u16 = 400;
-/// What the call relies on is not so: a record is there, is not, or holds something else.
+/// Conflict: a record exists, does not exist, or holds something else.
 pub(crate) const CONFLICT: u16 = 450;
 
 /// The answer to a call.
@@ -24,7 +25,7 @@ pub(crate) const CONFLICT: u16 = 450;
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) columns: Columns,
-    /// Whether the server hangs up behind it.
+    /// Whether the server closes the connection after it.
     pub(crate) closes: bool,
 }
 
@@ -42,9 +43,9 @@ enum Encoding {
     Percent,
 }
 
-/// Whether a call with `columns` is short enough for the server to take it.
+/// Returns whether a call with `columns` is short enough for the server.
 pub(crate) fn fits(columns: &[(&str, &[u8])]) -> bool {
-    // What else travels in it, the number of the database, is counted amply.
+    // The number of the database, sent along, takes less than 64 bytes.
     body_length(columns) <= MAX_DATA - 64
 }
 
@@ -60,7 +61,7 @@ fn body_length(columns: &[(&str, &[u8])]) -> usize {
 /// Calls a procedure.
 pub(crate) fn call(out: &mut Vec<u8>, procedure: &str, db: u16, columns: &[(&str, &[u8])]) {
     let number = db.to_string();
-    // In the body, since the server decodes what it finds in the path as if it were there too.
+    // In the body, since the server decodes the path differently.
     let database = [("DB", number.as_bytes())];
     let length = body_length(&database) + body_length(columns);
     out.extend(
@@ -84,18 +85,19 @@ pub(super) fn response(input: &mut Input<'_>) -> Result<Response, Stop> {
     let rest = input.rest();
     let start = b"HTTP/1.1 ";
     if !rest.iter().zip(start).all(|(is, should)| is == should) {
-        return Err(Stop::Nonsense("no answer in HTTP/1.1"));
+        return Err(Stop::Nonsense("no HTTP/1.1 answer"));
     }
     let window = rest.get(..MAX_HEAD).unwrap_or(rest);
     let Some(length) = window.windows(END.len()).position(|four| four == END) else {
         return Err(if window.len() == MAX_HEAD {
-            Stop::Nonsense("headers without an end")
+            Stop::Nonsense("endless headers")
         } else {
             Stop::More(1)
         });
     };
     let head = rest.get(start.len()..length).unwrap_or_default();
-    let head = std::str::from_utf8(head).map_err(|_| Stop::Nonsense("headers that are no text"))?;
+    let head =
+        std::str::from_utf8(head).map_err(|_| Stop::Nonsense("headers that are not text"))?;
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').next());
     let status = status.and_then(|status| status.parse().ok());
@@ -115,7 +117,7 @@ pub(super) fn response(input: &mut Input<'_>) -> Result<Response, Stop> {
         }
     }
     let size = size.ok_or(Stop::Nonsense("no length, or more than 256 MiB"))?;
-    // Nothing is taken until all of it is there.
+    // Take nothing until all of it is there.
     let mut ahead = Input::new(input.buffer, input.at + length + END.len());
     let body = ahead.take(size)?;
     input.at = ahead.at;
@@ -126,13 +128,14 @@ pub(super) fn response(input: &mut Input<'_>) -> Result<Response, Stop> {
     })
 }
 
-/// How `text/tab-separated-values; colenc=B` says that columns are encoded.
+/// Returns the encoding of columns that a media type such as `text/tab-separated-values; colenc=B`
+/// names.
 fn encoding_of(media_type: &str) -> Result<Encoding, Stop> {
     match media_type.split_once("colenc=") {
         None => Ok(Encoding::Plain),
         Some((_, "B")) => Ok(Encoding::Base64),
         Some((_, "U")) => Ok(Encoding::Percent),
-        Some(_) => Err(Stop::Nonsense("columns in an encoding that nobody chose")),
+        Some(_) => Err(Stop::Nonsense("columns in an unknown encoding")),
     }
 }
 
@@ -140,7 +143,7 @@ fn encoding_of(media_type: &str) -> Result<Encoding, Stop> {
 type Column<'b> = (Cow<'b, [u8]>, Cow<'b, [u8]>);
 
 impl Columns {
-    /// The columns in `buffer`, which is what they were read from.
+    /// Iterates over the columns in `buffer`, from which they were read.
     pub(crate) fn iter<'b>(
         &self,
         buffer: &'b [u8],
@@ -157,7 +160,7 @@ impl Columns {
         })
     }
 
-    /// The server's own words for what went wrong.
+    /// Returns the server's error message.
     pub(crate) fn error(&self, buffer: &[u8]) -> String {
         let mut columns = self.iter(buffer).filter_map(Result::ok);
         columns

@@ -1,7 +1,7 @@
-//! Kyoto Tycoon's two protocols, which its server takes one after the other on one connection: it
-//! tells them apart by the first byte of each request, and answers in their order.
+//! Kyoto Tycoon's two protocols. The server takes both on one connection: it tells them apart by
+//! the first byte of each request, and answers in order.
 //!
-//! Requests are appended to a buffer; [`Reader`] reads the replies from one that fills.
+//! Requests are appended to a buffer; [`Reader`] reads replies from a buffer as it fills.
 
 pub(crate) mod binary;
 pub(crate) mod http;
@@ -15,25 +15,24 @@ use std::ops::Range;
 use self::binary::{BulkRecord, Partial};
 use self::http::Response;
 
-/// The longest name or value that the server takes and sends in its binary protocol, and the
-/// longest body of a call: 256 MiB.
+/// The longest name or value in the binary protocol, and the longest body of a call: 256 MiB.
 pub(crate) const MAX_DATA: usize = 1 << 28;
 
-/// What was asked, as far as it takes to read the answer.
+/// A request, as far as reading its answer needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestKind {
-    /// A get_bulk of so many names.
+    /// A get_bulk of this many names.
     Get(usize),
-    /// A set_bulk of so many records.
+    /// A set_bulk of this many records.
     Set(usize),
-    /// A remove_bulk of so many names.
+    /// A remove_bulk of this many names.
     Remove(usize),
     /// A call by HTTP.
     Call,
 }
 
 impl RequestKind {
-    /// How many records it is about, or so.
+    /// Returns the approximate number of records it concerns.
     pub(crate) fn records(self) -> usize {
         match self {
             Self::Get(asked) => asked,
@@ -42,63 +41,62 @@ impl RequestKind {
     }
 }
 
-/// What the server answered. Ranges are of the buffer that it was read from.
+/// The server's answer. Ranges are within the buffer it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServerReply {
-    /// The records that there are, in any order.
+    /// The records found, in any order.
     Records(Vec<BulkRecord>),
-    /// How many records were written or removed.
+    /// The number of records written or removed.
     Count(usize),
     /// The answer to a call.
     Response(Response),
-    /// The request failed. The server has left the rest of it unread, and hung up.
+    /// The request failed. The server did not read the rest of it and closed the connection.
     Refused,
 }
 
-/// Why reading stops.
+/// Why reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// At least so many bytes are yet to come, one or more.
+    /// At least this many bytes are missing; one or more.
     More(usize),
-    /// The server sent what the protocol does not allow: this.
+    /// The server violated the protocol.
     Nonsense(&'static str),
 }
 
-/// Reads the answers to some questions. What was read once is not looked at again, however many
-/// pieces the answers come in.
+/// Reads the answers to some requests. Bytes are parsed once, however many pieces they arrive in.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
-    questions: &'a [RequestKind],
+    requests: &'a [RequestKind],
     answers: Vec<ServerReply>,
-    /// The records of the answer that is being read, once their number is known.
+    /// The records of the answer being read, once their number is known.
     partial: Option<Partial>,
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(questions: &'a [RequestKind]) -> Self {
+    pub(crate) fn new(requests: &'a [RequestKind]) -> Self {
         Self {
-            questions,
-            answers: Vec::with_capacity(questions.len()),
+            requests,
+            answers: Vec::with_capacity(requests.len()),
             partial: None,
             at: 0,
         }
     }
 
-    /// Reads on in `buffer`, which begins with what it held before. Once it succeeds the answers
-    /// are complete: one for each question, or fewer where the last is [`ServerReply::Refused`].
+    /// Continues reading `buffer`, which begins with its earlier content. On success the answers
+    /// are complete: one for each request, or fewer if the last is [`ServerReply::Refused`].
     ///
     /// # Errors
     ///
-    /// [`Stop::More`] while answers are incomplete; [`Stop::Nonsense`] if they are none, or if
-    /// there is more than was asked for.
+    /// [`Stop::More`] while answers are incomplete; [`Stop::Nonsense`] if they are invalid, or if
+    /// bytes follow them.
     pub(crate) fn read(&mut self, buffer: &[u8]) -> Result<(), Stop> {
-        while let Some((question, others)) = self.questions.split_first() {
+        while let Some((request, others)) = self.requests.split_first() {
             let mut input = Input::new(buffer, self.at);
-            let answer = match *question {
+            let answer = match *request {
                 RequestKind::Get(asked) => {
                     let read = binary::records(&mut input, asked, &mut self.partial);
-                    // Whole records are kept, even where the next one is still incomplete.
+                    // Whole records are kept, even if the next one is incomplete.
                     self.at = input.at;
                     read?
                 }
@@ -109,7 +107,7 @@ impl<'a> Reader<'a> {
                 RequestKind::Call => ServerReply::Response(http::response(&mut input)?),
             };
             self.at = input.at;
-            self.questions = match answer {
+            self.requests = match answer {
                 ServerReply::Refused => &[],
                 _ => others,
             };
@@ -122,13 +120,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The answers that were read so far.
+    /// Returns the answers read so far.
     pub(crate) fn into_answers(self) -> Vec<ServerReply> {
         self.answers
     }
 }
 
-/// A buffer, and how far it was read.
+/// A buffer and the position read up to.
 #[derive(Debug)]
 struct Input<'b> {
     buffer: &'b [u8],
@@ -140,12 +138,12 @@ impl<'b> Input<'b> {
         Self { buffer, at }
     }
 
-    /// What is not read yet.
+    /// Returns the unread bytes.
     fn rest(&self) -> &'b [u8] {
         self.buffer.get(self.at..).unwrap_or_default()
     }
 
-    /// Reads so many bytes, and tells where they are.
+    /// Reads `length` bytes and returns their range.
     fn take(&mut self, length: usize) -> Result<Range<usize>, Stop> {
         match length.checked_sub(self.rest().len()) {
             None | Some(0) => {

@@ -1,4 +1,4 @@
-//! The protocols without a socket: replies in pieces, out of order, damaged, and very large.
+//! Tests of the protocols without a socket: replies cut, out of order, damaged, and very large.
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -31,13 +31,13 @@ fn responded(status: &str, encoding: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn read(questions: &[RequestKind], reply: &[u8]) -> Result<Vec<ServerReply>, Stop> {
-    let mut reader = Reader::new(questions);
+fn read(requests: &[RequestKind], reply: &[u8]) -> Result<Vec<ServerReply>, Stop> {
+    let mut reader = Reader::new(requests);
     reader.read(reply)?;
     Ok(reader.into_answers())
 }
 
-/// What a reply to a get_bulk of `names` holds for each.
+/// Returns the record of each of `names` in a reply to a get_bulk.
 fn held(names: &[&[u8]], reply: &[u8]) -> Result<Vec<Held>, Stop> {
     let answers = read(&[RequestKind::Get(names.len())], reply)?;
     let [ServerReply::Records(records)] = answers.as_slice() else {
@@ -59,7 +59,7 @@ fn some(value: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn requests_are_these_bytes() {
+fn requests_have_the_expected_bytes() {
     let mut out = Vec::new();
     binary::get_bulk(&mut out, 1, [&b"a"[..], b""].into_iter());
     assert_eq!(
@@ -91,7 +91,7 @@ fn requests_are_these_bytes() {
 }
 
 #[test]
-fn records_are_answered_by_their_names() {
+fn records_are_matched_by_name() {
     let names: &[&[u8]] = &[b"a", b"b", b"c", b"d"];
     let expected = [some(b"A"), None, some(b""), some(b"D")];
     let (a, c, d) = (
@@ -106,7 +106,7 @@ fn records_are_answered_by_their_names() {
 }
 
 #[test]
-fn a_name_asked_for_twice_is_answered_twice() {
+fn repeated_name_is_answered_twice() {
     let names: &[&[u8]] = &[b"a", b"b", b"a"];
     let (a, b) = ((&b"a"[..], &b"A"[..], 1), (&b"b"[..], &b"B"[..], 1));
     for order in [[a, b, a], [b, a, a], [a, a, b]] {
@@ -116,7 +116,7 @@ fn a_name_asked_for_twice_is_answered_twice() {
 }
 
 #[test]
-fn an_expiry_has_64_bits() {
+fn expiry_has_64_bits() {
     for expires in [0, -1, i64::MIN, i64::MAX, (1 << 40) - 1] {
         let held = held(&[b"a"], &got(&[(b"a", b"A", expires)])).unwrap();
         assert_eq!(held, [Some((Bytes::from_static(b"A"), expires))]);
@@ -124,7 +124,7 @@ fn an_expiry_has_64_bits() {
 }
 
 #[test]
-fn what_was_not_asked_for_is_nonsense() {
+fn unrequested_records_are_nonsense() {
     let nonsense = |names: &[&[u8]], reply: &[u8]| match held(names, reply) {
         Err(Stop::Nonsense(what)) => what,
         other => panic!("{other:?}"),
@@ -149,32 +149,32 @@ fn negative_and_oversized_numbers_are_nonsense() {
         for place in [1, 7, 11] {
             let mut reply = whole.clone();
             reply[place..place + 4].copy_from_slice(&number.to_be_bytes());
-            // Refused as soon as it is seen, not when so much has come.
+            // Refused as soon as it is seen, not after that many bytes.
             let read = read(&[RequestKind::Get(1)], &reply[..place + 4]);
             assert!(matches!(read, Err(Stop::Nonsense(_))), "{number} {read:?}");
         }
-        for (magic, question) in [(0xB8, RequestKind::Set(1)), (0xB9, RequestKind::Remove(1))] {
+        for (magic, request) in [(0xB8, RequestKind::Set(1)), (0xB9, RequestKind::Remove(1))] {
             let reply = [&[magic][..], &number.to_be_bytes()].concat();
-            let read = read(&[question], &reply);
+            let read = read(&[request], &reply);
             assert!(matches!(read, Err(Stop::Nonsense(_))), "{number} {read:?}");
         }
     }
 }
 
 #[test]
-fn a_refusal_is_the_last_answer() {
-    let questions = [
+fn refusal_is_the_last_answer() {
+    let requests = [
         RequestKind::Remove(1),
         RequestKind::Get(1),
         RequestKind::Set(1),
     ];
-    let answers = read(&questions, b"\xB9\0\0\0\x01\xBF").unwrap();
+    let answers = read(&requests, b"\xB9\0\0\0\x01\xBF").unwrap();
     assert_eq!(answers, [ServerReply::Count(1), ServerReply::Refused]);
-    for question in questions {
-        assert_eq!(read(&[question], b"\xBF").unwrap(), [ServerReply::Refused]);
+    for request in requests {
+        assert_eq!(read(&[request], b"\xBF").unwrap(), [ServerReply::Refused]);
     }
     assert!(matches!(
-        read(&questions, b"\xB9\0\0\0\x01\xBF\0"),
+        read(&requests, b"\xB9\0\0\0\x01\xBF\0"),
         Err(Stop::Nonsense(_))
     ));
 }
@@ -202,7 +202,7 @@ fn columns_come_in_three_encodings() {
 }
 
 #[test]
-fn a_conflict_tells_why() {
+fn conflict_gives_the_reason() {
     let reply = responded(
         "450 Logical Inconsistency",
         "",
@@ -217,7 +217,7 @@ fn a_conflict_tells_why() {
 }
 
 #[test]
-fn calls_that_are_none_are_nonsense() {
+fn invalid_http_answers_are_nonsense() {
     for reply in [
         "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 OK\r\nContent-Length: 0\r\n\r\n",
@@ -238,13 +238,13 @@ fn calls_that_are_none_are_nonsense() {
 }
 
 #[test]
-fn a_value_of_64_mib_is_a_slice_of_the_reply() {
+fn value_of_64_mib_is_a_slice_of_the_reply() {
     let value = vec![0x5A; 64 << 20];
     let reply = Bytes::from(got(&[(b"a", b"A", 1), (b"big", &value, 7)]));
-    let questions = [RequestKind::Get(2)];
-    let mut reader = Reader::new(&questions);
+    let requests = [RequestKind::Get(2)];
+    let mut reader = Reader::new(&requests);
     let mut end = 0;
-    // In pieces, as a socket would: what is missing is known from the lengths.
+    // In pieces, as from a socket: the lengths say how much is missing.
     loop {
         match reader.read(&reply[..end]) {
             Ok(()) => break,
@@ -268,9 +268,9 @@ fn a_value_of_64_mib_is_a_slice_of_the_reply() {
     assert!(big == value);
 }
 
-/// A few questions, and the reply to them all.
+/// A few requests, and the reply to all of them.
 fn conversation() -> (Vec<RequestKind>, Vec<u8>) {
-    let questions = vec![
+    let requests = vec![
         RequestKind::Get(3),
         RequestKind::Set(2),
         RequestKind::Call,
@@ -286,15 +286,15 @@ fn conversation() -> (Vec<RequestKind>, Vec<u8>) {
         got(&[]),
         responded("450 Logical Inconsistency", "", "ERROR\tno\n"),
     ];
-    (questions, reply.concat())
+    (requests, reply.concat())
 }
 
 #[test]
-fn a_reply_may_be_cut_anywhere() {
-    let (questions, reply) = conversation();
-    let whole = read(&questions, &reply).unwrap();
+fn reply_may_be_cut_anywhere() {
+    let (requests, reply) = conversation();
+    let whole = read(&requests, &reply).unwrap();
     for cut in 0..reply.len() {
-        let mut reader = Reader::new(&questions);
+        let mut reader = Reader::new(&requests);
         let Err(Stop::More(missing)) = reader.read(&reply[..cut]) else {
             panic!("complete at {cut} of {}", reply.len());
         };
@@ -305,7 +305,7 @@ fn a_reply_may_be_cut_anywhere() {
         reader.read(&reply).unwrap();
         assert_eq!(reader.into_answers(), whole, "cut at {cut}");
     }
-    let mut reader = Reader::new(&questions);
+    let mut reader = Reader::new(&requests);
     for end in 0..reply.len() {
         assert!(matches!(reader.read(&reply[..end]), Err(Stop::More(_))));
     }
@@ -315,7 +315,7 @@ fn a_reply_may_be_cut_anywhere() {
 
 proptest! {
     #[test]
-    fn base64_comes_back(bytes in vec(any::<u8>(), 0..100)) {
+    fn base64_round_trips(bytes in vec(any::<u8>(), 0..100)) {
         let mut text = Vec::new();
         base64::encode(&mut text, &bytes);
         prop_assert_eq!(text.len(), base64::encoded_length(bytes.len()));
@@ -323,7 +323,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_base64_is_nothing(text in "[A-Za-z0-9+/=]{0,9}") {
+    fn invalid_base64_decodes_to_none(text in "[A-Za-z0-9+/=]{0,9}") {
         if let Some(bytes) = base64::decode(text.as_bytes()) {
             prop_assert_eq!(text.len(), base64::encoded_length(bytes.len()));
         } else {
@@ -332,12 +332,12 @@ proptest! {
     }
 
     #[test]
-    fn any_records_in_any_order_answer_their_names(
+    fn records_in_any_order_match_their_names(
         names in vec(vec(any::<u8>(), 0..3), 0..12),
         there in vec(any::<bool>(), 12),
         order in Just((0..12_usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        // Whether it is there depends on the name, for one that comes twice as well.
+        // Whether it exists depends on the name alone, so repeated names agree.
         let is_there = |name: &[u8]| there[name.iter().map(|byte| *byte as usize).sum::<usize>() % 12];
         let values: Vec<Vec<u8>> = names.iter().map(|name| [&name[..], b"!"].concat()).collect();
         let records: Vec<_> = order
@@ -353,17 +353,17 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_never_an_answer_to_more_than_it_holds(
+    fn garbage_never_yields_more_bytes_than_it_has(
         reply in vec(any::<u8>(), 0..200),
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
-        let (questions, mut sound) = conversation();
+        let (requests, mut sound) = conversation();
         for (place, byte) in damage {
             let place = place.index(sound.len());
             sound[place] = byte;
         }
         for reply in [reply, sound] {
-            let mut reader = Reader::new(&questions);
+            let mut reader = Reader::new(&requests);
             if reader.read(&reply).is_ok() {
                 let buffer = Bytes::from(reply);
                 for answer in reader.into_answers() {

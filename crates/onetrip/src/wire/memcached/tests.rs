@@ -14,7 +14,7 @@ fn written(command: &Command<'_>) -> String {
 }
 
 #[test]
-fn commands_are_written_as_the_protocol_has_them() {
+fn commands_have_the_expected_bytes() {
     let expiry = Expiry(60);
     let set = |mode| Command::Set {
         value: b"a\r\nb",
@@ -47,7 +47,7 @@ fn commands_are_written_as_the_protocol_has_them() {
 }
 
 #[test]
-fn times_are_whole_seconds_from_now_or_points_in_time() {
+fn times_are_relative_seconds_or_unix_times() {
     let expiry = |ttl| Expiry::new(Some(ttl), NOW).0;
     assert_eq!(Expiry::new(None, NOW).0, 0);
     assert_eq!(expiry(Duration::from_nanos(1)), 1);
@@ -94,7 +94,7 @@ fn rendered(answers: &[Response], first: u64) -> Vec<u8> {
 }
 
 fn answer() -> impl Strategy<Value = Response> {
-    // Values that look like the protocol itself among others.
+    // Some values look like the protocol itself.
     let value = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..40),
         "(MN|EN O0|HD O1|\r\n|VA 3 O0){0,4}".prop_map(String::into_bytes),
@@ -122,7 +122,7 @@ fn read(bytes: &[u8], first: u64, count: usize) -> Result<(Progress, Vec<Respons
 
 proptest! {
     #[test]
-    fn answers_come_back_wherever_they_are_cut(
+    fn answers_may_be_cut_anywhere(
         expected in prop::collection::vec(answer(), 0..8),
         first in 0..u64::MAX / 2,
     ) {
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn answers_to_other_questions_are_nonsense(
+    fn answers_to_other_commands_are_nonsense(
         answers in prop::collection::vec(answer(), 1..8),
         first in 0..u64::MAX / 2,
         off in 1..1000_u64,
@@ -160,7 +160,7 @@ proptest! {
     #[test]
     fn garbage_is_no_value(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         if let Ok((progress, answers)) = read(&bytes, 1 << 40, 3) {
-            // Nothing that holds no token of ours is taken for an answer of ours.
+            // An answer without our token must not pass for an answer of ours.
             let refused = |answer: &Response| matches!(answer, Response::Refused(_) | Response::Flushed);
             prop_assert!(answers.iter().all(refused));
             prop_assert!(matches!(progress, Progress::Missing(_)));
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_line_gives_no_other_value(
+    fn damaged_line_gives_no_other_value(
         place in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
@@ -178,7 +178,7 @@ proptest! {
         let place = place.index(bytes.len());
         bytes[place] = byte;
         if let Ok((Progress::Done, answers)) = read(&bytes, 10, 3) {
-            // What the value is made of, and whether there is one, only the entry's seal can tell.
+            // Only the entry's seal can detect a damaged or missing value.
             let tells = |answer: &Response| match answer {
                 Response::Value { value, .. } => value.len() == 5,
                 _ => true,
@@ -189,7 +189,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_not_the_protocol_is_nonsense() {
+fn protocol_violations_are_nonsense() {
     for bytes in [
         "\r\n",
         "\n",
@@ -222,7 +222,7 @@ fn what_is_not_the_protocol_is_nonsense() {
 }
 
 #[test]
-fn a_promise_of_bytes_is_told_and_not_believed() {
+fn announced_bytes_are_awaited_and_not_allocated() {
     let (progress, answers) = read(b"VA 1073741824 O1\r\nx", 1, 1).unwrap();
     assert_eq!(progress, Progress::Missing((1 << 30) + 2 - 1));
     assert!(answers.is_empty());

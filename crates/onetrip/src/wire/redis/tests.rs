@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The number that a line of these digits tells.
+/// Parses a line of these digits.
 fn integer(text: &[u8]) -> Option<i64> {
     let line = [text, b"\r\n"].concat();
     let (number, length) = number(&line, "").ok()??;
@@ -10,7 +10,7 @@ fn integer(text: &[u8]) -> Option<i64> {
     Some(number)
 }
 
-/// What a server would send for `value`.
+/// Returns what a server would send for `value`.
 fn written(value: &Value) -> Vec<u8> {
     match value {
         Value::Bulk(text) => [format!("${}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat(),
@@ -40,7 +40,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Reads `bytes` as they come in pieces of these sizes, taking what is whole whenever `takes` says.
+/// Reads `bytes` in pieces of these sizes, taking complete values whenever `takes` says.
 fn read(
     bytes: &[u8],
     mut sizes: impl Iterator<Item = usize>,
@@ -53,7 +53,7 @@ fn read(
         let (piece, after) = rest.split_at(size);
         reader.room(size).extend_from_slice(piece);
         let missing = reader.scan()?;
-        assert!(missing >= 1, "more can always follow");
+        assert!(missing >= 1, "at least one more byte can follow");
         if takes() {
             values.extend(reader.take()?);
         }
@@ -67,7 +67,7 @@ fn read(
 
 proptest! {
     #[test]
-    fn values_are_read_however_they_come(
+    fn values_may_be_cut_anywhere(
         sent in proptest::collection::vec(values(), 0..8),
         sizes in proptest::collection::vec(1_usize..100, 1..50),
         takes in proptest::collection::vec(any::<bool>(), 1..20),
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_missing_is_never_more_than_what_comes(value in values()) {
+    fn missing_bytes_are_never_overestimated(value in values()) {
         let bytes = written(&value);
         for cut in 0..bytes.len() {
             let mut reader = Reader::default();
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn what_looks_like_the_protocol_is_refused_or_awaited(
+    fn near_protocol_bytes_are_refused_or_awaited(
         bytes in proptest::collection::vec(
             prop_oneof![Just(b'*'), Just(b'$'), Just(b':'), Just(b'-'), Just(b'1'), Just(b'9'),
                 Just(b'\r'), Just(b'\n'), Just(b'+')],
@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn digits_are_those_of_the_number(number in any::<u64>()) {
+    fn digits_equal_formatting(number in any::<u64>()) {
         let digits = Digits::of(number);
         prop_assert_eq!(digits.as_ref(), number.to_string().into_bytes());
     }
@@ -138,7 +138,7 @@ proptest! {
     }
 
     #[test]
-    fn a_command_is_an_array_of_strings(words in proptest::collection::vec(
+    fn command_is_an_array_of_strings(words in proptest::collection::vec(
         proptest::collection::vec(any::<u8>(), 0..40), 1..10,
     )) {
         let mut commands = Commands::default();
@@ -154,7 +154,7 @@ proptest! {
 }
 
 #[test]
-fn numbers_that_are_none_are_refused() {
+fn invalid_numbers_are_refused() {
     for text in [
         "",
         "-",
@@ -176,33 +176,30 @@ fn refused(bytes: &[u8]) -> &'static str {
 }
 
 #[test]
-fn what_the_protocol_does_not_allow_is_refused() {
+fn protocol_violations_are_refused() {
     assert_eq!(refused(b"HTTP/1.1 400\r\n"), "a value of unknown type");
     assert_eq!(refused(b"\r\n"), "a value of unknown type");
-    assert_eq!(refused(b"+OK\n"), "a line that ends wrongly");
-    assert_eq!(refused(b":five\r\n"), "a number that is none");
-    assert_eq!(refused(b":5\n"), "a number that is none");
+    assert_eq!(refused(b"+OK\n"), "a line that does not end with CRLF");
+    assert_eq!(refused(b":five\r\n"), "an invalid number");
+    assert_eq!(refused(b":5\n"), "an invalid number");
     assert_eq!(
         refused(&[b":", &[b'0'; MOST_DIGITS][..]].concat()),
-        "a number that is none"
+        "an invalid number"
     );
-    assert_eq!(refused(b"$-2\r\n"), "a size that is none");
-    assert_eq!(refused(b"$9999999999999\r\n"), "a size that is none");
-    assert_eq!(refused(b"*-2\r\n"), "a size that is none");
-    assert_eq!(
-        refused(b"$3\r\nabcdef"),
-        "a string of another length than its own"
-    );
+    assert_eq!(refused(b"$-2\r\n"), "an invalid size");
+    assert_eq!(refused(b"$9999999999999\r\n"), "an invalid size");
+    assert_eq!(refused(b"*-2\r\n"), "an invalid size");
+    assert_eq!(refused(b"$3\r\nabcdef"), "a string of the wrong length");
     assert_eq!(
         refused("*1\r\n".repeat(MAX_DEPTH + 1).as_bytes()),
-        "arrays within arrays without end"
+        "arrays nested too deeply"
     );
-    assert_eq!(refused(&[b'+'; MAX_LINE]), "a line without end");
+    assert_eq!(refused(&[b'+'; MAX_LINE]), "an endless line");
 }
 
-/// A server that promises much gets no memory for it.
+/// A server that announces a large value gets no memory for it.
 #[test]
-fn promises_cost_nothing() {
+fn announced_sizes_are_not_allocated() {
     let mut reader = Reader::default();
     reader
         .room(0)
@@ -212,7 +209,7 @@ fn promises_cost_nothing() {
 }
 
 #[test]
-fn what_fills_its_buffer_is_not_copied_and_what_does_not_is() {
+fn full_buffer_is_handed_out_and_sparse_one_is_copied() {
     let text = [b'x'; 1000];
     let value = written(&Value::Bulk(Bytes::copy_from_slice(&text)));
     for (room, shares) in [(value.len(), true), (value.len() * 4, false)] {
@@ -230,7 +227,7 @@ fn what_fills_its_buffer_is_not_copied_and_what_does_not_is() {
 }
 
 #[test]
-fn a_buffer_is_used_again_once_nobody_holds_what_came_in_it() {
+fn buffer_is_reused_once_nobody_holds_its_values() {
     let mut reader = Reader::default();
     let mut read = |text: &[u8]| {
         let value = written(&Value::Bulk(Bytes::copy_from_slice(text)));
