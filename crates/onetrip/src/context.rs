@@ -1,4 +1,4 @@
-//! Where a call is made from: the scope that it is in and what else is open around it.
+//! The context of a call: its scope, and whatever else is open around it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,10 @@ use crate::trip::Op;
 use crate::watch::Watch;
 use crate::write_batch::WriteBatch;
 
-/// What is open around a piece of code, for one cache.
+/// The scope, watches, batches and flights around a piece of code, for one cache.
 ///
-/// A context is a value: entering a scope makes a new one, and leaving goes back to the old. Each
-/// face keeps it where its language keeps such things: Rust in a task-local, Python in a
-/// `ContextVar`. Two requests therefore never share one.
+/// A context is a value: entering a scope makes a new one, and leaving the scope restores the old
+/// one. Rust keeps it in a task-local, Python in a `ContextVar`, so two requests never share one.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     scope: Option<Arc<Scope>>,
@@ -26,31 +25,31 @@ pub struct Context {
 }
 
 impl Context {
-    /// The innermost scope, which may have closed meanwhile.
+    /// Returns the innermost scope, which may be closed already.
     #[must_use]
     pub fn scope(&self) -> Option<&Arc<Scope>> {
         self.scope.as_ref()
     }
 
-    /// The watches, outermost first.
+    /// Returns the watches, outermost first.
     #[must_use]
     pub fn watches(&self) -> &[Arc<Watch>] {
         &self.watches
     }
 
-    /// How long the scope holds plain answers, if the program said so.
+    /// Returns how long the scope holds plain answers, if the program chose that.
     #[must_use]
     pub fn hold(&self) -> Option<Duration> {
         self.hold
     }
 
-    /// What gathers plain writes: the innermost batch.
+    /// Returns the innermost batch, which gathers plain writes.
     #[must_use]
     pub fn batch(&self) -> Option<&Arc<WriteBatch>> {
         self.batches.last()
     }
 
-    /// Takes what waits in all batches, in the order in which it was written.
+    /// Takes out the writes of all batches, in the order in which they were made.
     pub(crate) fn take_gathered(&self) -> Vec<Op> {
         self.batches.iter().flat_map(|batch| batch.take()).collect()
     }
@@ -59,7 +58,7 @@ impl Context {
         self.computing.as_ref()
     }
 
-    /// Returns this context, within `scope`.
+    /// Returns this context within `scope`.
     #[must_use]
     pub fn with_scope(&self, scope: Arc<Scope>) -> Self {
         Self {
@@ -68,7 +67,7 @@ impl Context {
         }
     }
 
-    /// Returns this context, seen by `watch` as well.
+    /// Returns this context with `watch` added.
     #[must_use]
     pub fn with_watch(&self, watch: Arc<Watch>) -> Self {
         let mut context = self.clone();
@@ -76,7 +75,7 @@ impl Context {
         context
     }
 
-    /// Returns this context, whose scope holds plain answers for `hold`.
+    /// Returns this context with a scope that holds plain answers for `hold`.
     #[must_use]
     pub fn with_hold(&self, hold: Duration) -> Self {
         Self {
@@ -85,7 +84,7 @@ impl Context {
         }
     }
 
-    /// Returns this context, whose plain writes `batch` gathers.
+    /// Returns this context with plain writes gathered by `batch`.
     #[must_use]
     pub fn with_batch(&self, batch: Arc<WriteBatch>) -> Self {
         let mut context = self.clone();
@@ -93,7 +92,7 @@ impl Context {
         context
     }
 
-    /// Returns this context, for code that computes what was missed.
+    /// Returns this context for code that computes missed values.
     #[must_use]
     pub fn with_computing(&self, computing: Arc<Computing>) -> Self {
         Self {
@@ -103,7 +102,7 @@ impl Context {
     }
 }
 
-/// The contexts of the running task, one for each cache that has a scope or a watch open in it.
+/// The contexts of the current task, one for each cache that has something open in it.
 pub(crate) mod task {
     use std::sync::Arc;
 
@@ -113,28 +112,28 @@ pub(crate) mod task {
         static CONTEXTS: Contexts;
     }
 
-    /// What one task knows of every cache.
+    /// The contexts of one task, by the id of the cache.
     pub(crate) type Contexts = Arc<[(u64, Context)]>;
 
-    /// The contexts of all caches in this task, to go on with elsewhere.
+    /// Returns the contexts of this task, to be carried to another thread.
     pub(crate) fn all() -> Contexts {
         CONTEXTS.try_with(Arc::clone).unwrap_or_default()
     }
 
-    /// Calls `body` with these contexts and no others.
+    /// Calls `body` with exactly these contexts.
     pub(crate) fn within_all<T>(contexts: Contexts, body: impl FnOnce() -> T) -> T {
         CONTEXTS.sync_scope(contexts, body)
     }
 
-    /// Calls `look` with the context of cache `id` in this task.
-    pub(crate) fn with<T>(id: u64, look: impl FnOnce(&Context) -> T) -> T {
-        // Not borrowed meanwhile: `look` may decode a value, and what the program does then may
-        // enter a scope.
+    /// Calls `body` with the context of cache `id` in this task.
+    pub(crate) fn with<T>(id: u64, body: impl FnOnce(&Context) -> T) -> T {
+        // Cloned and not borrowed: `body` may decode a value by the program's code, which may enter
+        // a scope.
         let contexts = CONTEXTS.try_with(Arc::clone);
         let contexts = contexts.as_deref().unwrap_or_default();
         match contexts.iter().find(|(of, _)| *of == id) {
-            Some((_, context)) => look(context),
-            None => look(&Context::default()),
+            Some((_, context)) => body(context),
+            None => body(&Context::default()),
         }
     }
 
@@ -144,12 +143,12 @@ pub(crate) mod task {
         others.chain([(id, context)]).collect()
     }
 
-    /// Runs `future` with `context` as that of cache `id`.
+    /// Runs `future` with `context` as the context of cache `id`.
     pub(crate) async fn within<F: Future>(id: u64, context: Context, future: F) -> F::Output {
         CONTEXTS.scope(changed(id, context), future).await
     }
 
-    /// Calls `body` with `context` as that of cache `id`.
+    /// Calls `body` with `context` as the context of cache `id`.
     pub(crate) fn within_blocking<T>(id: u64, context: Context, body: impl FnOnce() -> T) -> T {
         CONTEXTS.sync_scope(changed(id, context), body)
     }

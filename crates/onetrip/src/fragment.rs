@@ -1,12 +1,12 @@
-//! The keys of cached pieces of templates.
+//! The keys of template fragments.
 
 use std::fmt::Display;
 
-/// The key of a fragment: its name and what it varies on, joined by colons.
+/// Returns the key of a fragment: its name and the values that it varies on, joined by colons.
 ///
-/// A colon within one of them is written `%3A`, and `%` is `%25`, so that no two fragments share a
-/// key. It is the key of `{% call cache(60, "note_comments", note.id) %}` in minijinja and of
-/// `{% cache 60, "note_comments", note.id %}` in Jinja:
+/// Within each of them `:` is written as `%3A` and `%` as `%25`, so that no two fragments share a
+/// key. The first example is the key of `{% call cache(60, "note_comments", note.id) %}` in
+/// minijinja and of `{% cache 60, "note_comments", note.id %}` in Jinja:
 ///
 /// ```
 /// use onetrip::fragment_key;

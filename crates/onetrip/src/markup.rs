@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::tag;
 
-/// Markup that is safe to put on a page as it is.
+/// Markup that is safe to put on a page unescaped.
 ///
-/// Cached, it is what Python reads as `markupsafe.Markup`, which a template does not escape; and
-/// what Python cached as one is read as this.
+/// In the cache it is the same as Python's `markupsafe.Markup`: each language reads what the other
+/// wrote, and templates do not escape it.
 ///
 /// ```
 /// use onetrip::{Cache, Markup};
@@ -27,18 +27,18 @@ use crate::codec::tag;
 pub struct Markup(String);
 
 impl Markup {
-    /// Vouches that `markup` is safe to put on a page.
+    /// Marks `markup` as safe. The caller vouches for it.
     pub fn new(markup: impl Into<String>) -> Self {
         Self(markup.into())
     }
 
-    /// The markup as a string.
+    /// Returns the markup as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same, owned.
+    /// Returns the markup as an owned string.
     #[must_use]
     pub fn into_string(self) -> String {
         self.0
@@ -51,8 +51,8 @@ impl fmt::Display for Markup {
     }
 }
 
-/// The extension type that Python knows markup by, as `rmp_serde` is told to write one. In formats
-/// for people, such as JSON, it is a string.
+/// Writes the extension type that Python reads as markup. Human-readable formats, such as JSON, get
+/// a plain string.
 impl Serialize for Markup {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -73,7 +73,7 @@ impl Serialize for Held<'_> {
     }
 }
 
-/// A string, tagged or not: who may write to the cache may write markup.
+/// Reads any string, tagged or not: whoever can write to the cache can write markup.
 impl<'de> Deserialize<'de> for Markup {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self)

@@ -1,7 +1,7 @@
-//! The text of a value as a part of a key: the same in Python and in Rust.
+//! The text of values in keys, the same in Python and in Rust.
 //!
-//! Most values say it themselves, by `Display` here and by `str` there: strings, whole numbers,
-//! types of one's own. These are the others; the text is Python's.
+//! For most values `Display` in Rust equals `str` in Python. This module writes the others as
+//! Python does.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ pub(crate) fn append_float(number: f64, out: &mut String) {
     if number.is_infinite() {
         return out.push_str(if number > 0.0 { "inf" } else { "-inf" });
     }
-    // The shortest digits that mean this number, as Python finds them too.
+    // The shortest digits that give this number, as in Python.
     let shortest = format!("{number:e}");
     let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
@@ -23,10 +23,10 @@ pub(crate) fn append_float(number: f64, out: &mut String) {
         let sign = if exponent < 0 { '-' } else { '+' };
         write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
     };
-    written.unwrap_or_else(|never| unreachable!("{never}: a string takes every text"));
+    written.unwrap_or_else(|never| unreachable!("{never}: writing to a string never fails"));
 }
 
-/// Appends a truth value as Python writes it.
+/// Appends a boolean as Python writes it.
 pub(crate) fn append_bool(truth: bool, out: &mut String) {
     out.push_str(if truth { "True" } else { "False" });
 }
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn floats_are_written_as_python_writes_them() {
-        // Each is what Python's `str` answers.
+        // From Python's `str`.
         for (number, text) in [
             (0.0, "0.0"),
             (-0.0, "-0.0"),

@@ -1,15 +1,15 @@
-//! Code that blocks, called from tasks.
+//! Blocking code called from tasks.
 
 use tokio::task::JoinHandle;
 
 use crate::blocking_runtimes;
 use crate::context::task;
 
-/// Calls `body` on a thread that may block, within the scopes and under the watches of this task.
+/// Calls `body` on a thread that may block, with the scopes and watches of this task.
 ///
-/// It is [`tokio::task::spawn_blocking`] for code that uses [`blocking::Cache`](crate::blocking):
-/// on a thread of Tokio's own that cache could not tell that it may wait, and would know nothing of
-/// the task's scopes.
+/// Use it instead of [`tokio::task::spawn_blocking`] for code with a
+/// [`blocking::Cache`](crate::blocking). On Tokio's blocking threads that cache cannot tell that it
+/// may block, and it does not see the task's scopes.
 ///
 /// ```
 /// use onetrip::Cache;
@@ -24,17 +24,16 @@ use crate::context::task;
 /// });
 /// let (page, seen) = cache.watch(page).await;
 /// assert_eq!(page?.unwrap()?.as_deref(), Some("hello"));
-/// assert_eq!(seen.trips(), 1); // the preload; the thread read what it brought
+/// assert_eq!(seen.trips(), 1); // the preload; the thread read its answers
 /// # Ok::<(), onetrip::Error>(())
 /// # }).unwrap();
 /// ```
 ///
-/// What waits in a scope to be written stays there until the scope closes: await the handle within
-/// it.
+/// Await the handle within the scope: writes that wait in a scope are sent when it closes.
 ///
 /// # Panics
 ///
-/// Outside of a Tokio runtime.
+/// Panics outside of a Tokio runtime.
 pub fn spawn_blocking<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {

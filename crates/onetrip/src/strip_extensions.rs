@@ -1,12 +1,12 @@
-//! MessagePack without its extension headers, for readers that do not know them.
+//! Removing extension headers from MessagePack, for readers that do not know them.
 
 use rmp::Marker;
 use rmp::decode::{RmpRead, read_marker};
 
 use crate::codec::MAX_DEPTH;
 
-/// The same MessagePack value with every extension replaced by the value that it holds; `None`
-/// if it has none, or is not one whole value.
+/// Returns the MessagePack value `payload` with every extension replaced by the value in it. `None`
+/// if it has no extensions, or is not exactly one value.
 pub(crate) fn strip_extensions(payload: &[u8]) -> Option<Vec<u8>> {
     let mut walk = Walk {
         rest: payload,
@@ -24,7 +24,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Copies one value, with all that it contains.
+    /// Copies one value and everything in it.
     fn value(&mut self, depth: usize) -> Option<()> {
         if depth > MAX_DEPTH {
             return None;
@@ -46,7 +46,7 @@ impl Walk<'_> {
             self.tags += 1;
             self.rest = held;
             self.value(depth + 1)?;
-            // The extension's length must be that of the value it holds.
+            // The value must fill the extension.
             let whole = self.rest.is_empty();
             self.rest = rest;
             return whole.then_some(());
@@ -70,7 +70,7 @@ impl Walk<'_> {
         }
     }
 
-    /// How many bytes, elements or pairs follow a marker and its length, which is read past.
+    /// Reads the length after a marker: the number of bytes, elements or pairs that follow.
     fn length(&mut self, marker: Marker) -> Option<usize> {
         let rest = &mut self.rest;
         Some(match marker {
