@@ -1,14 +1,14 @@
-//! What can go wrong, and what to do about it.
+//! The errors of onetrip, by what a caller can do about them.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A `Result` whose error is onetrip's own.
+/// A `Result` with an [`Error`] of onetrip.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of onetrip: a [kind](ErrorKind) to branch on and a message to read.
 ///
-/// Cloning is cheap: one failed trip may have to tell many keys.
+/// Cloning is cheap: one failed trip may be the error of many keys.
 ///
 /// ```
 /// use onetrip::{Cache, ErrorKind};
@@ -20,7 +20,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
-    /// Whether it is in the log already.
+    /// Whether it was logged.
     logged: bool,
 }
 
@@ -30,19 +30,19 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The kinds of [`Error`], by what a caller would do about them.
+/// The kinds of [`Error`], by what a caller can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A URL, an option or a call that cannot work: mend the program or its settings.
+    /// A URL, an option or a call that cannot work: fix the program or its settings.
     Configuration,
-    /// A value that the serializer cannot hold: convert it, or choose another serializer.
+    /// A value that the serializer cannot encode: convert it, or choose another serializer.
     Serialization,
-    /// A number was asked of an entry that does not hold one.
+    /// The entry is not a number.
     NotANumber,
-    /// The store has no such operation.
+    /// The store does not have the operation.
     Unsupported,
-    /// The entry is larger than the store takes.
+    /// The entry is larger than the store allows.
     TooLarge,
     /// The store refused the operation with an error of its own.
     Refused,
@@ -53,7 +53,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether the store is at fault rather than the program.
+    /// Returns whether the store is at fault and not the program.
     ///
     /// These failures become misses and dropped writes unless the cache was built with
     /// [`OnError::Raise`](crate::OnError::Raise); all others are always returned.
@@ -65,7 +65,7 @@ impl ErrorKind {
         )
     }
 
-    /// Whether nobody answered, so that what was asked for is unknown.
+    /// Returns whether the store did not answer, so that the outcome is unknown.
     #[cfg(feature = "_remote")]
     pub(crate) fn is_silence(self) -> bool {
         matches!(self, Self::Timeout | Self::Unavailable)
@@ -73,7 +73,7 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind with a message that says what to do.
+    /// Returns an error of this kind. The message says what to do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self::of(Inner {
             kind,
@@ -82,7 +82,7 @@ impl Error {
         })
     }
 
-    /// The same, keeping what caused it.
+    /// Returns an error with its cause as the source.
     pub fn with_source(
         kind: ErrorKind,
         message: impl Into<String>,
@@ -102,7 +102,7 @@ impl Error {
         }
     }
 
-    /// The same, known to be in the log.
+    /// Returns the error marked as logged.
     pub(crate) fn logged(self) -> Self {
         Self {
             logged: true,
@@ -110,7 +110,7 @@ impl Error {
         }
     }
 
-    /// Whether it is in the log already, so that it need not be told again.
+    /// Returns whether it was logged, and need not be logged again.
     pub(crate) fn is_logged(&self) -> bool {
         self.logged
     }
@@ -119,7 +119,7 @@ impl Error {
         Self::new(ErrorKind::Configuration, message)
     }
 
-    /// What kind of error this is.
+    /// Returns the kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind

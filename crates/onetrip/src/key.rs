@@ -1,19 +1,19 @@
-//! How the keys of a cache are named in its store.
+//! The names of a cache's keys in its store.
 
 use bytes::{Buf, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
-/// The part of a store that belongs to one cache: every key is named `prefix:key` in it.
+/// The part of a store that belongs to one cache: each key is stored as `prefix:key`.
 ///
-/// A key is any string of bytes, the empty one included; what a store cannot take (Memcached's
-/// 250 bytes, say) is for that store to translate.
+/// A key is any string of bytes, also the empty one. A store with stricter rules, such as the 250
+/// bytes of Memcached, translates the names that break them.
 #[derive(Clone, Debug)]
 pub struct Keyspace {
     prefix: Bytes,
 }
 
 impl Keyspace {
-    /// The keys under `prefix`; an empty prefix names keys as they are.
+    /// Returns the keyspace of `prefix`. With an empty prefix, names are the keys themselves.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
         let prefix = match prefix {
@@ -23,20 +23,20 @@ impl Keyspace {
         Self { prefix }
     }
 
-    /// The prefix as it was given.
+    /// Returns the prefix as it was given.
     #[must_use]
     pub fn text(&self) -> &str {
         let prefix = self.prefix.strip_suffix(b":").unwrap_or_default();
         std::str::from_utf8(prefix).unwrap_or_default()
     }
 
-    /// What every name in this keyspace begins with.
+    /// Returns the bytes that every name in this keyspace begins with.
     #[must_use]
     pub fn prefix(&self) -> &Bytes {
         &self.prefix
     }
 
-    /// The names of `keys`, in one piece of memory.
+    /// Returns the names of `keys`, in one allocation.
     pub(crate) fn names<'k>(
         &self,
         keys: impl Iterator<Item = &'k [u8]> + Clone,
@@ -50,13 +50,13 @@ impl Keyspace {
         })
     }
 
-    /// The key that is named `name`.
+    /// Returns the key with this name.
     pub(crate) fn key(&self, mut name: Bytes) -> Bytes {
         name.advance(self.prefix.len().min(name.len()));
         name
     }
 
-    /// The name of `key` in the store.
+    /// Returns the name of `key` in the store.
     #[must_use]
     pub fn name(&self, key: &[u8]) -> Bytes {
         if self.prefix.is_empty() {
@@ -69,22 +69,22 @@ impl Keyspace {
     }
 }
 
-/// What the prefix of a cache is followed by in the names of its records: what workers tell each
-/// other of pages, which is not among its keys.
+/// Follows a cache's prefix in the names of its records. Workers exchange what they know of pages
+/// in records, which are not keys of the cache.
 const RECORDS: &str = "@onetrip";
 
 impl Keyspace {
-    /// The part of the store beside this one that holds the records of its cache.
+    /// Returns the keyspace of the records of this cache.
     pub(crate) fn records(&self) -> Self {
         Self::new(&format!("{}{RECORDS}", self.text()))
     }
 }
 
-/// Whether a name may be that of a record. A server may permit a user the keys of a cache and
+/// Returns whether `name` may name a record. A server may allow a user the keys of a cache and
 /// refuse its records, so no command asks for both.
 #[cfg(feature = "redis")]
 pub(crate) fn is_record(name: &[u8]) -> bool {
-    // Followed by the colon of its prefix. Few names have an @ at all.
+    // Checks for @ first: few names have one. The colon ends the prefix of the records.
     let mark = RECORDS.as_bytes();
     name.contains(&b'@')
         && name
@@ -92,7 +92,8 @@ pub(crate) fn is_record(name: &[u8]) -> bool {
             .any(|window| window.strip_prefix(mark) == Some(b":"))
 }
 
-/// A key as a person reads it: UTF-8 where it is, escapes where it is not, cut at 100 characters.
+/// Returns a key in readable form: invalid UTF-8 is replaced, control characters are escaped, and
+/// at most 100 characters are shown.
 #[must_use]
 pub(crate) fn display(key: &[u8]) -> String {
     const MOST: usize = 100;
@@ -104,8 +105,8 @@ pub(crate) fn display(key: &[u8]) -> String {
     shown
 }
 
-/// A digest of what a key is made of, as 32 hexadecimal digits: the same in every process, and
-/// never the same for two different forms (the first half of SHA-256).
+/// Returns the digest of a key's canonical `form` as 32 hexadecimal digits: the first half of its
+/// SHA-256. It is the same in every process, and differs for different forms.
 #[must_use]
 pub fn digest(form: &[u8]) -> String {
     let digest = Sha256::digest(form);

@@ -1,4 +1,4 @@
-//! A store that answers as slowly as one across a network would.
+//! A store with simulated network latency.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use super::{Exchange, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::trip::{Purpose, Replies, Trip};
 
-/// Another store, behind a simulated latency for each trip: `memory://?latency=500us`.
+/// A store with a simulated latency for each trip: `memory://?latency=500us`.
 ///
-/// It shows on a developer's machine what a page will cost where the store is remote.
+/// It shows on a developer's machine how long a page takes with a remote store.
 #[derive(Debug)]
 pub(super) struct Slow {
     store: Arc<dyn Store>,
@@ -23,7 +23,7 @@ impl Slow {
 
     async fn wait_and_ask(&self, trip: &Trip) -> Result<Replies> {
         let latency = self.latency;
-        // Tokio's own timers tick in milliseconds, too coarse for a network within one house.
+        // Tokio's timers tick in milliseconds, too coarse for a local network.
         if let Err(gone) = tokio::task::spawn_blocking(move || std::thread::sleep(latency)).await {
             return Err(Error::with_source(
                 ErrorKind::Unavailable,
@@ -43,7 +43,7 @@ impl Store for Slow {
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a> {
         match trip.purpose() {
             Purpose::Answer => Exchange::Pending(Box::pin(self.wait_and_ask(trip))),
-            // Nobody waits for the way there and back.
+            // No caller waits for these.
             Purpose::Post(_) | Purpose::Drain => self.store.exchange(trip),
         }
     }

@@ -1,25 +1,25 @@
-//! How much to make room for before an answer comes.
+//! How much buffer to allocate before a response arrives.
 
-/// The least room to receive into.
+/// The smallest buffer to receive into.
 const LEAST_ROOM: usize = 512;
 
-/// Room for what each key is answered with, as long as nothing was learned.
+/// The room for each key while no response sizes are known.
 const ROOM: usize = 2 << 10;
 
-/// The most room that is made at a time: what a server promises gets memory as it comes.
+/// The most room to allocate at a time: a server's announced length gets memory only as its bytes
+/// arrive.
 pub(super) const MOST_ROOM: usize = 256 << 10;
 
-/// The same where so much came before.
+/// The most room to allocate if earlier responses were as large.
 const MOST_EXPECTED: usize = 2 << 20;
 
-/// Room to receive into where so many bytes are missing and so many are expected.
+/// Returns the room to allocate: `missing` bytes are known to follow, `expected` are likely to.
 pub(super) fn room(missing: usize, expected: usize) -> usize {
     let expected = expected.min(MOST_EXPECTED);
     missing.min(MOST_ROOM).max(expected).max(LEAST_ROOM)
 }
 
-/// What exchanges brought before, by the number of keys that they were about, in powers of two:
-/// bytes for each.
+/// The bytes per key of earlier responses, by the number of keys in powers of two.
 #[derive(Debug, Default)]
 pub(super) struct Sizes([u32; 16]);
 
@@ -30,7 +30,7 @@ impl Sizes {
         self.0.get_mut(class)
     }
 
-    /// How many bytes to expect.
+    /// Returns how many bytes to expect.
     pub(super) fn expected(&mut self, weight: usize) -> usize {
         match self.of(weight) {
             Some(&mut bytes) if bytes > 0 => {
@@ -41,7 +41,7 @@ impl Sizes {
         }
     }
 
-    /// Keeps the most that came, and forgets it by and by.
+    /// Keeps the maximum, which decays slowly.
     pub(super) fn learn(&mut self, weight: usize, bytes: usize) {
         let each = u32::try_from(bytes / weight.max(1) + 1).unwrap_or(u32::MAX);
         if let Some(size) = self.of(weight) {
