@@ -1,4 +1,4 @@
-//! What a cached function becomes: itself, and its four siblings.
+//! Expands a cached function: the function itself and its four siblings.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -10,12 +10,12 @@ use crate::key::Key;
 use crate::options::Options;
 use crate::timeout;
 
-/// Where the variables of the written code belong: none of them is taken for one of the user's.
+/// Span of generated variables: they cannot clash with the user's.
 const HERE: fn() -> Span = Span::mixed_site;
 
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let item = syn::parse2::<ItemFn>(item).map_err(|error| {
-        let message = "cached stands above a function, or a method that takes self";
+        let message = "cached belongs on a function, or on a method that takes self";
         Error::new(error.span(), message)
     })?;
     let function = Function::new(item)?;
@@ -31,15 +31,15 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStr
     Ok(expansion.write())
 }
 
-/// The parts of the code that is written, as expressions.
+/// The parts of the generated code, as expressions.
 struct Expansion<'a> {
     function: &'a Function,
     attributes: Attributes,
-    /// The cache, as it was named.
+    /// The cache, as the user named it.
     cache: TokenStream,
     key: Key,
     timeout: TokenStream,
-    /// What is done with an `error` of the cache called `key`.
+    /// Handles an `error` of the cache called `key`.
     failed: TokenStream,
 }
 
@@ -50,7 +50,7 @@ fn cache(cache: Option<&Expr>, function: &Function) -> Result<TokenStream> {
         (None, None) => Err(Error::new(
             function.name().span(),
             format!(
-                "{} needs a cache: name one, as in cache = CACHE or cache = self.cache, or take an argument cache: &onetrip::Cache",
+                "{} needs a cache: set the option, as in cache = CACHE or cache = self.cache, or add an argument cache: &onetrip::Cache",
                 function.name()
             ),
         )),
@@ -68,7 +68,7 @@ fn failed(map_err: Option<&Expr>, function: &Function) -> Result<TokenStream> {
         }),
         Some(map) => Err(Error::new_spanned(
             map,
-            "map_err makes the error of a Result of what the cache reports; this function returns none",
+            "map_err converts the cache's error into the error of a Result; this function does not return a Result",
         )),
     }
 }
@@ -91,7 +91,7 @@ impl Expansion<'_> {
         ["uncached", "refresh", "key", "bust"].map(|what| format_ident!("{name}_{what}"))
     }
 
-    /// The function itself: what is cached, or else what is computed.
+    /// Generates the function: reads the cache, or computes.
     fn caller(&self, uncached: &Ident) -> TokenStream {
         let function = self.function;
         let Attributes {
@@ -111,7 +111,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// The function as it was written.
+    /// Generates the function as it was written.
     fn uncached(&self, name: &Ident) -> TokenStream {
         let Attributes {
             on_all, on_body, ..
@@ -121,9 +121,9 @@ impl Expansion<'_> {
         } = &self.function.item;
         let mut signature = sig.clone();
         signature.ident = name.clone();
-        // An argument that the cache or the key is made of is used, whatever the body does.
+        // Arguments used only for the cache or the key must not look unused.
         let used = self.function.named(&[&self.key.written, &self.cache]);
-        let doc = format!("What {} computes, without the cache.", self.link());
+        let doc = format!("Computes {} without the cache.", self.link());
         quote! {
             #(#on_all)*
             #(#on_body)*
@@ -140,7 +140,7 @@ impl Expansion<'_> {
         let (signature, bounds) = self.signature(name);
         let vis = &self.function.item.vis;
         let (prepare, fetch) = (self.prepare(), self.fetch(uncached, true));
-        let doc = format!("Computes {} anew and stores it.", self.link());
+        let doc = format!("Computes {} again and stores the result.", self.link());
         quote_spanned! {HERE()=>
             #(#on_all)*
             #[doc = #doc]
@@ -167,10 +167,7 @@ impl Expansion<'_> {
                 ..
             },
         ) = self.function.narrowed(&[written]);
-        let doc = format!(
-            "The key of {}, of the arguments that it is made of.",
-            self.link()
-        );
+        let doc = format!("Returns the key of {} for these arguments.", self.link());
         quote! {
             #(#on_all)*
             #[doc = #doc]
@@ -198,7 +195,7 @@ impl Expansion<'_> {
         let asyncness = &self.function.item.sig.asyncness;
         let prepare = self.prepare();
         let doc = format!(
-            "Removes what is stored of {}; whether there was something.",
+            "Deletes the stored result of {}. Returns `true` if there was one.",
             self.link()
         );
         quote_spanned! {HERE()=>
@@ -207,7 +204,7 @@ impl Expansion<'_> {
             ///
             /// # Errors
             ///
-            /// Those of `onetrip::Cache::delete`.
+            /// See `onetrip::Cache::delete`.
             #[allow(dead_code, clippy::too_many_arguments)]
             #vis #asyncness fn #name <#params> (#(#arguments),*) -> ::onetrip::Result<bool>
             #where_clause
@@ -218,7 +215,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// A signature like the function's, every argument with a name, and its bounds.
+    /// Returns the function's signature with every argument named, and its bounds.
     fn signature(&self, name: &Ident) -> (TokenStream, TokenStream) {
         let Signature {
             asyncness,
@@ -238,11 +235,11 @@ impl Expansion<'_> {
         )
     }
 
-    /// Makes the variables `key` and `cache`.
+    /// Generates the variables `key` and `cache`.
     fn prepare(&self) -> TokenStream {
         let (key, cache) = (&self.key.expression, &self.cache);
         let written = HERE().located_at(cache.span());
-        // Found here is what it dereferences to: a `&Cache`, a `LazyLock<Cache>`, an `Arc<Cache>`.
+        // Method lookup dereferences: `&Cache`, `LazyLock<Cache>` and `Arc<Cache>` all work.
         let cache = quote_spanned! {written=>
             <::onetrip::Cache as ::core::clone::Clone>::clone(&#cache)
         };
@@ -252,7 +249,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// Fetches the result: reads it unless it is to be refreshed, or computes and stores it.
+    /// Generates the fetch: reads the result, or computes and stores it. `refresh` skips the read.
     fn fetch(&self, uncached: &Ident, refresh: bool) -> TokenStream {
         let Self {
             function,
@@ -279,7 +276,7 @@ impl Expansion<'_> {
         };
         let (fetch, awaited) = self.driven("fetch");
         let value = &function.returns.value;
-        // Asynchronously, the future is one more type.
+        // The asynchronous helpers have one more type parameter, the future.
         let more = is_async.then(|| quote!(, _));
         let fetched = quote_spanned! {HERE()=>
             ::onetrip::__private::#fetch::<#value, _ #more>(
@@ -305,7 +302,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// The helper of this name, and what has to follow its call.
+    /// Returns the helper of this name, and the code that follows its call.
     fn driven(&self, helper: &str) -> (Ident, TokenStream) {
         if self.function.item.sig.asyncness.is_some() {
             (format_ident!("{helper}"), quote!(.await))
@@ -314,7 +311,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// The function, as the documentation of its siblings links to it.
+    /// Returns a documentation link to the function.
     fn link(&self) -> String {
         let name = self.function.name();
         match self.function.receiver() {
@@ -324,7 +321,7 @@ impl Expansion<'_> {
     }
 }
 
-/// The attributes of the function, by whom they concern.
+/// The function's attributes, by where they belong.
 #[derive(Default)]
 struct Attributes {
     on_all: Vec<Attribute>,
@@ -345,7 +342,7 @@ impl Attributes {
             {
                 &mut kept.on_caller
             } else {
-                // Lints, tracing and the like are about what is computed.
+                // Lints, tracing and the like concern the computation.
                 &mut kept.on_body
             };
             list.push(attribute.clone());

@@ -1,4 +1,4 @@
-//! The function that is cached, taken apart.
+//! Parses the function to cache.
 
 use std::collections::HashSet;
 
@@ -9,26 +9,26 @@ use syn::{
     Receiver, Result, ReturnType, Safety, Type,
 };
 
-/// A function that may be cached.
+/// A function to cache.
 pub(crate) struct Function {
     pub(crate) item: ItemFn,
-    /// The argument that is the cache unless another is named, by its name.
+    /// The argument named `cache`, used unless another cache is given.
     pub(crate) cache: Option<Ident>,
     inputs: Vec<Input>,
     pub(crate) returns: Returns,
 }
 
-/// One argument, named.
+/// An argument with a name.
 struct Input {
     name: Ident,
     argument: FnArg,
 }
 
-/// What a call gives.
+/// The return type.
 pub(crate) struct Returns {
-    /// The type that is kept.
+    /// The type that is stored.
     pub(crate) value: Type,
-    /// Whether that is the `Ok` of a `Result`.
+    /// Whether it is the `Ok` type of a `Result`.
     pub(crate) is_result: bool,
 }
 
@@ -37,18 +37,18 @@ impl Function {
         let signature = &item.sig;
         let refuse = |what: &dyn ToTokens, message: &str| Err(Error::new_spanned(what, message));
         if let Some(word) = &signature.constness {
-            return refuse(word, "a const fn has no cache at hand; cache a plain one");
+            return refuse(word, "a const fn cannot be cached; remove const");
         }
         if let Some(word) = &signature.abi {
             return refuse(
                 word,
-                "an extern function cannot be cached; cache one that it calls",
+                "an extern function cannot be cached; cache a function that it calls",
             );
         }
         if let Safety::Unsafe(word) = &signature.safety {
             return refuse(
                 word,
-                "an unsafe function cannot be cached, for nobody would see what its safety rests on; cache a safe one that calls it",
+                "an unsafe function cannot be cached, since its callers would not see its safety conditions; cache a safe function that calls it",
             );
         }
         let returns = Returns::new(&signature.output, signature.ident.span())?;
@@ -74,7 +74,7 @@ impl Function {
         &self.item.sig.ident
     }
 
-    /// `self`, if this is a method.
+    /// Returns `self`, if this is a method.
     pub(crate) fn receiver(&self) -> Option<&Ident> {
         let mut inputs = self.inputs.iter();
         let receiver = inputs.find(|input| matches!(input.argument, FnArg::Receiver(_)));
@@ -85,7 +85,7 @@ impl Function {
         self.inputs.iter().any(|input| input.name == *name)
     }
 
-    /// The arguments that a result may depend on: all but the cache itself.
+    /// Returns the arguments that a result may depend on: all but the cache.
     pub(crate) fn key_arguments(&self) -> Vec<String> {
         let names = self.inputs.iter().map(|input| &input.name);
         names
@@ -94,7 +94,7 @@ impl Function {
             .collect()
     }
 
-    /// All arguments, to declare and to hand on.
+    /// Returns all arguments, as declared and as passed on.
     pub(crate) fn arguments(&self) -> (Vec<&FnArg>, Vec<&Ident>) {
         let named = |input: &&Input| !matches!(input.argument, FnArg::Receiver(_));
         (
@@ -107,7 +107,7 @@ impl Function {
         )
     }
 
-    /// The arguments that any of these expressions name, `self` not among them.
+    /// Returns the arguments that these expressions name, except `self`.
     pub(crate) fn named(&self, expressions: &[&TokenStream]) -> Vec<&Ident> {
         let inputs = self.inputs_in(expressions).into_iter();
         inputs
@@ -116,7 +116,7 @@ impl Function {
             .collect()
     }
 
-    /// The same as they are declared, `self` among them, and the generics that they need.
+    /// Returns the declarations of the same arguments, with `self`, and the generics they need.
     pub(crate) fn narrowed(&self, expressions: &[&TokenStream]) -> (Vec<&FnArg>, Generics) {
         let inputs = self.inputs_in(expressions).into_iter();
         let arguments: Vec<&FnArg> = inputs.map(|input| &input.argument).collect();
@@ -146,7 +146,7 @@ impl Input {
             FnArg::Typed(typed) => {
                 let name = match &*typed.pat {
                     Pat::Ident(pattern) if pattern.subpat.is_none() => pattern.ident.clone(),
-                    // A pattern is matched where the result is computed.
+                    // The function that computes matches the pattern.
                     _ => format_ident!("argument_{index}"),
                 };
                 let pat = Box::new(syn::parse_quote!(#name));
@@ -164,7 +164,7 @@ impl Input {
     }
 }
 
-/// The same, of which nothing is changed: `mut self` is `self`.
+/// Returns the receiver without `mut`: `mut self` becomes `self`.
 fn plain(receiver: &Receiver) -> Receiver {
     let mut receiver = receiver.clone();
     receiver.mutability = None;
@@ -177,7 +177,7 @@ impl Returns {
         let ReturnType::Type(_, whole) = output else {
             return Err(Error::new(
                 function,
-                "this function returns nothing that could be cached; return a value",
+                "this function returns nothing to cache; return a value",
             ));
         };
         let is_result = last_segment(whole).is_some_and(|segment| segment.ident == "Result");
@@ -196,7 +196,7 @@ impl Returns {
                 None => {
                     return refuse(
                         whole,
-                        "write what is cached out here, as in Result<String, Error>",
+                        "name the cached type here, as in Result<String, Error>",
                     );
                 }
             }
@@ -206,15 +206,15 @@ impl Returns {
         match &value {
             Type::ImplTrait(_) => refuse(
                 &value,
-                "the type of what is cached has to be named, for it is read again from the cache; name one that serde can serialize and deserialize",
+                "the cached type must be named, since results are read back from the cache; return a type that serde can serialize and deserialize",
             ),
             Type::Reference(_) => refuse(
                 &value,
-                "a borrow cannot be cached; return what owns its data, such as String for &str",
+                "a borrow cannot be cached; return an owned type, such as String instead of &str",
             ),
             Type::Tuple(tuple) if tuple.elems.is_empty() => refuse(
                 &value,
-                "this function returns nothing that could be cached; return a value",
+                "this function returns nothing to cache; return a value",
             ),
             _ => Ok(Self { value, is_result }),
         }
@@ -228,8 +228,7 @@ fn last_segment(of: &Type) -> Option<&syn::PathSegment> {
     }
 }
 
-/// The generics that `arguments` need. Without the others nobody has to name what cannot be
-/// inferred.
+/// Returns the generics that `arguments` need. Unneeded ones could not be inferred at calls.
 fn narrow(generics: &Generics, arguments: &[&FnArg]) -> Generics {
     let mut used = HashSet::new();
     for argument in arguments {
@@ -267,7 +266,7 @@ fn narrow(generics: &Generics, arguments: &[&FnArg]) -> Generics {
     narrowed
 }
 
-/// Adds every identifier among `tokens`, at whatever depth.
+/// Collects every identifier in `tokens`, at any depth.
 fn names(tokens: TokenStream, found: &mut HashSet<String>) {
     for token in tokens {
         match token {

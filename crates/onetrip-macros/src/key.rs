@@ -1,4 +1,4 @@
-//! The key of a call: a format over the arguments, or any expression.
+//! Keys of calls: a format over the arguments, or any expression.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -6,11 +6,11 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Member, Result};
 
 use crate::function::Function;
 
-/// How the key of a call is made.
+/// The key of a call.
 pub(crate) struct Key {
     /// An expression of type `String`.
     pub(crate) expression: TokenStream,
-    /// What of it the user wrote, and names arguments.
+    /// The part that the user wrote, which may name arguments.
     pub(crate) written: TokenStream,
 }
 
@@ -33,7 +33,7 @@ impl Key {
     }
 }
 
-/// What a key may look like, in the words of this function.
+/// Suggests a key for this function.
 fn advice(function: &Function) -> String {
     let name = function.name();
     match function.key_arguments().first() {
@@ -41,7 +41,7 @@ fn advice(function: &Function) -> String {
             format!("name what it depends on in braces, as in key = \"{name}:{{self.id}}\"")
         }
         Some(first) => {
-            format!("name arguments of it in braces, as in key = \"{name}:{{{first}}}\"")
+            format!("name its arguments in braces, as in key = \"{name}:{{{first}}}\"")
         }
         None => format!("such as key = \"{name}\""),
     }
@@ -49,7 +49,7 @@ fn advice(function: &Function) -> String {
 
 fn formatted(format: &LitStr, function: &Function) -> Result<Key> {
     let refuse = |message: String| Error::new(format.span(), message);
-    // Names of ours that no argument can be taken for.
+    // These names cannot clash with arguments.
     let here = Span::mixed_site();
     let mut pieces = Vec::new();
     let mut written = Vec::new();
@@ -66,7 +66,7 @@ fn formatted(format: &LitStr, function: &Function) -> Result<Key> {
     }
     if written.is_empty() && !function.key_arguments().is_empty() {
         return Err(refuse(format!(
-            "this key names no argument, so all calls would share one result: {}; where they do, write an expression, key = String::from({:?})",
+            "this key names no argument, so all calls would share one result: {}; if they should, write an expression, key = String::from({:?})",
             advice(function),
             format.value(),
         )));
@@ -89,7 +89,7 @@ enum Piece {
     Field(String),
 }
 
-/// The parts of a format, as Python and Rust both read it: `{{` and `}}` are braces.
+/// Splits a format as Python and Rust both read it: `{{` and `}}` are braces.
 fn split(format: &str) -> std::result::Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut text = String::new();
@@ -105,9 +105,7 @@ fn split(format: &str) -> std::result::Result<Vec<Piece>, String> {
             rest = after;
         } else if let Some(after) = from.strip_prefix('{') {
             let Some((field, after)) = after.split_once('}') else {
-                return Err(
-                    "a brace is not closed in this key; a brace itself is written {{".into(),
-                );
+                return Err("this key has an unclosed brace; write {{ for a literal brace".into());
             };
             if !text.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -115,7 +113,7 @@ fn split(format: &str) -> std::result::Result<Vec<Piece>, String> {
             pieces.push(Piece::Field(field.trim().to_owned()));
             rest = after;
         } else {
-            return Err("a brace is not opened in this key; a brace itself is written }}".into());
+            return Err("this key has an unopened brace; write }} for a literal brace".into());
         }
     }
     text.push_str(rest);
@@ -125,7 +123,7 @@ fn split(format: &str) -> std::result::Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-/// What a field names: an argument, and fields or methods without arguments behind it.
+/// Parses a field: an argument, followed by fields or methods without arguments.
 fn parse_field(field: &str, format: &LitStr, function: &Function) -> Result<Expr> {
     let refuse = |message: String| Err(Error::new(format.span(), message));
     if field.contains([':', '!']) {
@@ -147,14 +145,15 @@ fn parse_field(field: &str, format: &LitStr, function: &Function) -> Result<Expr
             has.join(", ")
         };
         return refuse(format!(
-            "this key names {root}, which is no argument of {} (it has {has})",
+            "this key names {root}, which is not an argument of {} (it has {has})",
             function.name()
         ));
     }
     Ok(value)
 }
 
-/// The argument that `value` begins with; none if it is anything but fields and plain methods.
+/// Returns the argument that `value` begins with; `None` if it has other parts than fields and
+/// methods without arguments.
 fn root(value: &Expr) -> Option<Ident> {
     match value {
         Expr::Path(path) => path.path.get_ident().cloned(),

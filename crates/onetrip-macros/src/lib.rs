@@ -1,5 +1,5 @@
-//! The attribute `#[onetrip::cached]`, which `onetrip` exports with its feature `macros` and
-//! documents there.
+//! The attribute `#[onetrip::cached]`. `onetrip` exports and documents it under its feature
+//! `macros`.
 
 mod expand;
 mod function;
@@ -11,7 +11,7 @@ mod timeout;
 
 use proc_macro::TokenStream;
 
-/// Keeps the results of a function in a cache; `onetrip::cached` tells how.
+/// Caches the results of a function; documented at `onetrip::cached`.
 #[proc_macro_attribute]
 pub fn cached(options: TokenStream, function: TokenStream) -> TokenStream {
     expand::expand(options.into(), function.into())

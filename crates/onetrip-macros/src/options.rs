@@ -1,11 +1,11 @@
-//! What stands within the parentheses of `#[cached(…)]`.
+//! The options in the parentheses of `#[cached(…)]`.
 
 use syn::parse::{Parse, ParseStream};
 use syn::{Error, Expr, Ident, Result, Token};
 
 const ALL: &str = "cache, key, timeout and map_err";
 
-/// The options of one cached function, each as it was written.
+/// The options of a cached function, as written.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) cache: Option<Expr>,
@@ -25,21 +25,21 @@ impl Parse for Options {
                 "timeout" => &mut options.timeout,
                 "map_err" => &mut options.map_err,
                 other => {
-                    let message = format!("cached has no option {other}; there are {ALL}");
+                    let message = format!("cached has no option {other}; it has {ALL}");
                     return Err(Error::new(name.span(), message));
                 }
             };
             if option.is_some() {
-                let message = format!("{name} is given twice; leave one of them");
+                let message = format!("{name} is given twice; keep one");
                 return Err(Error::new(name.span(), message));
             }
             if !input.peek(Token![=]) {
-                let message = format!("an option is written {name} = …");
+                let message = format!("write this option as {name} = …");
                 return Err(Error::new(name.span(), message));
             }
             input.parse::<Token![=]>()?;
             *option = Some(match input.parse()? {
-                // What a macro hands on is in a group that nobody wrote.
+                // Tokens passed on by another macro come in an invisible group.
                 Expr::Group(group) => *group.expr,
                 value => value,
             });

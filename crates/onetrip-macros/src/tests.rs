@@ -1,33 +1,33 @@
-//! What is refused, and what is said then.
+//! Tests of what is error_of, and with which message.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 
 use crate::expand::expand;
 
-/// The error of `#[cached(options)] function`.
-fn refused(options: TokenStream, function: TokenStream) -> String {
+/// Returns the error of `#[cached(options)] function`.
+fn error_of(options: TokenStream, function: TokenStream) -> String {
     match expand(options, function) {
         Ok(written) => panic!("it was taken: {written}"),
         Err(error) => error.to_string(),
     }
 }
 
-/// The error of these options on a function that may be cached.
-fn refused_options(options: TokenStream) -> String {
-    refused(
+/// Returns the error of these options on a valid function.
+fn error_of_options(options: TokenStream) -> String {
+    error_of(
         options,
         quote! { fn markup(cache: &Cache, note: &Note, n: u8) -> String {} },
     )
 }
 
-/// The error of good options on this function.
-fn refused_function(function: TokenStream) -> String {
-    refused(quote!(cache = CACHE, key = String::new()), function)
+/// Returns the error of valid options on this function.
+fn error_of_function(function: TokenStream) -> String {
+    error_of(quote!(cache = CACHE, key = String::new()), function)
 }
 
 #[track_caller]
-fn says(message: &str, parts: &[&str]) {
+fn assert_contains(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{message:?} does not say {part:?}");
     }
@@ -38,38 +38,38 @@ fn options_are_checked() {
     for (options, said) in [
         (
             quote!(key = "{n}", ttl = 5),
-            "cached has no option ttl; there are cache, key, timeout and map_err",
+            "cached has no option ttl; it has cache, key, timeout and map_err",
         ),
         (quote!(key = "{n}", key = "{n}"), "key is given twice"),
-        (quote!(key), "an option is written key = …"),
-        (quote!(key("{n}")), "an option is written key = …"),
+        (quote!(key), "write this option as key = …"),
+        (quote!(key("{n}")), "write this option as key = …"),
         (
             quote!(key = "{n}", map_err = Into::into),
-            "this function returns none",
+            "this function does not return a Result",
         ),
     ] {
-        says(&refused_options(options), &[said]);
+        assert_contains(&error_of_options(options), &[said]);
     }
 }
 
 #[test]
-fn a_key_is_checked() {
+fn key_is_checked() {
     for (options, said) in [
         (
             quote!(),
-            "markup needs a key: name arguments of it in braces, as in key = \"markup:{note}\"",
+            "markup needs a key: name its arguments in braces, as in key = \"markup:{note}\"",
         ),
         (
             quote!(key = "all"),
-            "so all calls would share one result: name arguments",
+            "so all calls would share one result: name its arguments",
         ),
         (quote!(key = "all"), "key = String::from(\"all\")"),
         (
             quote!(key = "note:{id}"),
-            "names id, which is no argument of markup (it has note, n)",
+            "names id, which is not an argument of markup (it has note, n)",
         ),
-        (quote!(key = "note:{note.id"), "a brace is not closed"),
-        (quote!(key = "note:n}"), "a brace is not opened"),
+        (quote!(key = "note:{note.id"), "an unclosed brace"),
+        (quote!(key = "note:n}"), "an unopened brace"),
         (quote!(key = "note:{n:>5}"), "format specification"),
         (quote!(key = "note:{n!r}"), "format specification"),
         (quote!(key = "note:{}"), "{} is not an argument"),
@@ -83,27 +83,27 @@ fn a_key_is_checked() {
             "{note.of(n)} is not an argument",
         ),
     ] {
-        says(&refused_options(options), &[said]);
+        assert_contains(&error_of_options(options), &[said]);
     }
     let method = quote! { fn markup(&self) -> String {} };
-    says(
-        &refused(quote!(cache = C), method),
+    assert_contains(
+        &error_of(quote!(cache = C), method),
         &["key = \"markup:{self.id}\""],
     );
     let plain = quote! { fn all() -> String {} };
-    says(
-        &refused(quote!(cache = C), plain),
+    assert_contains(
+        &error_of(quote!(cache = C), plain),
         &["all needs a key: such as key = \"all\""],
     );
 }
 
 #[test]
-fn a_cache_is_asked_for() {
-    let message = refused(
+fn cache_is_required() {
+    let message = error_of(
         quote!(key = "{n}"),
         quote! { fn markup(n: u8) -> String {} },
     );
-    says(
+    assert_contains(
         &message,
         &[
             "markup needs a cache",
@@ -114,7 +114,7 @@ fn a_cache_is_asked_for() {
 }
 
 #[test]
-fn a_timeout_is_checked() {
+fn timeout_is_checked() {
     for timeout in [
         quote!("60"),
         quote!("s"),
@@ -128,11 +128,11 @@ fn a_timeout_is_checked() {
         quote!(-5),
         quote!(true),
     ] {
-        let message = refused_options(quote!(key = "{n}", timeout = #timeout));
-        says(
+        let message = error_of_options(quote!(key = "{n}", timeout = #timeout));
+        assert_contains(
             &message,
             &[
-                "a timeout is a span such as",
+                "a timeout is a duration such as",
                 "\"5m\"",
                 "seconds as a number",
             ],
@@ -141,35 +141,32 @@ fn a_timeout_is_checked() {
 }
 
 #[test]
-fn a_function_is_checked() {
+fn function_is_checked() {
     for (function, said) in [
-        (quote! { struct Note; }, "cached stands above a function"),
-        (quote! { fn f() {} }, "returns nothing that could be cached"),
-        (
-            quote! { fn f() -> () {} },
-            "returns nothing that could be cached",
-        ),
+        (quote! { struct Note; }, "cached belongs on a function"),
+        (quote! { fn f() {} }, "returns nothing to cache"),
+        (quote! { fn f() -> () {} }, "returns nothing to cache"),
         (
             quote! { fn f() -> Result<(), E> {} },
-            "returns nothing that could be cached",
+            "returns nothing to cache",
         ),
         (
             quote! { fn f() -> &'static str {} },
-            "return what owns its data, such as String",
+            "return an owned type, such as String",
         ),
         (
             quote! { fn f() -> Result<&str, E> {} },
-            "return what owns its data",
+            "return an owned type",
         ),
-        (quote! { fn f() -> impl Display {} }, "has to be named"),
+        (quote! { fn f() -> impl Display {} }, "must be named"),
         (quote! { fn f() -> Result {} }, "Result<String, Error>"),
         (
             quote! { const fn f() -> u8 {} },
-            "a const fn has no cache at hand",
+            "a const fn cannot be cached",
         ),
-        (quote! { unsafe fn f() -> u8 {} }, "cache a safe one"),
+        (quote! { unsafe fn f() -> u8 {} }, "cache a safe function"),
         (quote! { extern "C" fn f() -> u8 {} }, "an extern function"),
     ] {
-        says(&refused_function(function), &[said]);
+        assert_contains(&error_of_function(function), &[said]);
     }
 }

@@ -1,12 +1,12 @@
-//! How long results are kept: `"60s"`, `"5m"`, seconds as a number, or any expression.
+//! The ttl of results: `"60s"`, `"5m"`, seconds as a number, or any expression.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Result};
 
-const EXPECTED: &str = "a timeout is a span such as \"500ms\", \"60s\", \"5m\", \"2h\" or \"7d\", seconds as a number, or an expression that becomes an onetrip::Ttl";
+const EXPECTED: &str = "a timeout is a duration such as \"500ms\", \"60s\", \"5m\", \"2h\" or \"7d\", seconds as a number, or an expression that converts into an onetrip::Ttl";
 
-/// The expression that makes the `Ttl`.
+/// Returns an expression that makes the `Ttl`.
 pub(crate) fn expression(timeout: Option<&Expr>) -> Result<TokenStream> {
     let Some(timeout) = timeout else {
         return Ok(quote!(::onetrip::Ttl::Default));
@@ -44,7 +44,7 @@ fn span_of(written: &LitStr) -> Result<Option<u64>> {
     Ok(decimal(digits, unit))
 }
 
-/// A decimal number of units of so many nanoseconds, exactly; what is finer is cut off.
+/// Converts a decimal number of units of `unit` nanoseconds, exactly. Finer parts are cut off.
 fn decimal(digits: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let is_number = !whole.is_empty() && (whole.len() == digits.len() || !fraction.is_empty());
