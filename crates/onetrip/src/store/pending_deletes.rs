@@ -1,9 +1,9 @@
-//! Deletes that were not delivered, and are kept until they are.
+//! Deletes that failed, kept until a store has carried them out.
 //!
-//! What a store did not hear goes in front of every trip to the place that missed it, so that no
-//! read of this process sees what was to be deleted. What a store heard and refused (it is a
-//! replica, or does not permit it) is unknown under those names; from time to time one of them is
-//! tried again, and if that is taken all are. Deleting twice does no harm.
+//! A delete that did not reach the store is sent ahead of every trip to the place that missed it,
+//! so that no read of this process sees the deleted entry. If the store refused a delete (it is a
+//! replica, or denies permission), the entry is unknown. From time to time one refused delete is
+//! retried; once one is accepted, all are retried. Deleting twice does no harm.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,52 +15,54 @@ use crate::error::{Error, ErrorKind};
 use crate::process::PerProcess;
 use crate::trip::{Op, Reply, Trip};
 
-/// The most deletes that are kept for a store that does not take them.
-const MOST: usize = 10_000;
+/// The most pending deletes of a store.
+const MAX_DELETES: usize = 10_000;
 
-/// How long after a store refused deletes it is asked for them again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long after a refusal a delete is retried.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The deletes that a store is owed, each with the place `P` in the store that missed it.
+/// The pending deletes of a store, each with the place `P` in the store that missed it.
 #[derive(Debug)]
 pub(super) struct PendingDeletes<P> {
     label: Arc<str>,
     clock: Clock,
-    debts: PerProcess<Mutex<Debts<P>>>,
+    table: PerProcess<Mutex<Table<P>>>,
 }
 
 #[derive(Debug)]
-struct Debts<P> {
-    by_op: HashMap<Op, Debt<P>>,
+struct Table<P> {
+    by_op: HashMap<Op, PendingDelete<P>>,
     count: u64,
     lost: u64,
-    /// When to try again after a refusal, if there was one since the store last took a delete
-    /// that it had refused.
-    again: Option<Moment>,
+    /// When to retry refused deletes. `None` if the store refused none since it last accepted a
+    /// refused delete.
+    retry_at: Option<Moment>,
 }
 
 #[derive(Debug)]
-struct Debt<P> {
-    /// When it became owed, counted; a delivery drains only what it carried.
-    since: u64,
+struct PendingDelete<P> {
+    /// Its number, in order. A reply settles only deletes that were pending when its trip was sent.
+    number: u64,
     place: P,
-    /// How it was refused.
+    /// The refusal, if the store refused it.
     refused: Option<Error>,
 }
 
-/// What is to go ahead of a trip.
+/// The pending deletes to send ahead of a trip.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct Due {
     pub(super) ops: Vec<Op>,
-    /// The last of the debts that there were: [told](PendingDeletes::told) are no later ones.
+    /// The number of the latest pending delete, for
+    /// [`record_answers`](PendingDeletes::record_answers): later ones were not sent.
     pub(super) until: u64,
 }
 
-/// The deletes of a trip under way. Those not [delivered](Self::told) when it is dropped are owed.
+/// The deletes of a trip under way. When it is dropped, those without a
+/// [successful reply](Self::record_replies) become pending.
 #[derive(Debug)]
-pub(super) struct Pledge<'a, P> {
-    owed: &'a PendingDeletes<P>,
-    unpaid: Vec<(Op, P, Option<Error>)>,
+pub(super) struct InFlight<'a, P> {
+    pending_deletes: &'a PendingDeletes<P>,
+    undelivered: Vec<(Op, P, Option<Error>)>,
 }
 
 impl<P> PendingDeletes<P> {
@@ -68,40 +70,43 @@ impl<P> PendingDeletes<P> {
         Self {
             label,
             clock,
-            debts: PerProcess::default(),
+            table: PerProcess::default(),
         }
     }
 
-    fn debts<T>(&self, look: impl FnOnce(&mut Debts<P>) -> T) -> T {
-        self.debts
-            .with(|debts| look(&mut debts.lock().unwrap_or_else(PoisonError::into_inner)))
+    fn table<T>(&self, body: impl FnOnce(&mut Table<P>) -> T) -> T {
+        self.table
+            .with(|table| body(&mut table.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Promises to deliver the deletes of `trip`, each to its place.
-    pub(super) fn pledge(&self, trip: &Trip, place: impl Fn(&Op) -> P) -> Pledge<'_, P> {
+    /// Tracks the deletes of `trip`, each with its place.
+    pub(super) fn track(&self, trip: &Trip, place: impl Fn(&Op) -> P) -> InFlight<'_, P> {
         let deletes = trip.ops().iter().filter(|op| is_delete(op));
-        Pledge {
-            owed: self,
-            unpaid: deletes.map(|op| (op.clone(), place(op), None)).collect(),
+        InFlight {
+            pending_deletes: self,
+            undelivered: deletes.map(|op| (op.clone(), place(op), None)).collect(),
         }
     }
 
-    /// Why the writes of `trip` cannot be posted, if they cannot: a delete that would have to go
-    /// ahead of them is not delivered yet, or one of their names was refused to be deleted.
-    pub(super) fn bars(&self, trip: &Trip) -> Option<Error> {
-        self.debts(|debts| {
-            if debts.by_op.is_empty() {
+    /// Returns why the writes of `trip` cannot be posted. `None` if they can. A pending delete has
+    /// to be sent first, or the store refused to delete one of their names.
+    pub(super) fn blocks_post(&self, trip: &Trip) -> Option<Error> {
+        self.table(|table| {
+            if table.by_op.is_empty() {
                 return None;
             }
-            if let Some(error) = trip.ops().iter().find_map(|op| debts.refusal(op)) {
+            if let Some(error) = trip.ops().iter().find_map(|op| table.refusal(op)) {
                 return Some(self.unknown(error));
             }
-            let waits = debts.by_op.values().any(|debt| debt.refused.is_none());
+            let waits = table
+                .by_op
+                .values()
+                .any(|pending| pending.refused.is_none());
             waits.then(|| {
                 Error::new(
                     ErrorKind::Unavailable,
                     format!(
-                        "{} has deletes to hear of first, so that nothing is posted to it",
+                        "nothing is posted to {} before its pending deletes are sent",
                         self.label
                     ),
                 )
@@ -109,82 +114,92 @@ impl<P> PendingDeletes<P> {
         })
     }
 
-    /// What is owed where `concerns` says so; of what was refused, one if it is time to try.
-    pub(super) fn ahead(&self, concerns: impl Fn(&Op, &P) -> bool) -> Ahead {
+    /// Returns the pending deletes that `concerns` selects. Of the refused ones, at most one, and
+    /// only if a retry is due.
+    pub(super) fn due(&self, concerns: impl Fn(&Op, &P) -> bool) -> Due {
         let now = self.clock.now();
-        self.debts(|debts| {
-            let mut tries = match debts.again {
-                Some(again) if now < again => 0,
+        self.table(|table| {
+            let mut tries = match table.retry_at {
+                Some(retry_at) if now < retry_at => 0,
                 Some(_) => 1,
                 None => usize::MAX,
             };
-            let mut is_due = |debt: &Debt<P>| {
-                let due = debt.refused.is_none() || tries > 0;
-                tries -= usize::from(due && debt.refused.is_some());
+            let mut is_due = |pending: &PendingDelete<P>| {
+                let due = pending.refused.is_none() || tries > 0;
+                tries -= usize::from(due && pending.refused.is_some());
                 due
             };
-            let concerned = debts.by_op.iter();
-            let concerned = concerned.filter(|(op, debt)| concerns(op, &debt.place));
-            Ahead {
+            let concerned = table.by_op.iter();
+            let concerned = concerned.filter(|(op, pending)| concerns(op, &pending.place));
+            Due {
                 ops: concerned
-                    .filter(|(_, debt)| is_due(debt))
+                    .filter(|(_, pending)| is_due(pending))
                     .map(|(op, _)| op.clone())
                     .collect(),
-                until: debts.count,
+                until: table.count,
             }
         })
     }
 
-    /// Takes in what the store said of debts, each as they were `until` then: nothing against it,
-    /// or that it refuses.
-    pub(super) fn told<'t>(
+    /// Records the store's answers to pending deletes with a number up to `until`: accepted, or
+    /// refused with an error.
+    pub(super) fn record_answers<'t>(
         &self,
         answers: impl IntoIterator<Item = (&'t Op, u64, Option<&'t Error>)>,
     ) {
-        let again = self.clock.now().after(PAUSE);
-        self.debts(|debts| {
-            let mut is_taken = false;
+        let retry_at = self.clock.now().after(RETRY_PAUSE);
+        self.table(|table| {
+            let mut is_accepted = false;
             for (op, until, refusal) in answers {
-                let Some(debt) = debts.by_op.get_mut(op).filter(|debt| debt.since <= until) else {
+                let Some(pending) = table
+                    .by_op
+                    .get_mut(op)
+                    .filter(|pending| pending.number <= until)
+                else {
                     continue;
                 };
                 if let Some(error) = refusal {
-                    debt.refused = Some(error.clone());
-                    debts.again = Some(again);
+                    pending.refused = Some(error.clone());
+                    table.retry_at = Some(retry_at);
                 } else {
-                    is_taken |= debt.refused.is_some();
-                    debts.drain(op);
+                    is_accepted |= pending.refused.is_some();
+                    table.remove(op);
                 }
             }
-            if is_taken {
-                debts.again = None;
+            if is_accepted {
+                table.retry_at = None;
             }
         });
     }
 
-    /// Takes off the places where the debt of `op`, as it was `until` then, was delivered. Without
-    /// one where it is owed it is drained.
+    /// Has `delivered` remove places from the pending delete of `op`, if its number is at most
+    /// `until`. Removes the delete if that returns `true`: no place is left.
     #[cfg(feature = "redis")]
     pub(super) fn narrow(&self, op: &Op, until: u64, delivered: impl FnOnce(&mut P) -> bool) {
-        self.debts(|debts| {
-            if let Some(debt) = debts.by_op.get_mut(op)
-                && debt.since <= until
+        self.table(|table| {
+            if let Some(pending) = table.by_op.get_mut(op)
+                && pending.number <= until
             {
-                if debt.refused.is_some() {
-                    debts.again = None;
+                if pending.refused.is_some() {
+                    table.retry_at = None;
                 }
-                if delivered(&mut debt.place) {
-                    debts.drain(op);
+                if delivered(&mut pending.place) {
+                    table.remove(op);
                 }
             }
         });
     }
 
-    /// Marks as unknown what `replies` tell of names whose delete was refused, and forgets the
-    /// refusal where they tell that nothing was there, or that it was written or deleted since.
+    /// Replaces `replies` about names whose delete was refused by an error: their entries are
+    /// unknown. Removes the pending delete if the reply shows that the name was absent, written or
+    /// deleted.
     pub(super) fn mask(&self, ops: &[Op], replies: &mut [Reply]) {
-        self.debts(|debts| {
-            if debts.by_op.values().all(|debt| debt.refused.is_none()) {
+        self.table(|table| {
+            if table
+                .by_op
+                .values()
+                .all(|pending| pending.refused.is_none())
+            {
                 return;
             }
             for (op, reply) in ops.iter().zip(replies) {
@@ -195,11 +210,11 @@ impl<P> PendingDeletes<P> {
                     | (Op::Incr { name, .. }, Reply::Number(None))
                     | (Op::Touch { name, .. }, Reply::Flag(false))
                     | (Op::Add { name, .. }, Reply::Flag(true)) => {
-                        debts.drain(&Op::Delete { name: name.clone() });
+                        table.remove(&Op::Delete { name: name.clone() });
                     }
-                    (Op::Delete { .. } | Op::Clear { .. }, _) => debts.drain(op),
+                    (Op::Delete { .. } | Op::Clear { .. }, _) => table.remove(op),
                     _ => {
-                        if let Some(error) = debts.refusal(op) {
+                        if let Some(error) = table.refusal(op) {
                             *reply = Reply::Failed(self.unknown(error));
                         }
                     }
@@ -212,12 +227,12 @@ impl<P> PendingDeletes<P> {
         let error = Error::with_source(
             error.kind(),
             format!(
-                "what {} holds there is unknown, since it refused to delete it: {error}",
+                "the entry in {} is unknown, since the store refused to delete it: {error}",
                 self.label
             ),
             error.clone(),
         );
-        // The refusal was.
+        // The refusal was logged.
         error.logged()
     }
 }
@@ -226,67 +241,70 @@ fn is_delete(op: &Op) -> bool {
     matches!(op, Op::Delete { .. } | Op::Clear { .. })
 }
 
-impl<P> Default for Debts<P> {
+impl<P> Default for Table<P> {
     fn default() -> Self {
         Self {
             by_op: HashMap::new(),
             count: 0,
             lost: 0,
-            again: None,
+            retry_at: None,
         }
     }
 }
 
-impl<P> Debts<P> {
-    /// Adds a delete, unless there are too many. Whether it was the first that is lost.
+impl<P> Table<P> {
+    /// Adds a delete, or drops it if there are too many. Returns whether it was the first one
+    /// dropped.
     fn add(&mut self, op: Op, place: P, refused: Option<Error>) -> bool {
         self.count += 1;
-        let is_full = self.by_op.len() >= MOST;
-        let debt = Debt {
-            since: self.count,
+        let is_full = self.by_op.len() >= MAX_DELETES;
+        let pending = PendingDelete {
+            number: self.count,
             place,
             refused,
         };
         match self.by_op.entry(op) {
             Entry::Occupied(mut known) => {
-                known.insert(debt);
+                known.insert(pending);
             }
             Entry::Vacant(_) if is_full => {
                 self.lost += 1;
                 return self.lost == 1;
             }
             Entry::Vacant(place) => {
-                place.insert(debt);
+                place.insert(pending);
             }
         }
         false
     }
 
-    fn drain(&mut self, op: &Op) {
+    fn remove(&mut self, op: &Op) {
         self.by_op.remove(op);
         if self.by_op.is_empty() {
             self.lost = 0;
         }
     }
 
-    /// Why what `op` is about is unknown, if it is.
+    /// Returns the refusal that makes the entry of `op` unknown.
     fn refusal(&self, op: &Op) -> Option<&Error> {
         let name = op.name();
         let delete = self.by_op.get(&Op::Delete { name: name.clone() });
-        let of_name = delete.and_then(|debt| debt.refused.as_ref());
+        let of_name = delete.and_then(|pending| pending.refused.as_ref());
         of_name.or_else(|| {
-            self.by_op.iter().find_map(|(owed, debt)| match owed {
-                Op::Clear { prefix } if name.starts_with(prefix) => debt.refused.as_ref(),
-                _ => None,
-            })
+            self.by_op
+                .iter()
+                .find_map(|(deleted, pending)| match deleted {
+                    Op::Clear { prefix } if name.starts_with(prefix) => pending.refused.as_ref(),
+                    _ => None,
+                })
         })
     }
 }
 
-impl<P> Pledge<'_, P> {
-    /// Takes in what the store said to the deletes of the trip, of which these are the answers.
-    /// Where one failed, `narrow` tells in which places.
-    pub(super) fn told(
+impl<P> InFlight<'_, P> {
+    /// Records the replies to the deletes of the trip. If one failed, `narrow` reduces its place to
+    /// where it failed.
+    pub(super) fn record_replies(
         &mut self,
         trip: &Trip,
         replies: &[Reply],
@@ -294,7 +312,7 @@ impl<P> Pledge<'_, P> {
     ) {
         let answers = trip.ops().iter().zip(replies);
         let mut answers = answers.filter(|(op, _)| is_delete(op));
-        self.unpaid.retain_mut(|(op, place, refusal)| {
+        self.undelivered.retain_mut(|(op, place, refusal)| {
             let Some((_, Reply::Failed(error))) = answers.next() else {
                 return false;
             };
@@ -305,27 +323,27 @@ impl<P> Pledge<'_, P> {
     }
 }
 
-impl<P> Drop for Pledge<'_, P> {
+impl<P> Drop for InFlight<'_, P> {
     fn drop(&mut self) {
-        if self.unpaid.is_empty() {
+        if self.undelivered.is_empty() {
             return;
         }
-        let again = self.owed.clock.now().after(PAUSE);
-        let unpaid = std::mem::take(&mut self.unpaid).into_iter();
-        let overflows = self.owed.debts(|debts| {
-            unpaid
+        let retry_at = self.pending_deletes.clock.now().after(RETRY_PAUSE);
+        let undelivered = std::mem::take(&mut self.undelivered).into_iter();
+        let overflows = self.pending_deletes.table(|table| {
+            undelivered
                 .filter_map(|(op, place, refusal)| {
                     if refusal.is_some() {
-                        debts.again = Some(again);
+                        table.retry_at = Some(retry_at);
                     }
-                    debts.add(op, place, refusal).then_some(())
+                    table.add(op, place, refusal).then_some(())
                 })
                 .count()
         });
         if overflows > 0 {
             log::error!(
-                "{} has missed {MOST} deletes; those that follow are lost, and what they were to remove stays until it expires",
-                self.owed.label
+                "{} has {MAX_DELETES} pending deletes; further ones are lost, and their entries stay until they expire",
+                self.pending_deletes.label
             );
         }
     }

@@ -1,4 +1,4 @@
-//! A server that may fail: a breaker in front of it, and a note of the deletes it has missed.
+//! A server behind a circuit breaker, with its pending deletes.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::trip::{Purpose, Replies, ScopeId, Trip};
 
-/// A server, and what it takes to live with its failures.
+/// A server with its breaker and its pending deletes.
 ///
-/// Every trip carries the deletes that are owed in front of its own operations.
+/// Every trip carries the pending deletes ahead of its own operations.
 #[derive(Debug)]
 pub(super) struct WithBreaker {
     server: Arc<dyn Remote>,
     breaker: Breaker,
-    owed: PendingDeletes<()>,
+    pending_deletes: PendingDeletes<()>,
 }
 
 impl WithBreaker {
@@ -25,17 +25,17 @@ impl WithBreaker {
         Self {
             server,
             breaker: Breaker::new(Arc::clone(&label), clock.clone()),
-            owed: PendingDeletes::new(label, clock),
+            pending_deletes: PendingDeletes::new(label, clock),
         }
     }
 
     async fn answer(&self, trip: &Trip, pass: Pass<'_>) -> Result<Replies> {
-        let mut pledge = self.owed.pledge(trip, |_| ());
-        let ahead = self.owed.ahead(|_, ()| true);
-        let answer = if ahead.ops.is_empty() {
+        let mut deletes = self.pending_deletes.track(trip, |_| ());
+        let due = self.pending_deletes.due(|_, ()| true);
+        let answer = if due.ops.is_empty() {
             self.ask(trip).await
         } else {
-            let all = ahead.ops.iter().chain(trip.ops()).cloned();
+            let all = due.ops.iter().chain(trip.ops()).cloned();
             let all = all.collect::<Trip>().within(trip.scope());
             self.ask(&all).await
         };
@@ -44,43 +44,43 @@ impl WithBreaker {
             Err(error) => return Err(pass.failed(error)),
         };
         pass.succeeded();
-        if !ahead.ops.is_empty() {
-            let carried = ahead.ops.len().min(replies.len());
+        if !due.ops.is_empty() {
+            let carried = due.ops.len().min(replies.len());
             let carried: Replies = replies.drain(..carried).collect();
-            let told = ahead.ops.iter().zip(&carried);
-            self.owed
-                .told(told.map(|(op, reply)| (op, ahead.until, reply.failure())));
+            let told = due.ops.iter().zip(&carried);
+            self.pending_deletes
+                .record_answers(told.map(|(op, reply)| (op, due.until, reply.failure())));
         }
-        pledge.told(trip, &replies, |_, ()| {});
-        drop(pledge);
-        self.owed.mask(trip.ops(), &mut replies);
+        deletes.record_replies(trip, &replies, |_, ()| {});
+        drop(deletes);
+        self.pending_deletes.mask(trip.ops(), &mut replies);
         Ok(replies)
     }
 
     async fn ask(&self, trip: &Trip) -> Result<Replies> {
-        spoken(self.server.exchange(trip).await?)
+        reached(self.server.exchange(trip).await?)
     }
 
-    /// Posts `trip`, unless the server failed just now or has deletes to hear of first.
+    /// Posts `trip`, unless the server has just failed or has pending deletes.
     ///
-    /// Looking for those and registering the post are two steps. A delete that becomes owed between
-    /// them was made while this post was: it goes ahead of the next trip, which first reads the
-    /// reply to the post if it names the same name, and so removes what was posted.
+    /// A delete may become pending between this check and the registration of the post. It is sent
+    /// ahead of the next trip. If it names a posted name, that trip first reads the reply to the
+    /// post, so the delete removes the posted entry.
     pub(super) fn post(&self, trip: Trip) -> Exchange<'_> {
         let pass = match self.breaker.admit_if_closed() {
             Ok(pass) => pass,
             Err(error) => return Exchange::Refused(error),
         };
-        if let Some(error) = self.owed.bars(&trip) {
+        if let Some(error) = self.pending_deletes.blocks_post(&trip) {
             return Exchange::Ready(trip.failed(&error));
         }
         let posting = self.server.post(trip);
         Exchange::Pending(Box::pin(async move {
-            pass.posted(posting.await.and_then(spoken))
+            pass.posted(posting.await.and_then(reached))
         }))
     }
 
-    /// Reads the replies to what was posted, as [`Breaker::drain`].
+    /// Reads the replies to posted writes, as [`Breaker::drain`].
     pub(super) fn drain(&self, scope: Option<ScopeId>) -> Exchange<'_> {
         if !self.server.has_posted(scope) {
             return Exchange::Ready(Replies::new());
@@ -93,16 +93,16 @@ impl WithBreaker {
     }
 }
 
-/// `replies`, unless all of them are one failure to reach the server.
-fn spoken(replies: Replies) -> Result<Replies> {
-    match silence(&replies) {
+/// Returns `replies`, or the error if all of them are failures to reach the server.
+fn reached(replies: Replies) -> Result<Replies> {
+    match failure_of_all(&replies) {
         Some(error) => Err(error.clone()),
         None => Ok(replies),
     }
 }
 
-/// The failure to reach the server that all of `replies` tell of, if none tells anything else.
-fn silence(replies: &Replies) -> Option<&Error> {
+/// Returns the first error if all of `replies` are failures to reach the server.
+fn failure_of_all(replies: &Replies) -> Option<&Error> {
     let mut errors = replies.iter().map(|reply| {
         let error = reply.failure();
         error.filter(|error| error.kind().is_silence())
@@ -121,7 +121,7 @@ impl Store for WithBreaker {
         match self.breaker.admit() {
             Ok(pass) => Exchange::Pending(Box::pin(self.answer(trip, pass))),
             Err(error) => {
-                drop(self.owed.pledge(trip, |_| ()));
+                drop(self.pending_deletes.track(trip, |_| ()));
                 Exchange::Refused(error)
             }
         }

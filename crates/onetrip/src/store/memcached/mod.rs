@@ -29,7 +29,7 @@ use crate::url::StoreUrl;
 /// Servers that share the keys.
 #[derive(Debug)]
 struct Memcached {
-    /// Each with a breaker and owed deletes of its own: one that is down costs its keys alone.
+    /// Each with its own breaker and pending deletes: one that is down costs only its own keys.
     servers: Vec<WithBreaker>,
     ring: Ring,
     label: Arc<str>,

@@ -1,4 +1,4 @@
-//! A Redis Cluster: every operation to the node that holds its name, all nodes side by side.
+//! A Redis Cluster: each operation goes to the node that holds its name, to all nodes concurrently.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::node::{Node, lost};
-use super::routed_op::{Ledger, Map, Origin, Outcome, Part, RoutedOp, Visited, parts};
+use super::node::{Node, failed};
+use super::routed_op::{Answers, Map, NodeOutcomes, Origin, Outcome, Part, RoutedOp, parts};
 use super::slots::{self, Slots};
 use super::topology::Topology;
 use crate::blocking_runtimes;
@@ -18,8 +18,8 @@ use crate::store::stream::until;
 use crate::store::{Exchange, Store, StoreOptions};
 use crate::trip::{Op, Purpose, Replies, Reply, ScopeId, Trip};
 
-/// How often an operation is sent on before it is given up. One move takes one.
-const MOST_ROUNDS: usize = 5;
+/// The most rounds of sending an operation. Each redirect takes one.
+const MAX_ROUNDS: usize = 5;
 
 /// A cluster.
 #[derive(Debug)]
@@ -27,11 +27,11 @@ pub(super) struct Cluster {
     topology: Topology,
     trip_timeout: Duration,
     label: Arc<str>,
-    /// Each with the slots whose nodes missed it, wherever those slots are by now.
-    owed: PendingDeletes<Slots>,
+    /// Each with the slots that missed it, whichever node holds them by now.
+    pending_deletes: PendingDeletes<Slots>,
 }
 
-/// Writes on their way to one node.
+/// Posted writes to one node.
 struct Post {
     node: Arc<Node>,
     routed_ops: Vec<RoutedOp>,
@@ -43,7 +43,7 @@ impl Cluster {
         Self {
             topology,
             trip_timeout: options.trip_timeout,
-            owed: PendingDeletes::new(Arc::clone(&label), options.clock.clone()),
+            pending_deletes: PendingDeletes::new(Arc::clone(&label), options.clock.clone()),
             label,
         }
     }
@@ -53,7 +53,7 @@ impl Cluster {
     }
 
     async fn answer(&self, trip: &Trip) -> Result<Replies> {
-        let mut pledge = self.owed.pledge(trip, |op| match op {
+        let mut deletes = self.pending_deletes.track(trip, |op| match op {
             Op::Clear { .. } => (0..slots::COUNT).collect(),
             op => Slots::from_slice(&[slots::slot(op.name())]),
         });
@@ -79,18 +79,18 @@ impl Cluster {
             ops = rest;
         }
         let mut missed = missed.into_iter();
-        pledge.told(trip, &replies, |op, place| {
+        deletes.record_replies(trip, &replies, |op, place| {
             if matches!(op, Op::Clear { .. }) {
                 *place = missed.next().unwrap_or_default();
             }
         });
-        drop(pledge);
-        self.owed.mask(trip.ops(), &mut replies);
+        drop(deletes);
+        self.pending_deletes.mask(trip.ops(), &mut replies);
         Ok(replies)
     }
 
-    /// Sends operations to their nodes and after those that have moved: one reply for each.
-    /// What is owed to a node goes ahead, if `carry`.
+    /// Sends operations to their nodes and follows redirects. Returns one reply for each. If
+    /// `carry`, each node's pending deletes are sent ahead.
     fn route<'a>(
         &'a self,
         ops: &'a [Op],
@@ -98,35 +98,36 @@ impl Cluster {
         carry: bool,
     ) -> Pin<Box<dyn Future<Output = Vec<Reply>> + Send + 'a>> {
         Box::pin(async move {
-            let mut ledger = Ledger::new(ops.len());
-            let result = self.follow(ops, scope, carry, &mut ledger).await;
-            let owed = ledger.owed.iter();
-            self.owed
-                .told(owed.map(|(op, (until, refusal))| (op, *until, refusal.as_ref())));
+            let mut answers = Answers::new(ops.len());
+            let result = self.follow_redirects(ops, scope, carry, &mut answers).await;
+            let deletes = answers.pending_deletes.iter();
+            self.pending_deletes.record_answers(
+                deletes.map(|(op, (until, refusal))| (op, *until, refusal.as_ref())),
+            );
             let missing = match result {
-                Ok(()) => self.unavailable("sent an operation from node to node without end"),
+                Ok(()) => self.unavailable("redirected an operation too often"),
                 Err(error) => error,
             };
-            ledger.close(&missing).collect()
+            answers.into_replies(&missing).collect()
         })
     }
 
-    async fn follow(
+    async fn follow_redirects(
         &self,
         ops: &[Op],
         scope: Option<ScopeId>,
         carry: bool,
-        ledger: &mut Ledger,
+        answers: &mut Answers,
     ) -> Result<()> {
-        let late = until(self.trip_timeout);
+        let deadline = until(self.trip_timeout);
         let mut map = self.topology.map().await?;
         let all = ops.iter().enumerate();
         let mut waiting: Vec<(Option<Arc<Node>>, RoutedOp)> = all
             .map(|(place, op)| RoutedOp::of_trip(place, op))
             .map(|routed| (map.owner(routed.slot).cloned(), routed))
             .collect();
-        for _ in 0..MOST_ROUNDS {
-            let mut stranded = Vec::new();
+        for _ in 0..MAX_ROUNDS {
+            let mut failures = Vec::new();
             let mut ready = Vec::new();
             for (node, routed) in waiting.drain(..) {
                 match node {
@@ -134,20 +135,20 @@ impl Cluster {
                     None => {
                         let slot = routed.slot;
                         let why = format!("has no node for slot {slot}");
-                        stranded.push((None, routed, self.unavailable(&why)));
+                        failures.push((None, routed, self.unavailable(&why)));
                     }
                 }
             }
             let parts = parts(ready).into_iter();
-            let visits = parts.map(|part| self.visit(part, Arc::clone(&map), scope, carry));
+            let visits = parts.map(|part| self.run_part(part, Arc::clone(&map), scope, carry));
             let mut moved = Vec::new();
             for (node, outcomes) in blocking_runtimes::together(visits.collect()).await {
-                // What was posted before, and is not sent again.
+                // Redirects of earlier posts, which are not sent again.
                 moved.extend(self.strays(&node));
                 for (mut routed, outcome) in outcomes {
                     match outcome {
-                        Outcome::Told(reply) => ledger.note(routed, reply),
-                        Outcome::Elsewhere(redirect) => {
+                        Outcome::Answered(reply) => answers.note(routed, reply),
+                        Outcome::Redirected(redirect) => {
                             let to = self.topology.node(&redirect.to)?;
                             if !redirect.once {
                                 moved.push((redirect.slot, Arc::clone(&to)));
@@ -155,26 +156,26 @@ impl Cluster {
                             routed.asking = redirect.once;
                             waiting.push((Some(to), routed));
                         }
-                        Outcome::Lost { error, again: true } => {
-                            stranded.push((Some(Arc::clone(&node)), routed, error));
+                        Outcome::Failed { error, retry: true } => {
+                            failures.push((Some(Arc::clone(&node)), routed, error));
                         }
-                        Outcome::Lost { error, .. } => ledger.note(routed, Reply::Failed(error)),
+                        Outcome::Failed { error, .. } => answers.note(routed, Reply::Failed(error)),
                     }
                 }
             }
-            let in_time = Instant::now() < late;
-            if !moved.is_empty() || !stranded.is_empty() {
+            let in_time = Instant::now() < deadline;
+            if !moved.is_empty() || !failures.is_empty() {
                 map = self.topology.news(moved, in_time).await.unwrap_or(map);
             }
-            for (tried, mut routed, error) in stranded {
+            for (tried, mut routed, error) in failures {
                 match map.owner(routed.slot) {
-                    // Whoever goes there is told again what is owed.
-                    _ if matches!(routed.origin, Origin::PendingDeletes(_)) => {}
+                    // It stays pending: the next trip to the slot's owner carries it.
+                    _ if matches!(routed.origin, Origin::PendingDelete(_)) => {}
                     Some(owner) if in_time && tried.as_ref() != Some(owner) => {
                         routed.asking = false;
                         waiting.push((Some(Arc::clone(owner)), routed));
                     }
-                    _ => ledger.note(routed, Reply::Failed(error)),
+                    _ => answers.note(routed, Reply::Failed(error)),
                 }
             }
             if waiting.is_empty() {
@@ -183,29 +184,34 @@ impl Cluster {
             if !in_time {
                 return Err(Error::new(
                     ErrorKind::Timeout,
-                    format!("{} moves names for longer than trip_timeout", self.label),
+                    format!(
+                        "{} redirected operations for longer than trip_timeout",
+                        self.label
+                    ),
                 ));
             }
         }
         Ok(())
     }
 
-    /// Brings routed_ops to their node, and ahead of them what the node is owed.
-    fn visit<'a>(
+    /// Sends the operations of `part` to its node. If `carry`, its pending deletes go ahead.
+    fn run_part<'a>(
         &'a self,
         part: Part,
         map: Arc<Map>,
         scope: Option<ScopeId>,
         carry: bool,
-    ) -> Pin<Box<dyn Future<Output = Visited> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = NodeOutcomes> + Send + 'a>> {
         Box::pin(async move {
             let Part { node, routed_ops } = part;
-            let outcomes = self.bring(&node, routed_ops, &map, scope, carry).await;
+            let outcomes = self
+                .run_on_node(&node, routed_ops, &map, scope, carry)
+                .await;
             (node, outcomes)
         })
     }
 
-    async fn bring(
+    async fn run_on_node(
         &self,
         node: &Arc<Node>,
         routed_ops: Vec<RoutedOp>,
@@ -213,26 +219,26 @@ impl Cluster {
         scope: Option<ScopeId>,
         carry: bool,
     ) -> Vec<(RoutedOp, Outcome)> {
-        if carry && let Err(error) = self.clear_owed(node, map).await {
-            return lost(routed_ops, &error, false);
+        if carry && let Err(error) = self.send_pending_clears(node, map).await {
+            return failed(routed_ops, &error, false);
         }
         let pass = match node.admit() {
             Ok(pass) => pass,
-            Err(error) => return lost(routed_ops, &error, false),
+            Err(error) => return failed(routed_ops, &error, false),
         };
         let mut all = Vec::new();
         if carry {
-            let ahead = self
-                .owed
-                .ahead(|op, slots| matches!(op, Op::Delete { .. }) && is_at(node, map, slots));
-            let owed = ahead.ops.into_iter();
-            all.extend(owed.map(|op| RoutedOp::owed(op, ahead.until)));
+            let due = self
+                .pending_deletes
+                .due(|op, slots| matches!(op, Op::Delete { .. }) && is_at(node, map, slots));
+            let deletes = due.ops.into_iter();
+            all.extend(deletes.map(|op| RoutedOp::pending_delete(op, due.until)));
         }
         all.extend(routed_ops);
         node.run(pass, all, scope).await
     }
 
-    /// Which slots moved where, as posted writes were answered that `node` dropped.
+    /// Returns the slots that moved and their new nodes, from redirects of writes posted to `node`.
     fn strays(&self, node: &Node) -> Vec<(u16, Arc<Node>)> {
         let moved = node.strays().into_iter().filter(|stray| !stray.once);
         moved
@@ -240,8 +246,8 @@ impl Cluster {
             .collect()
     }
 
-    /// Learns what posted writes were answered that `nodes` dropped. If there is time, the nodes
-    /// are asked what else has moved.
+    /// Updates the topology by redirects of writes posted to `nodes`. If `in_time`, also asks the
+    /// nodes what else has moved.
     async fn learn(&self, nodes: &[Arc<Node>], in_time: bool) {
         let moved: Vec<_> = nodes.iter().flat_map(|node| self.strays(node)).collect();
         if !moved.is_empty() {
@@ -249,10 +255,10 @@ impl Cluster {
         }
     }
 
-    /// Posts writes, each to its node and nowhere else. From the call on their names are posted,
-    /// if it is known who holds them.
+    /// Posts writes, each to its node, without following redirects. If the topology is known, their
+    /// names are registered as posted before this returns.
     fn post(&self, trip: &Trip) -> Exchange<'_> {
-        if let Some(error) = self.owed.bars(trip) {
+        if let Some(error) = self.pending_deletes.blocks_post(trip) {
             return Exchange::Ready(trip.failed(&error));
         }
         if let Some(map) = self.topology.known_map() {
@@ -270,7 +276,7 @@ impl Cluster {
     fn posts(&self, trip: &Trip, map: &Map) -> Vec<Post> {
         let routed_ops = trip.ops().iter().enumerate();
         let routed_ops = routed_ops.map(|(place, op)| RoutedOp::of_trip(place, op));
-        // What no node holds stays without a reply, which is a failure.
+        // Writes to slots without a node get no reply, and so fail.
         let routed_ops = routed_ops.filter_map(|routed| {
             let node = map.owner(routed.slot).cloned();
             node.map(|node| (node, routed))
@@ -293,7 +299,7 @@ impl Cluster {
     }
 
     async fn deliver(&self, ops: usize, posts: Vec<Post>) -> Result<Replies> {
-        let mut ledger = Ledger::new(ops);
+        let mut answers = Answers::new(ops);
         let posts = posts
             .into_iter()
             .map(|post| Box::pin(async move { (post.node, post.routed_ops, post.posting.await) }));
@@ -303,23 +309,23 @@ impl Cluster {
             match answer {
                 Ok(replies) => {
                     for (routed, reply) in routed_ops.into_iter().zip(replies) {
-                        ledger.note(routed, reply);
+                        answers.note(routed, reply);
                     }
                 }
                 Err(error) => {
                     for routed in routed_ops {
-                        ledger.note(routed, Reply::Failed(error.clone()));
+                        answers.note(routed, Reply::Failed(error.clone()));
                     }
                 }
             }
         }
-        // Nobody waits for a post.
+        // No time is taken: a post must not wait.
         self.learn(&nodes, false).await;
-        let missing = self.unavailable("has no node for what was posted");
-        Ok(ledger.close(&missing).collect())
+        let missing = self.unavailable("has no node for a posted write");
+        Ok(answers.into_replies(&missing).collect())
     }
 
-    /// Reads the replies to what was posted, on all nodes side by side.
+    /// Reads the replies to posted writes, on all nodes concurrently.
     fn drain(&self, scope: Option<ScopeId>) -> Exchange<'_> {
         let mut nodes = self.topology.all();
         nodes.retain(|node| node.has_posted(scope));
@@ -335,7 +341,8 @@ impl Cluster {
         }))
     }
 
-    /// Removes what begins with `prefix`, on all nodes; also the slots where that failed.
+    /// Deletes all names that begin with `prefix`, on all nodes. Returns the reply, and the slots
+    /// of nodes that failed.
     async fn clear(&self, prefix: &Bytes) -> (Reply, Slots) {
         let all = || (0..slots::COUNT).collect();
         let map = match self.topology.look().await {
@@ -361,15 +368,15 @@ impl Cluster {
         (reply, (0..slots::COUNT).filter(is_missed).collect())
     }
 
-    /// Removes what begins with `prefix` from one node. A name that is just on its way between
-    /// two nodes may be overlooked by both.
+    /// Deletes all names that begin with `prefix` from one node. A name that is moving between two
+    /// nodes may be missed by both.
     fn clear_node<'a>(
         &'a self,
         node: &'a Arc<Node>,
         prefix: &'a Bytes,
     ) -> Pin<Box<dyn Future<Output = Result<u64>> + Send + 'a>> {
         Box::pin(async move {
-            // What is posted is to be found.
+            // Posted writes must arrive before the scan.
             if node.has_posted(None) {
                 node.drain(None).await?;
             }
@@ -392,20 +399,25 @@ impl Cluster {
         })
     }
 
-    /// Makes up for the clears that `node` has missed, or that nodes have which held its slots.
-    /// Fails where nothing can be read before that is done.
-    async fn clear_owed(&self, node: &Arc<Node>, map: &Map) -> Result<()> {
-        let ahead = self
-            .owed
-            .ahead(|op, slots| matches!(op, Op::Clear { .. }) && is_at(node, map, slots));
-        for op in &ahead.ops {
+    /// Carries out the pending clears of the slots that `node` holds.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error if the node does not answer: nothing may be read before the clears.
+    async fn send_pending_clears(&self, node: &Arc<Node>, map: &Map) -> Result<()> {
+        let due = self
+            .pending_deletes
+            .due(|op, slots| matches!(op, Op::Clear { .. }) && is_at(node, map, slots));
+        for op in &due.ops {
             match self.clear_node(node, op.name()).await {
-                Ok(_) => self.owed.narrow(op, ahead.until, |slots| {
+                Ok(_) => self.pending_deletes.narrow(op, due.until, |slots| {
                     slots.retain(|slot| map.owner(*slot) != Some(node));
                     slots.is_empty()
                 }),
                 Err(error) if error.kind().is_silence() => return Err(error),
-                Err(error) => self.owed.told([(op, ahead.until, Some(&error))]),
+                Err(error) => self
+                    .pending_deletes
+                    .record_answers([(op, due.until, Some(&error))]),
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One node of a cluster: a server with a breaker of its own.
+//! One node of a cluster: a server with its own breaker.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::store::posting::{self, Posting};
 use crate::trip::{Op, Replies, ScopeId, Trip};
 use crate::wire::redis::Value;
 
-/// A node of a cluster. One that hangs costs its own part of a page one timeout.
+/// A node of a cluster. If it hangs, only its own part of a page waits for one timeout.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) address: Address,
@@ -46,13 +46,13 @@ impl Node {
         }
     }
 
-    /// Lets an exchange through, or gives the error to answer it with.
+    /// Lets an exchange through, or returns the error to answer it with.
     pub(super) fn admit(&self) -> Result<Pass<'_>> {
-        // The breaker has told why already.
+        // The breaker has logged it.
         self.breaker.admit().map_err(Error::logged)
     }
 
-    /// Whether it failed the last time that it was asked.
+    /// Returns whether the last exchange failed.
     pub(super) fn is_failing(&self) -> bool {
         self.breaker.is_failing()
     }
@@ -60,24 +60,24 @@ impl Node {
     /// Sends one command.
     pub(super) async fn command(&self, words: &[&[u8]]) -> Result<Value> {
         let pass = self.admit()?;
-        let answer = judge(pass, self.server.command(words).await);
+        let answer = report(pass, self.server.command(words).await);
         answer.map_err(|failure| failure.error)
     }
 
-    /// One step through all names that begin with `prefix`, as [`Server::scan`].
+    /// Makes one step of a scan for names that begin with `prefix`, as [`Server::scan`].
     pub(super) async fn scan(&self, cursor: u64, prefix: &Bytes) -> Result<(u64, Vec<Bytes>)> {
         let pass = self.admit()?;
-        let answer = judge(pass, self.server.scan(cursor, prefix).await);
+        let answer = report(pass, self.server.scan(cursor, prefix).await);
         answer.map_err(|failure| failure.error)
     }
 
-    /// Posts the writes of `trip`, unless the node failed just now. From the call on their names
-    /// are posted.
+    /// Posts the writes of `trip`, unless the node has just failed. Their names are registered as
+    /// posted before this returns.
     pub(super) fn post(self: &Arc<Self>, trip: Trip) -> Posting<'static> {
         let node = Arc::clone(self);
         let ticket = node.server.posted.register(&trip);
         Box::pin(async move {
-            // Dropped where it is not let through.
+            // An open breaker drops the post.
             let pass = node.breaker.admit_if_closed().map_err(Error::logged)?;
             let Some(ticket) = ticket else {
                 return Ok(Replies::new());
@@ -90,13 +90,13 @@ impl Node {
         self.server.posted.has(scope)
     }
 
-    /// Reads the replies to what was posted, as [`Breaker::drain`].
+    /// Reads the replies to posted writes, as [`Breaker::drain`].
     pub(super) async fn drain(&self, scope: Option<ScopeId>) -> Result<()> {
         let read = |patience| posting::drain(&self.server, scope, patience);
         self.breaker.drain(read).await
     }
 
-    /// Where posted writes were to be sent, which were dropped here.
+    /// Takes the redirects that posted writes were answered with.
     pub(super) fn strays(&self) -> Vec<Redirect> {
         let replies = self.server.strays.take().into_iter();
         replies
@@ -104,7 +104,7 @@ impl Node {
             .collect()
     }
 
-    /// Runs routed_ops in one exchange.
+    /// Sends routed operations in one exchange.
     pub(super) async fn run(
         &self,
         pass: Pass<'_>,
@@ -119,30 +119,30 @@ impl Node {
             scope,
         };
         let answer = self.server.exchange(batch).await;
-        match judge(pass, answer) {
+        match report(pass, answer) {
             Ok(replies) => {
                 let outcomes =
                     replies
                         .into_iter()
                         .map(|reply| match redirect(&reply, &self.address) {
-                            Some(redirect) => Outcome::Elsewhere(redirect),
-                            None => Outcome::Told(reply),
+                            Some(redirect) => Outcome::Redirected(redirect),
+                            None => Outcome::Answered(reply),
                         });
                 routed_ops.into_iter().zip(outcomes).collect()
             }
-            Err(failure) => lost(routed_ops, &failure.error, failure.sent),
+            Err(failure) => failed(routed_ops, &failure.error, failure.sent),
         }
     }
 }
 
-/// Tells the breaker of an answer.
-fn judge<T>(pass: Pass<'_>, answer: Result<T, Failure>) -> Result<T, Failure> {
+/// Reports an answer to the breaker.
+fn report<T>(pass: Pass<'_>, answer: Result<T, Failure>) -> Result<T, Failure> {
     match answer {
         Err(Failure { error, sent }) if !sent || error.kind().is_silence() => Err(Failure {
             error: pass.failed(error),
             sent,
         }),
-        // It answered, be it with a refusal.
+        // A refusal is an answer too.
         answer => {
             pass.succeeded();
             answer
@@ -150,16 +150,16 @@ fn judge<T>(pass: Pass<'_>, answer: Result<T, Failure>) -> Result<T, Failure> {
     }
 }
 
-/// Errands that came to nothing; `sent` if the node may have carried them out all the same.
-pub(super) fn lost(
+/// Returns the failures of routed operations. `sent` if the node may have carried them out.
+pub(super) fn failed(
     routed_ops: Vec<RoutedOp>,
     error: &Error,
     sent: bool,
 ) -> Vec<(RoutedOp, Outcome)> {
-    let lost = routed_ops.into_iter().map(|routed| {
-        let again = !sent || routed.op.is_repeatable();
+    let outcomes = routed_ops.into_iter().map(|routed| {
+        let retry = !sent || routed.op.is_repeatable();
         let error = error.clone();
-        (routed, Outcome::Lost { error, again })
+        (routed, Outcome::Failed { error, retry })
     });
-    lost.collect()
+    outcomes.collect()
 }

@@ -1,4 +1,4 @@
-//! Operations on their way through a cluster, each to the node that holds its name.
+//! Operations routed through a cluster, each to the node that holds its name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,46 +11,46 @@ use crate::trip::{Op, Reply};
 /// The node of every slot.
 pub(super) type Map = SlotMap<Arc<Node>>;
 
-/// One operation under way.
+/// One operation with its slot.
 #[derive(Debug)]
 pub(super) struct RoutedOp {
     pub(super) op: Op,
     pub(super) slot: u16,
     pub(super) origin: Origin,
-    /// Whether it goes where ASK sent it.
+    /// Whether ASK redirected it, so that it is sent with ASKING.
     pub(super) asking: bool,
 }
 
-/// Who waits for an routed.
+/// Where a routed operation comes from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Origin {
-    /// The operation of a trip with this number.
+    /// The operation at this index of the trip.
     Trip(usize),
-    /// A delete that is owed since this or earlier.
-    PendingDeletes(u64),
+    /// A pending delete, with a number up to this one.
+    PendingDelete(u64),
 }
 
-/// What became of an routed.
+/// The outcome of a routed operation.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Told(Reply),
-    Elsewhere(Redirect),
-    /// The node failed; the operation may be sent to another one if `again`.
-    Lost {
+    Answered(Reply),
+    Redirected(Redirect),
+    /// The node failed. If `retry`, the operation may be sent to another node.
+    Failed {
         error: Error,
-        again: bool,
+        retry: bool,
     },
 }
 
-/// The routed_ops to one node. They keep their order, so those on one name do too.
+/// The routed operations for one node, in their order.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) node: Arc<Node>,
     pub(super) routed_ops: Vec<RoutedOp>,
 }
 
-/// What a visit brought.
-pub(super) type Visited = (Arc<Node>, Vec<(RoutedOp, Outcome)>);
+/// A node and the outcomes of the operations that were sent to it.
+pub(super) type NodeOutcomes = (Arc<Node>, Vec<(RoutedOp, Outcome)>);
 
 impl RoutedOp {
     pub(super) fn of_trip(place: usize, op: &Op) -> Self {
@@ -62,17 +62,17 @@ impl RoutedOp {
         }
     }
 
-    pub(super) fn owed(op: Op, until: u64) -> Self {
+    pub(super) fn pending_delete(op: Op, until: u64) -> Self {
         Self {
             slot: slot(op.name()),
             op,
-            origin: Origin::PendingDeletes(until),
+            origin: Origin::PendingDelete(until),
             asking: false,
         }
     }
 }
 
-/// Puts routed_ops together by node. There are few nodes, so looking for one beats hashing it.
+/// Groups routed operations by node. With few nodes, a linear search is faster than hashing.
 pub(super) fn parts(routed_ops: impl IntoIterator<Item = (Arc<Node>, RoutedOp)>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for (node, routed) in routed_ops {
@@ -87,23 +87,23 @@ pub(super) fn parts(routed_ops: impl IntoIterator<Item = (Arc<Node>, RoutedOp)>)
     parts
 }
 
-/// The answers to a trip so far, and what was said to the debts that went with it.
+/// The replies to a trip so far, and the answers to the pending deletes sent with it.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct Answers {
     replies: Vec<Option<Reply>>,
-    /// Each with the count until which it was owed, and how it was refused if it was.
-    pub(super) owed: HashMap<Op, (u64, Option<Error>)>,
+    /// Each with the highest number that was sent, and the refusal if there was one.
+    pub(super) pending_deletes: HashMap<Op, (u64, Option<Error>)>,
 }
 
-impl Ledger {
+impl Answers {
     pub(super) fn new(ops: usize) -> Self {
         Self {
             replies: (0..ops).map(|_| None).collect(),
-            owed: HashMap::new(),
+            pending_deletes: HashMap::new(),
         }
     }
 
-    /// Notes the end of an routed.
+    /// Records the reply to a routed operation.
     pub(super) fn note(&mut self, routed: RoutedOp, reply: Reply) {
         match routed.origin {
             Origin::Trip(place) => {
@@ -111,15 +111,15 @@ impl Ledger {
                     *slot = Some(reply);
                 }
             }
-            Origin::PendingDeletes(until) => {
+            Origin::PendingDelete(until) => {
                 let refusal = reply.failure().cloned();
-                self.owed.insert(routed.op, (until, refusal));
+                self.pending_deletes.insert(routed.op, (until, refusal));
             }
         }
     }
 
-    /// The replies; `missing` for each operation that has none.
-    pub(super) fn close(self, missing: &Error) -> impl Iterator<Item = Reply> + use<> {
+    /// Returns the replies, with the error `missing` for each operation without one.
+    pub(super) fn into_replies(self, missing: &Error) -> impl Iterator<Item = Reply> + use<> {
         let missing = missing.clone();
         let replies = self.replies.into_iter();
         replies.map(move |reply| reply.unwrap_or_else(|| Reply::Failed(missing.clone())))
