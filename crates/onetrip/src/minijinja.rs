@@ -1,13 +1,13 @@
-//! Cached pieces of minijinja templates.
+//! Cached fragments of minijinja templates.
 //!
 //! ```jinja
 //! {% call cache(60, "note_comments", note.id) %} … {% endcall %}
 //! ```
 //!
 //! renders its body at most once in 60 seconds for each `note.id`, under the key
-//! `note_comments:<id>`. The first argument is the timeout in seconds, or `none` for ever; it and
-//! the others may be any expressions. The entry is the one of Jinja's
-//! `{% cache 60, "note_comments", note.id %}` in Python.
+//! `note_comments:<id>`. The first argument is the ttl in seconds; `none` never expires. All
+//! arguments may be any expressions. Python's Jinja tag `{% cache 60, "note_comments", note.id %}`
+//! shares the entry.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -40,10 +40,10 @@
 //!
 //! # In tasks
 //!
-//! Templates are rendered without awaiting. What a scope holds is read as it is; for anything else
-//! the template has to wait for the store, which a task must not. [`render`] therefore renders on a
-//! thread that may, within the scopes of the task. A template that is rendered in the task itself
-//! takes a fragment that no scope holds for a miss, and says so in the log.
+//! Rendering a template does not await. A fragment that no scope holds must wait for the store,
+//! which a task must not. So [`render`] renders on a thread that may wait, in the scopes of the
+//! task. In a template rendered by the task itself, a fragment that no scope holds is a miss, and a
+//! warning is logged.
 
 use std::fmt::Display;
 use std::ops::Deref;
@@ -61,7 +61,7 @@ use crate::policy::Ttl;
 use crate::python_text::{append_bool, append_float};
 use crate::spawn::spawn_blocking;
 
-/// Makes `cache(…)` known to the templates of `environment`, with `cache` behind it.
+/// Adds `cache(…)`, backed by `cache`, to the templates of `environment`.
 pub fn install(environment: &mut Environment<'_>, cache: Cache) {
     environment.add_function(
         "cache",
@@ -71,10 +71,10 @@ pub fn install(environment: &mut Environment<'_>, cache: Cache) {
     );
 }
 
-/// Renders a template on a thread that may wait for the store, within the scopes and under the
-/// watches of this task.
+/// Renders a template on a thread that may wait for the store, in the scopes and under the watches
+/// of the current task.
 ///
-/// `environment` is an `Arc` of one, or a `&'static`.
+/// `environment` is an `Arc` or a `&'static` reference.
 ///
 /// # Errors
 ///
@@ -94,13 +94,13 @@ where
         Err(ended) => match ended.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(mistake(
-                "the runtime shuts down and renders no more templates",
+                "the runtime is shutting down, so no template can be rendered",
             )),
         },
     }
 }
 
-/// `cache(ttl, name, vary_on…)` around the body of a `{% call %}`.
+/// Implements `cache(ttl, name, vary_on…)` around the body of a `{% call %}`.
 fn fragment(
     cache: &Cache,
     state: &mut State<'_, '_>,
@@ -109,42 +109,42 @@ fn fragment(
 ) -> Result<Value, Error> {
     let [ttl, name, vary_on @ ..] = arguments else {
         return Err(mistake(
-            "a fragment needs a timeout and a name: {% call cache(60, \"note_comments\", note.id) %}",
+            "a fragment needs a ttl and a name: {% call cache(60, \"note_comments\", note.id) %}",
         ));
     };
     let Ok(body) = options.get::<Value>("caller") else {
         return Err(mistake(
-            "cache(…) stands in {% call cache(60, \"note_comments\", note.id) %} … {% endcall %}, around what is cached",
+            "cache(…) must be called as {% call cache(60, \"note_comments\", note.id) %} … {% endcall %}",
         ));
     };
     options.assert_all_used()?;
     let ttl = parse_ttl(ttl)?;
     let Some(name) = name.as_str() else {
         return Err(mistake(format!(
-            "the name of a fragment is a string, not {name:?}; it stands behind the ttl, as in cache(60, \"note_comments\", note.id)"
+            "the name of a fragment must be a string, not {name:?}; write it after the ttl, as in cache(60, \"note_comments\", note.id)"
         )));
     };
     let parts = vary_on.iter().map(|part| text(name, part));
     let key = fragment_key(name, parts.collect::<Result<Vec<_>, _>>()?);
 
-    let failed = |error| told(cache, &key, error);
-    // What a template rendered is markup, whether or not it escapes.
+    let failed = |error| report(cache, &key, error);
+    // Rendered output is markup, whether or not the template escapes.
     let render = || Ok(body.call(state, &[])?.to_string());
     let what = Fetching::new(key.as_bytes(), ttl);
     let markup: String = cache.fetch_blocking(what, render, failed)?;
     Ok(Value::from_safe_string(markup))
 }
 
-/// Takes an error of the cache. It ends the rendering only under [`OnError::Raise`]: a page is made
-/// without its cache otherwise.
-fn told(cache: &Cache, key: &str, error: crate::Error) -> Result<(), Error> {
+/// Reports an error of the cache. It ends the rendering only under [`OnError::Raise`]; otherwise
+/// the page is rendered without the cache.
+fn report(cache: &Cache, key: &str, error: crate::Error) -> Result<(), Error> {
     if cache.0.dispatcher.on_error() == OnError::Raise {
         let message = format!("the fragment {key:?}: {error}");
         return Err(mistake(message).with_source(error));
     }
     if error.kind() == crate::ErrorKind::Configuration {
         log::warn!(
-            "the fragment {key:?} is not cached: it is rendered within a task, and no scope holds it; render with onetrip::minijinja::render, or preload the fragment's key"
+            "the fragment {key:?} is not cached: no scope holds it, and a task cannot wait for the store; render with onetrip::minijinja::render, or preload the fragment's key"
         );
     } else {
         log::warn!("the fragment {key:?} is not cached: {error}");
@@ -161,23 +161,23 @@ fn parse_ttl(ttl: &Value) -> Result<Ttl, Error> {
         _ => None,
     };
     match seconds {
-        // Less than nothing is nothing.
+        // A negative ttl counts as zero.
         Some(seconds) if !seconds.is_nan() => {
             Ok(Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Ttl::Never, Ttl::After))
         }
         _ => Err(mistake(format!(
-            "a fragment lives for a number of seconds, or for ever with none, not {ttl:?}; it stands first, as in cache(60, \"note_comments\", note.id)"
+            "the ttl of a fragment must be a number of seconds, or none to never expire, not {ttl:?}; write it first, as in cache(60, \"note_comments\", note.id)"
         ))),
     }
 }
 
-/// What a fragment varies on, as Python would write it.
+/// Returns the text of a value that a fragment varies on, as Python writes it.
 fn text(name: &str, part: &Value) -> Result<String, Error> {
     let mut text = String::new();
     match part.kind() {
         ValueKind::Undefined => {
             return Err(mistake(format!(
-                "the fragment {name:?} varies on a variable that is not defined, so all its pages would share one text; mend its name, or give it a value"
+                "the fragment {name:?} varies on an undefined variable, so all pages would share one entry; correct its name, or define it"
             )));
         }
         ValueKind::None => text.push_str("None"),
@@ -190,7 +190,7 @@ fn text(name: &str, part: &Value) -> Result<String, Error> {
         ValueKind::String | ValueKind::Plain => text = part.to_string(),
         kind => {
             return Err(mistake(format!(
-                "the fragment {name:?} varies on a {kind}, whose text is not the same everywhere; give strings and numbers, such as its id"
+                "the fragment {name:?} varies on a {kind}, whose text differs between processes; use a string or a number, such as its id"
             )));
         }
     }
@@ -201,7 +201,7 @@ fn mistake(message: impl Display) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.to_string())
 }
 
-/// Markup is not escaped.
+/// Converts to a string that templates do not escape.
 impl From<Markup> for Value {
     fn from(markup: Markup) -> Self {
         Self::from_safe_string(markup.into_string())

@@ -1,4 +1,4 @@
-//! A scope for each request, as a layer of tower.
+//! Tower middleware: a scope for each request.
 //!
 //! ```
 //! use axum::Router;

@@ -1,4 +1,4 @@
-//! The body of a response, made within the scope of its request.
+//! The body of a response, produced in the scope of its request.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,22 +13,22 @@ use pin_project_lite::pin_project;
 use super::page::Page;
 
 pin_project! {
-    /// The body of a response, made within the scope of its request; see
+    /// The body of a response, produced in the scope of its request; see
     /// [`PageLayer`](super::PageLayer).
     pub struct PageBody<B: Body> {
         #[pin]
         inner: B,
         stage: Stage<B::Data, B::Error>,
-        // Bytes that are still to come, where the head told their number.
+        // Bytes still to come, if the header announced a length.
         left: Option<u64>,
     }
 }
 
-/// What is left to be done for a body.
+/// How far a body has come.
 enum Stage<D, E> {
-    /// It is made in the scope.
+    /// The scope is open while the body is produced.
     Open(Page),
-    /// What it wrote is leaving. The frame that was its last follows.
+    /// The scope is closing and posted writes are drained. The last frame follows.
     Closing(Closing, Last<D, E>),
     /// The scope is closed.
     Closed,
@@ -38,7 +38,7 @@ type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Last<D, E> = Option<Result<Frame<D>, E>>;
 
 impl<B: Body> PageBody<B> {
-    /// A body that was made with its response.
+    /// Wraps a body that was complete with its response.
     pub(super) fn whole(inner: B) -> Self {
         Self {
             inner,
@@ -47,7 +47,7 @@ impl<B: Body> PageBody<B> {
         }
     }
 
-    /// A body that is made while it is sent.
+    /// Wraps a body that is produced while it is sent.
     pub(super) fn streaming(inner: B, page: Page, head: &HeaderMap) -> Self {
         let left = head
             .get(CONTENT_LENGTH)
@@ -85,8 +85,8 @@ impl<B: Body> Body for PageBody<B> {
                         let sent = frame.data_ref().map_or(0, Buf::remaining);
                         *left = left.saturating_sub(sent as u64);
                     }
-                    // Servers ask for nothing more after an error, the last frame, or as many
-                    // bytes as were announced.
+                    // Servers poll no further after an error, the last frame, or as many bytes as
+                    // were announced.
                     let more = matches!(frame, Some(Ok(_)))
                         && !this.inner.is_end_stream()
                         && *this.left != Some(0);
@@ -110,7 +110,7 @@ impl<B: Body> Body for PageBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         match &self.stage {
-            // Its last frame has been taken out of it already.
+            // Its last frame was taken out of it already.
             Stage::Closing(..) => SizeHint::default(),
             _ => self.inner.size_hint(),
         }

@@ -1,4 +1,4 @@
-//! Which page a request is for.
+//! Finds out which page a request is for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) struct Naming {
     pub(super) bots: Option<Arc<IsBot>>,
 }
 
-/// The page of a request, and whether its visit is learned from.
+/// A page, and whether to learn from this visit.
 pub(super) struct Named {
     pub(super) page: Page,
     pub(super) learns: bool,
@@ -48,13 +48,13 @@ impl fmt::Debug for Naming {
 }
 
 impl Naming {
-    /// The page of a request that changes nothing, so that others will read what it does.
+    /// Returns the page of a request with a safe method (GET, HEAD).
     pub(super) fn page(&self, request: &mut Parts) -> Option<Named> {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return None;
         }
         let named = (self.name)(request)?;
-        // What the route itself gives counts before what is declared, and that before facets.
+        // Arguments of the route win over declared query parameters, and those over facets.
         let mut page = Page::new(named.route());
         for (name, value) in self.facets.iter().flat_map(|facets| facets(request)) {
             page = page.arg(name, value);
@@ -71,7 +71,7 @@ impl Naming {
     }
 }
 
-/// The query parameters of those names; of one that is repeated, the last.
+/// Returns the query parameters with these names; of a repeated one, the last.
 fn declared<'a>(
     names: &'a [String],
     query: &'a str,

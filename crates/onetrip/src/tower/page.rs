@@ -9,22 +9,22 @@ use crate::scope::{Scope, Work};
 
 use super::naming::Named;
 
-/// A scope that one request opened, or found open around itself.
+/// The scope of one request: opened by it, or found open around it.
 ///
-/// Dropped before it is closed, it is not learned from: the request was given up.
+/// If it is dropped before it is closed, the request was given up: the visit is not learned from.
 #[derive(Debug)]
 pub(super) struct Page {
     cache: Cache,
     at: Context,
     scope: Arc<Scope>,
-    /// Whether it is this page's to close.
+    /// Whether this page opened the scope and must close it.
     opened: bool,
-    /// What it is named, and whether that is learned from.
+    /// Its name, and whether to learn from the visit.
     visit: Option<(Arc<learn::Page>, bool)>,
 }
 
 impl Page {
-    /// Opens a page in the running task. `safe` says that its request changes nothing.
+    /// Opens a page in the current task; `safe` if the request's method changes nothing.
     pub(super) fn open(cache: Cache, safe: bool) -> Self {
         let at = cache.here();
         let work = match safe {
@@ -42,7 +42,7 @@ impl Page {
         }
     }
 
-    /// Says which page it is, unless a layer around this one did.
+    /// Sets the page's name, unless an outer layer did.
     pub(super) fn name(&mut self, named: Named) {
         if !self.scope.is_visited() {
             let policy = self.cache.policy();
@@ -51,7 +51,7 @@ impl Page {
         }
     }
 
-    /// Learns nothing from it: it failed, or was not made to its end.
+    /// Discards the visit: it failed, or was not completed.
     pub(super) fn discard(&mut self) {
         self.end_visit(false);
     }
@@ -63,29 +63,32 @@ impl Page {
         }
     }
 
-    /// Calls `body` within it.
+    /// Calls `body` in the scope.
     pub(super) fn within_blocking<T>(&self, body: impl FnOnce() -> T) -> T {
         task::within_blocking(self.cache.0.id, self.at.clone(), body)
     }
 
-    /// Runs `future` within it.
+    /// Runs `future` in the scope.
     pub(super) async fn within<F: Future>(&self, future: F) -> F::Output {
         task::within(self.cache.0.id, self.at.clone(), future).await
     }
 
-    /// Notes that the response begins to be sent, which may go on for long.
+    /// Notes that sending the response begins, which may take long.
     pub(super) fn begin_sending(&self) {
         self.scope.begin_sending();
     }
 
-    /// Ends the page.
+    /// Closes the scope.
     pub(super) async fn close(mut self) {
         self.end_visit(true);
         if self.opened
             && let Err(error) = self.cache.close(&self.at, &self.scope).await
         {
-            // The response is made by now, so an error has no other way to be told.
-            log::error!("a page of {} did not close: {error}", self.cache.label());
+            // The response is complete, so logging is the only way to report an error.
+            log::error!(
+                "closing the scope of a request failed ({}): {error}",
+                self.cache.label()
+            );
         }
     }
 }
@@ -94,7 +97,8 @@ impl Drop for Page {
     fn drop(&mut self) {
         self.discard();
         if self.opened {
-            // A thread that the request began may still hold it, and is not to find old answers.
+            // A thread that the request started may still hold the scope; it must not read old
+            // answers.
             self.scope.close();
         }
     }

@@ -1,4 +1,4 @@
-//! The layer, and the service that it makes of another.
+//! The layer, and the service that it wraps around another.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,26 +15,25 @@ use super::page::Page;
 use crate::cache::Cache;
 use crate::learn;
 
-/// Gives each request a scope: what it fetches twice is asked for once, and what it computes is
-/// posted. Plain reads and writes are exact.
+/// Gives each request a scope: a key fetched twice is asked for once, and computed results are
+/// posted. Plain reads and writes stay exact.
 ///
-/// A body that is made while it is sent stays within the scope. From its beginning, what the scope
-/// holds is at most [`read_max_age`](crate::Builder::read_max_age) old.
+/// A body that is streamed stays in the scope. Once streaming begins, the scope's answers are at
+/// most [`read_max_age`](crate::Builder::read_max_age) old.
 ///
-/// Scopes nest: a [`preload`](Cache::preload) within the handler brings its answers into this one,
-/// and a second layer for the same cache changes nothing. Tasks that the handler spawns have no
-/// scope.
+/// Scopes nest: a [`preload`](Cache::preload) in the handler adds its answers to this scope, and a
+/// second layer for the same cache changes nothing. Tasks that the handler spawns have no scope.
 ///
-/// With the feature `axum`, the scope of a request that a route of axum took knows which page it
-/// is for: by that route and its path parameters. It learns what such pages read, and brings it in
-/// one trip the next time. Add the layer by `Router::layer`, which runs once the route is known.
-/// For another framework, [`name`](Self::name) says it.
+/// With the feature `axum`, a request that an axum route matched has a page: the route and its path
+/// parameters. The scope learns which keys such pages read, and brings them in one trip next time.
+/// Add the layer with `Router::layer`, which runs after routing. For other frameworks, set
+/// [`name`](Self::name).
 ///
-/// Nothing is learned from methods other than GET and HEAD, from responses of status 400 and more,
-/// from errors, and from requests that were not made to their end. They are served as fast.
+/// Methods other than GET and HEAD, responses with status 400 or more, errors, and requests that
+/// were not completed teach nothing. They are served just as fast.
 ///
-/// Failures at the end, under [`OnError::Raise`](crate::OnError::Raise), are logged: the response
-/// is made by then.
+/// Under [`OnError::Raise`](crate::OnError::Raise), failures at the end of a request are logged:
+/// its response is complete by then.
 #[derive(Clone, Debug)]
 pub struct PageLayer {
     cache: Cache,
@@ -42,15 +41,15 @@ pub struct PageLayer {
 }
 
 impl PageLayer {
-    /// A layer that opens scopes of `cache`.
+    /// Creates a layer that opens scopes of `cache`.
     #[must_use]
     pub fn new(cache: Cache) -> Self {
         let naming = Naming::default();
         Self { cache, naming }
     }
 
-    /// Names pages by what `name` makes of a request's head, and not by the route of axum: the
-    /// route and its arguments, or `None` for what is no page.
+    /// Names pages by `name`, instead of by axum's route. It gets the request's head and returns
+    /// the route and its arguments, or `None` if the request is for no page.
     ///
     /// ```
     /// use onetrip::{Cache, Page};
@@ -72,15 +71,15 @@ impl PageLayer {
         self
     }
 
-    /// Counts the query parameters of these names among the arguments of a page; none by default.
+    /// Adds the query parameters with these names to the arguments of a page. Default: none.
     #[must_use]
     pub fn query<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.naming.query = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Counts what `facets` makes of a request's head among the arguments of a page: what its keys
-    /// have in them and its URL has not, such as the user, the language or the tenant.
+    /// Adds what `facets` returns for a request's head to the arguments of a page: values that keys
+    /// contain and the URL does not, such as the user, the language or the tenant.
     #[must_use]
     pub fn facets<N: Into<String>, V: ToString, I: IntoIterator<Item = (N, V)>>(
         mut self,
@@ -94,8 +93,7 @@ impl PageLayer {
         self
     }
 
-    /// Learns nothing from the visits of clients that `is_bot` knows by a request's head; they are
-    /// served like others.
+    /// Learns nothing from requests for which `is_bot` returns `true`. They are served like others.
     #[must_use]
     pub fn bots(mut self, is_bot: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.naming.bots = Some(Arc::new(is_bot));
@@ -115,7 +113,7 @@ impl<S> tower_layer::Layer<S> for PageLayer {
     }
 }
 
-/// A service whose every request has a scope; made by [`PageLayer`].
+/// A service that gives each request a scope; made by [`PageLayer`].
 #[derive(Clone, Debug)]
 pub struct PageService<S> {
     inner: S,
@@ -162,10 +160,10 @@ where
     }
 }
 
-/// The statuses of errors, of the client and of the application, begin here.
+/// Error statuses, of the client and of the server, begin here.
 const ERRORS: u16 = 400;
 
-/// Ends the page, or hands it to the body where that is still to be made.
+/// Closes the page, or hands it to a body that is still being produced.
 async fn finish<B: Body>(mut page: Page, response: Response<B>) -> Response<PageBody<B>> {
     let (head, body) = response.into_parts();
     if head.status.as_u16() >= ERRORS {
@@ -181,7 +179,7 @@ async fn finish<B: Body>(mut page: Page, response: Response<B>) -> Response<Page
     Response::from_parts(head, body)
 }
 
-/// The response of a [`PageService`], on its way.
+/// The future of a [`PageService`]'s response.
 #[must_use = "futures do nothing unless polled"]
 pub struct PageFuture<B: Body, E>(Pin<Box<dyn Future<Output = Answer<B, E>> + Send>>);
 

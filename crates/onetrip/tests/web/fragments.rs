@@ -188,12 +188,15 @@ async fn mistakes_are_told_with_what_to_do() {
     for (source, said) in [
         (
             r#"{% call cache(60) %}{% endcall %}"#,
-            "a fragment needs a timeout and a name",
+            "a fragment needs a ttl and a name",
         ),
-        (r#"{{ cache(60, "name") }}"#, "stands in {% call cache("),
+        (
+            r#"{{ cache(60, "name") }}"#,
+            "must be called as {% call cache(",
+        ),
         (
             r#"{% call cache(60, 5) %}{% endcall %}"#,
-            "the name of a fragment is a string, not 5",
+            "the name of a fragment must be a string, not 5",
         ),
         (
             r#"{% call cache("name", 60) %}{% endcall %}"#,
@@ -205,11 +208,11 @@ async fn mistakes_are_told_with_what_to_do() {
         ),
         (
             r#"{% call cache(60, "name", missing) %}{% endcall %}"#,
-            "\"name\" varies on a variable that is not defined",
+            "\"name\" varies on an undefined variable",
         ),
         (
             r#"{% call cache(60, "name", [1]) %}{% endcall %}"#,
-            "give strings and numbers",
+            "use a string or a number",
         ),
         (
             r#"{% call cache(60, "name", vary=1) %}{% endcall %}"#,

@@ -1,4 +1,4 @@
-//! No axum, and so no routes that are known by themselves.
+//! Without axum: no route is known.
 
 use http::request::Parts;
 
