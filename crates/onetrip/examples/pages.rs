@@ -1,7 +1,7 @@
-//! A scope for each request of axum: a handler that needs two pieces makes one trip, whether they
-//! are there or are computed and posted.
+//! A scope for each axum request: a handler that needs two pieces makes one trip. Pieces that are
+//! missing are computed and posted.
 //!
-//! `cargo run --example pages`, then open what it prints.
+//! Run `cargo run --example pages`, then open the printed address.
 
 use axum::Router;
 use axum::extract::State;
@@ -9,7 +9,7 @@ use axum::routing::get;
 use onetrip::Cache;
 use onetrip::tower::PageLayer;
 
-/// Part of a page: it knows nothing of requests, and asks the cache for itself.
+/// One part of a page. It knows nothing of requests, and asks the cache itself.
 #[onetrip::cached(timeout = "1m", key = "greeting:{language}")]
 async fn greeting(cache: &Cache, language: &str) -> String {
     format!("Hello in {language}.\n")
@@ -21,8 +21,7 @@ async fn page(State(cache): State<Cache>) -> Result<String, String> {
         let (english, german) = (greeting(&cache, "English"), greeting(&cache, "German"));
         english.await + &german.await
     };
-    // The scope around the request holds the answers, and nobody waits until what was missing is
-    // stored.
+    // The scope of the request holds the answers, and nobody waits until computed ones are stored.
     let made = cache.preload(keys, made).await;
     made.map_err(|error| error.to_string())
 }
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_request_takes_one_trip_and_posts_what_it_computed() {
+    async fn request_takes_one_trip_and_posts_its_results() {
         let cache = Cache::open("memory://?latency=10us").unwrap();
         let app = app(cache.clone());
         for posted in [2, 0] {

@@ -1,6 +1,7 @@
-//! A page of fifty pieces: one trip, whether they are there or are computed and posted.
+//! A page of fifty pieces in one trip. Missing pieces are computed and posted.
 //!
-//! `cargo run --example preload`, or with the URL of a store behind it: `-- redis://127.0.0.1:6379`.
+//! Run `cargo run --example preload`. To use another store, add its URL: `--
+//! redis://127.0.0.1:6379`.
 
 use onetrip::Cache;
 
@@ -15,7 +16,7 @@ async fn page(cache: &Cache) -> onetrip::Result<String> {
     let pieces = async {
         let mut html = String::new();
         for id in 1..=50 {
-            // Answered by the scope; what is missing is computed, and nobody waits until it is stored.
+            // The scope answers. A missing piece is computed, and nobody waits until it is stored.
             html += &piece(cache, id).await;
         }
         html
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_page_takes_one_trip_and_posts_what_it_computed() {
+    async fn page_takes_one_trip_and_posts_its_results() {
         run("memory://?latency=10us").await.unwrap();
         let cache = Cache::open("memory://?latency=10us").unwrap();
         for posted in [50, 0] {

@@ -1,4 +1,4 @@
-//! The same cache from threads that may block: each has scopes of its own.
+//! One cache used by blocking threads. Each thread has scopes of its own.
 
 use onetrip::blocking::Cache;
 
@@ -16,7 +16,7 @@ fn page(cache: &Cache, id: u32) -> onetrip::Result<i64> {
     })?
 }
 
-/// Shows a page three times; how often it was seen by then.
+/// Shows a page three times. Returns its number of views.
 fn visits(cache: &Cache, id: u32) -> onetrip::Result<i64> {
     page(cache, id)?;
     page(cache, id)?;

@@ -1,4 +1,4 @@
-//! Comments, kept in a file, one line of JSON each, as others keep them in a database.
+//! Comments, kept in a file with one line of JSON each. A real application would use a database.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -16,7 +16,7 @@ pub(crate) struct Comment {
     at: String,
 }
 
-/// All comments: in a file, or in this process alone.
+/// All comments: in a file, or only in this process.
 pub(crate) enum Comments {
     File(PathBuf),
     Here(Mutex<String>),
@@ -30,7 +30,7 @@ impl Comments {
         }
     }
 
-    /// The comments on a note, oldest first.
+    /// Returns the comments on a note, oldest first.
     pub(crate) fn of(&self, note_id: &str) -> Vec<Comment> {
         let lines = match self {
             Self::File(file) => fs::read_to_string(file).unwrap_or_default(),
@@ -44,7 +44,7 @@ impl Comments {
             .collect()
     }
 
-    /// Keeps a comment, made now.
+    /// Adds a comment with the current time.
     pub(crate) fn add(&self, note_id: &str, author: &str, text: &str) -> std::io::Result<()> {
         let comment = Comment {
             note_id: note_id.to_owned(),
@@ -66,13 +66,13 @@ impl Comments {
     }
 }
 
-/// A moment, as in `2026-11-22 12:30 UTC`.
+/// Formats a time, as in `2026-11-22 12:30 UTC`.
 pub(crate) fn minute(moment: SystemTime) -> String {
     const DAY: u64 = 24 * 60;
     let since = moment.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let minutes = since.as_secs() / 60;
-    // Counted from the first of March of the year 0, leap days end their years, and 400 years are
-    // all alike.
+    // Days are counted from 1 March of the year 0: then leap days end their years, and every 400
+    // years are alike.
     let days = minutes / DAY + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -1,13 +1,13 @@
-//! The notes application of `examples/notes`, again in axum and minijinja: the same pages, which
-//! read the same entries from the same store.
+//! The notes application of `examples/notes` in axum and minijinja. It has the same pages and
+//! shares the entries in the store.
 //!
 //! ```console
 //! $ cargo run --example notes                                     # a store of its own
 //! $ STORE=redis://127.0.0.1:6379/0 cargo run --example notes      # the one of the other
 //! ```
 //!
-//! `NOTES` is a folder of Markdown files and `DATA` one that keeps comments, as there; `PORT` is
-//! where it listens. Read `model.rs` first, then `pages.rs`.
+//! `NOTES` is a folder of Markdown files, `DATA` a folder for comments, and `PORT` the port to
+//! listen on. Read `model.rs` first, then `pages.rs`.
 
 mod comments;
 mod model;

@@ -1,4 +1,4 @@
-//! The notes: what of them is cached, and under which keys.
+//! The notes, and which parts of them are cached under which keys.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,13 +28,13 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    /// The note as HTML. This is the slow part, done at most once a minute for each note.
+    /// Returns the note as HTML. This is slow, and runs at most once a minute for each note.
     #[onetrip::cached(cache = self.cache, timeout = "60s", key = "note_markup:{self.id}")]
     pub(crate) fn note_markup(&self) -> Markup {
         let extensions = Options::ENABLE_TABLES | Options::ENABLE_HEADING_ATTRIBUTES;
         let mut markup = String::new();
         html::push_html(&mut markup, Parser::new_ext(&self.content, extensions));
-        // The files are the reader's own, so their HTML is trusted; comments are escaped.
+        // The files belong to whoever runs this, so their HTML is trusted; comments are escaped.
         Markup::new(markup)
     }
 
@@ -44,24 +44,25 @@ impl Note {
 
     pub(crate) async fn add_comment(&self, author: &str, text: &str) -> std::io::Result<()> {
         self.comments.add(&self.id, author, text)?;
-        // The fragment that shows them is out of date from here on.
+        // The fragment that shows the comments is out of date now.
         let busted = self.cache.delete(self.comments_key()).await;
         busted.map(drop).map_err(std::io::Error::other)
     }
 
-    /// The key of the fragment in `templates/comments.html`.
+    /// Returns the key of the fragment in `templates/comments.html`.
     fn comments_key(&self) -> String {
         fragment_key("note_comments", [&self.id])
     }
 
-    /// Everything that a page about this note reads from the cache.
+    /// Returns all keys that a page about this note reads.
     pub(crate) fn cache_keys(&self) -> [String; 2] {
         [self.note_markup_key(), self.comments_key()]
     }
 }
 
 impl Notes {
-    /// Reads them when the program starts; others ask a database for each request.
+    /// Reads the notes at the start of the program. A real application would query a database for
+    /// each request.
     pub(crate) fn open(settings: &Settings) -> Result<Self, String> {
         let store = &settings.store;
         let cache = Cache::builder(store)

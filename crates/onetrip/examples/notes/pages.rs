@@ -1,10 +1,10 @@
-//! The pages. Each says what it will read before it begins, and then reads it in one trip.
+//! The pages. Each names its keys before it begins, and reads them in one trip.
 //!
-//! With `?preload=learned` it does not say, and is known by its route: what earlier visits read comes
-//! in one trip, also on a page that nobody has visited.
+//! With `?preload=learned` a page names no keys and is known by its route: the keys that earlier
+//! visits read come in one trip, even on a page that nobody has visited.
 //!
-//! What a page computes is posted, in the scope that `PageLayer` gives each request: nobody waits for
-//! it.
+//! `PageLayer` gives each request a scope, so computed results are posted: nobody waits until they
+//! are stored.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub(crate) fn app(notes: Notes) -> Result<Router, String> {
         .layer(DefaultBodyLimit::max(64 * 1024))
         .with_state(App { notes, templates });
     let with_scopes = without_scopes.clone().layer(PageLayer::new(cache));
-    // The same pages without any of this, for those who ask what that would cost.
+    // The same pages without scopes, to compare.
     Ok(Router::new().fallback(async move |request: Request| {
         let without = request.uri().query() == Some("preload=no");
         let pages = if without { without_scopes } else { with_scopes };
@@ -121,7 +121,7 @@ async fn comment(
 }
 
 impl App {
-    /// A page that holds `keys` while it is made, with a footer that tells the trips until there.
+    /// Renders a page in a scope that preloads `keys`. Its footer counts the trips made so far.
     async fn page(
         &self,
         template: &'static str,

@@ -1,23 +1,23 @@
-//! What the environment sets. A setting that cannot work ends the program with one clear line.
+//! Settings from the environment. An invalid setting ends the program with a one-line error.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
 
-/// As slow as a server in the same data centre, so that trips show; embedded all the same.
+/// An embedded store as slow as a server in the same data centre, so that trips show.
 const STORE: &str = "memory://?latency=500us";
 
-/// This project's own documents are shown when no folder is given.
+/// Without `NOTES`, this project's own documents are shown.
 const DOCUMENTS: [&str; 3] = ["", "docs", "examples"];
 
 const PORTS: [u16; 5] = [8000, 8001, 8002, 8080, 0];
 
 pub(crate) struct Settings {
     pub(crate) store: String,
-    /// Markdown files by the name of their note: their path within the folder.
+    /// Markdown files by note id: their path within the folder.
     pub(crate) files: BTreeMap<String, PathBuf>,
-    /// Where comments are kept; without one they go when the program ends.
+    /// The folder for comments. Without it, comments last until the program ends.
     pub(crate) data: Option<PathBuf>,
     ports: Vec<u16>,
 }
@@ -40,7 +40,7 @@ impl Settings {
         })
     }
 
-    /// Settings for a test: this project's documents, over a store of its own.
+    /// Returns settings for a test: this project's documents, and a store of its own.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Settings {
         }
     }
 
-    /// Listens on the first port that is free.
+    /// Listens on the first free port.
     pub(crate) async fn listen(&self) -> Result<TcpListener, String> {
         for port in &self.ports {
             if let Ok(listener) = TcpListener::bind(("127.0.0.1", *port)).await {
@@ -62,7 +62,7 @@ impl Settings {
     }
 }
 
-/// The root of this project.
+/// Returns the root of this project.
 pub(crate) fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -93,7 +93,7 @@ fn markdown_files(folder: Option<&str>) -> Result<BTreeMap<String, PathBuf>, Str
     Ok(files)
 }
 
-/// Adds the Markdown files in `part` of `root`. Hidden folders belong to tools.
+/// Adds the Markdown files in `part` of `root`. Skips hidden folders.
 fn collect(
     root: &Path,
     part: &Path,

@@ -1,5 +1,5 @@
-//! The templates of `examples/notes`, as they are: only the one with a cached fragment is written
-//! anew, for minijinja has no tags of one's own. What the others expect of Flask is here.
+//! The templates of `examples/notes`, unchanged except for the one with a cached fragment:
+//! minijinja has no custom tags. Stands in for what the others expect from Flask.
 
 use std::fmt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::settings::project;
 
 const OWN: &str = "examples/notes/templates";
 
-/// What stands in the path of a URL as it is.
+/// Escapes everything but the characters that need no escape in the path of a URL.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -40,7 +40,7 @@ pub(crate) fn environment(cache: Cache) -> Environment<'static> {
     environment
 }
 
-/// The path of a note's page.
+/// Returns the path of a note's page.
 pub(crate) fn path_of(note_id: &str) -> String {
     format!("/notes/{}", utf8_percent_encode(note_id, PATH))
 }
@@ -57,7 +57,7 @@ fn url_for(endpoint: &str, options: Kwargs) -> Result<String, Error> {
     })
 }
 
-/// The first paragraphs, as plain text.
+/// Returns the first paragraphs as plain text.
 fn excerpt(markup: &str) -> String {
     let paragraphs = markup.split("<p>").skip(1);
     let paragraphs = paragraphs.filter_map(|rest| Some(rest.split_once("</p>")?.0));
@@ -66,7 +66,7 @@ fn excerpt(markup: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// At most so many characters, cut between words, as Jinja does.
+/// Shortens a text to `length` characters, between words, as Jinja does.
 fn truncate(text: &str, length: usize) -> String {
     const LEEWAY: usize = 5;
     const END: &str = "...";
@@ -80,7 +80,7 @@ fn truncate(text: &str, length: usize) -> String {
         + END
 }
 
-/// A note, as templates see it.
+/// Wraps a note for templates.
 pub(crate) fn note(note: &Arc<Note>) -> Value {
     Value::from_object(Shown(Arc::clone(note)))
 }
@@ -117,7 +117,7 @@ impl Object for Shown {
     }
 }
 
-/// A trip, as templates see it: its length is that of its operations.
+/// Wraps a trip for templates. Its length is the number of its operations.
 pub(crate) fn trip(record: TripRecord) -> Value {
     Value::from_object(Trip(record))
 }

@@ -13,8 +13,8 @@ use crate::settings::Settings;
 
 const README: &str = "/notes/README.md";
 
-/// Lets one test use the pages at a time. A delete ends what every scope of the process holds under
-/// that key, so a test that deletes would cost a test that counts a trip.
+/// Lets tests use the pages one at a time: a delete ends what every scope of the process holds
+/// under that key, which would cost a test that counts trips an extra trip.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 fn open() -> (Notes, Router) {
@@ -43,7 +43,7 @@ async fn answered(app: &Router, request: Request<Body>) -> (StatusCode, String) 
 }
 
 #[tokio::test]
-async fn a_page_takes_one_trip_and_posts_what_it_computed() {
+async fn page_takes_one_trip_and_posts_its_results() {
     let _turn = TURN.lock().await;
     let (notes, app) = open();
     for path in ["/", README] {
@@ -64,7 +64,7 @@ async fn a_page_takes_one_trip_and_posts_what_it_computed() {
 }
 
 #[tokio::test]
-async fn a_comment_shows_at_once_and_escaped() {
+async fn comment_shows_at_once_and_escaped() {
     let _turn = TURN.lock().await;
     let (notes, app) = open();
     assert!(read(&app, README).await.1.contains("No comments yet."));
@@ -85,7 +85,7 @@ async fn a_comment_shows_at_once_and_escaped() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said() {
+async fn missing_page_and_bad_comment_get_an_error_page() {
     let _turn = TURN.lock().await;
     let (_, app) = open();
     let (status, page) = read(&app, "/notes/no.md").await;
@@ -98,7 +98,7 @@ async fn what_is_not_there_is_said() {
 }
 
 #[test]
-fn a_minute_is_written_as_python_writes_it() {
+fn minute_is_written_as_in_python() {
     for (seconds, written) in [
         (0, "1970-01-01 00:00 UTC"),
         (951_782_399, "2000-02-28 23:59 UTC"),
