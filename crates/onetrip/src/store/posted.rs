@@ -1,31 +1,31 @@
-//! Writes that were posted to one server: sent, and not waited for.
+//! Writes posted to one server: sent without waiting for their replies.
 //!
 //! A connection with unread replies is *parked* here. It serves only the scope that posted on it,
-//! until somebody has read the replies: the scope's next trip, with its own answer; the scope's
-//! end; or anybody else's trip that names one of the posted names.
+//! until its replies are read: by the scope's next trip, at the scope's end, or by any trip that
+//! uses one of the posted names.
 //!
 //! # Order
 //!
-//! Operations of one process on one name take effect in the order in which they were made,
-//! whichever connections they travel by. A post is [registered](Posted::register) by name before
-//! its caller goes on, and stays so until its reply is read. Whatever names it meanwhile goes out
-//! behind it on the same connection, or waits for that reply:
+//! Operations of one process on one name take effect in the order in which they were made, on
+//! whichever connections they are sent. A post is [registered](Posted::register) by name before its
+//! caller continues, and stays registered until its reply is read. Meanwhile, an operation on that
+//! name follows on the same connection, or waits for the reply:
 //!
-//! - An ordinary trip waits for all posts that it meets, and nothing waits for it here: who was
-//!   not answered yet knows nothing of an order.
-//! - A post waits for those that were registered before it, never for later ones. So nobody waits
-//!   in a circle.
-//! - Who waits holds no parked connection. Who has taken one waits for the server alone.
+//! - An ordinary trip waits for all posts of its names. No post waits for an ordinary trip: its
+//!   caller has no answer yet, so their order is undefined.
+//! - A post waits for earlier posts, never for later ones. So there are no deadlocks.
+//! - A waiting trip holds no parked connection. A trip with a parked connection waits only for the
+//!   server.
 //!
 //! Two threads that delete and post one name at the same time may be answered in either order, as
-//! without posts. A delete that fails meanwhile becomes owed, and goes ahead of the next trip: it
-//! removes a piece that is fresh, never the other way round.
+//! without posts. A delete that fails meanwhile becomes pending and is sent ahead of the next trip.
+//! It may delete a fresh piece; it never leaves an old one.
 //!
 //! # Locks
 //!
-//! One mutex, held for no longer than it takes to look something up. Nothing else is locked within
-//! it, and no foreign code is called: [`Late`] hears of failures, waiters are woken, and
-//! connections go back to their pools outside of it.
+//! There is one mutex, held only for look-ups. No other lock is taken while it is held, and no
+//! foreign code is called: [`Late`] is told of failures, waiters are woken and connections return
+//! to their pools after it is released.
 
 mod held;
 
@@ -46,27 +46,27 @@ use crate::blocking_runtimes::{self, PollMode};
 use crate::process::PerProcess;
 use crate::trip::{Late, Op, Purpose, ScopeId, Trip};
 
-/// What was posted to one server and is not read yet.
+/// The posts to one server whose replies are unread.
 pub(super) struct Posted<C>(Arc<Book<C>>);
 
 struct Book<C> {
-    /// How many posts there are, so that nobody else is looked for while it is zero. In a forked
-    /// child it stays above by those of its parent.
+    /// The number of posts. While it is zero, trips skip the table. In a forked child it also
+    /// counts the parent's posts at the fork.
     count: AtomicUsize,
-    /// What was posted belongs to the process that posted it.
+    /// Posts belong to the process that made them.
     here: PerProcess<Here<C>>,
 }
 
 struct Here<C> {
     table: Mutex<Table<C>>,
-    /// Wakes those who wait whenever a post ends or a connection is parked.
+    /// Wakes all waiters when a post ends or a connection is parked.
     changed: Arc<Notify>,
 }
 
 struct Table<C> {
     last: u64,
     posts: HashMap<u64, Post>,
-    /// The posts of each name, mostly one.
+    /// The posts of each name; mostly one.
     names: HashMap<Bytes, SmallVec<[u64; 1]>>,
     parked: Vec<Parked<C>>,
 }
@@ -76,8 +76,8 @@ struct Post {
     scope: Option<ScopeId>,
     names: Vec<Bytes>,
     late: Arc<dyn Late>,
-    /// The shared connection on which it was sent, if it was one.
-    road: Option<u64>,
+    /// The shared connection on which it was sent, if any.
+    shared_id: Option<u64>,
 }
 
 /// A connection with unread replies.
@@ -85,54 +85,55 @@ struct Parked<C> {
     connection: C,
     home: Arc<Pool<C>>,
     scope: Option<ScopeId>,
-    /// When something was last posted on it.
+    /// Time of the last post on it.
     since: Instant,
     /// In the order of their replies.
     posts: Vec<u64>,
 }
 
-/// A trip that is about to leave.
+/// A trip that is about to be sent.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) ops: &'a [Op],
     pub(super) scope: Option<ScopeId>,
     /// The registration of the trip itself, if it is a post.
     pub(super) ticket: Option<u64>,
-    /// The shared connection that it will use: what was posted there goes ahead of it.
-    pub(super) road: Option<u64>,
+    /// The shared connection that it will use: posts on it are ahead of the trip.
+    pub(super) shared_id: Option<u64>,
     /// Whether it may use a connection that its scope has parked.
-    pub(super) rides: bool,
+    pub(super) may_use_parked: bool,
 }
 
 impl<'a> Call<'a> {
-    /// A trip that is waited for. On the lane of its scope it may use what the scope has parked.
+    /// Returns the call of a trip with answers. In a blocking runtime it may use connections that
+    /// its scope has parked.
     pub(super) fn trip(trip: &'a Trip) -> Self {
         Self {
             ops: trip.ops(),
             scope: trip.scope(),
             ticket: None,
-            road: None,
-            rides: blocking_runtimes::poll_mode() != PollMode::Shared,
+            shared_id: None,
+            may_use_parked: blocking_runtimes::poll_mode() != PollMode::Shared,
         }
     }
 
-    /// A post with its registration.
-    pub(super) fn post(trip: &'a Trip, ticket: u64, rides: bool) -> Self {
+    /// Returns the call of a registered post.
+    pub(super) fn post(trip: &'a Trip, ticket: u64, may_use_parked: bool) -> Self {
         Self {
             ticket: Some(ticket),
-            rides,
+            may_use_parked,
             ..Self::trip(trip)
         }
     }
 }
 
-/// What a trip has to do next.
+/// The next step of a trip.
 pub(super) enum Next<C: Park> {
-    /// Leave, on this connection of its scope if there is one.
+    /// Send it, on this connection of its scope if there is one.
     Go(Option<Held<C>>),
-    /// Read the replies on this connection.
+    /// Read the replies on this connection first.
     Read(Held<C>),
-    /// Wait until something changes.
+    /// Wait until the table changes.
     Wait,
 }
 
@@ -144,13 +145,13 @@ impl<C: Park> Posted<C> {
         }))
     }
 
-    /// Whether nothing is posted. Of a process that was forked while something was it may be
-    /// `false` all the same.
+    /// Returns whether there are no posts. In a process that was forked while there were some, it
+    /// may return `false` without any.
     pub(super) fn is_empty(&self) -> bool {
         self.0.count.load(Ordering::Acquire) == 0
     }
 
-    /// Whether `scope` has posted something, or anybody has.
+    /// Returns whether there are posts of `scope`. `None` means of any scope.
     pub(super) fn has(&self, scope: Option<ScopeId>) -> bool {
         !self.is_empty()
             && self.0.table(|table| {
@@ -159,7 +160,7 @@ impl<C: Park> Posted<C> {
             })
     }
 
-    /// Registers `trip`, whose operations are writes, as posted from now on. `None` if it is no post.
+    /// Registers `trip`, whose operations are writes. Returns `None` if it is not a post.
     pub(super) fn register(&self, trip: &Trip) -> Option<Ticket<C>> {
         let Purpose::Post(late) = trip.purpose() else {
             return None;
@@ -169,7 +170,7 @@ impl<C: Park> Posted<C> {
             scope: trip.scope(),
             names: names.collect(),
             late: Arc::clone(late),
-            road: None,
+            shared_id: None,
         };
         let id = self.0.table(|table| {
             table.last += 1;
@@ -181,14 +182,14 @@ impl<C: Park> Posted<C> {
                 }
             }
             table.posts.insert(id, post);
-            // Within the lock: who finds the table empty has not missed it.
+            // Under the lock, so that no trip misses the post.
             self.0.count.fetch_add(1, Ordering::Release);
             id
         });
         Some(Ticket::new(&self.0, id))
     }
 
-    /// What `call` has to do next. One step: whoever did it asks again.
+    /// Returns the next step of `call`. Call it again after each step until it is [`Next::Go`].
     pub(super) fn next(&self, call: &Call<'_>) -> Next<C> {
         self.take(|table| {
             let mut own = None;
@@ -197,12 +198,12 @@ impl<C: Park> Posted<C> {
                 let Some(post) = table.posts.get(&id) else {
                     continue;
                 };
-                if post.road.is_some() && post.road == call.road {
+                if post.shared_id.is_some() && post.shared_id == call.shared_id {
                     continue;
                 }
                 match table.place_of(id) {
                     Some(place)
-                        if own.is_none_or(|own| own == place) && table.rides(call, place) =>
+                        if own.is_none_or(|own| own == place) && table.may_use(call, place) =>
                     {
                         own = Some(place);
                     }
@@ -214,11 +215,11 @@ impl<C: Park> Posted<C> {
                 return Choice::Wait;
             }
             let places = || 0..table.parked.len();
-            Choice::Go(own.or_else(|| places().find(|place| table.rides(call, *place))))
+            Choice::Go(own.or_else(|| places().find(|place| table.may_use(call, *place))))
         })
     }
 
-    /// What is to be done until nothing of `scope`, or of anybody, is posted any more.
+    /// Returns the next step of draining the posts of `scope`. `None` means of all scopes.
     pub(super) fn rest(&self, scope: Option<ScopeId>) -> Next<C> {
         self.take(|table| {
             let mut posts = table.posts.iter();
@@ -234,7 +235,7 @@ impl<C: Park> Posted<C> {
         })
     }
 
-    /// A connection on which nothing was posted since `then`.
+    /// Takes a parked connection without posts since `then`.
     pub(super) fn forgotten(&self, then: Instant) -> Option<Held<C>> {
         let next = self.take(|table| {
             let found = table.parked.iter().position(|parked| parked.since < then);
@@ -246,19 +247,19 @@ impl<C: Park> Posted<C> {
         }
     }
 
-    /// Notes that a post was sent on a shared connection: who uses the same one follows it.
+    /// Records that a post was sent on a shared connection: trips on the same one follow it.
     #[cfg(feature = "redis")]
-    pub(super) fn sent(&self, ticket: u64, road: u64) {
+    pub(super) fn sent(&self, ticket: u64, shared_id: u64) {
         let is_known = self.0.table(|table| {
             let post = table.posts.get_mut(&ticket);
-            post.map(|post| post.road = Some(road)).is_some()
+            post.map(|post| post.shared_id = Some(shared_id)).is_some()
         });
         if is_known {
             self.0.here.with(|here| here.changed.notify_waiters());
         }
     }
 
-    /// Tells when something has changed, for those who ask for it before they look.
+    /// Returns the notifier of changes. Register with it before calling [`next`](Self::next).
     pub(super) fn changed(&self) -> Arc<Notify> {
         self.0.here.with(|here| Arc::clone(&here.changed))
     }
@@ -272,7 +273,7 @@ impl<C: Park> Posted<C> {
             tickets: (parked.posts.into_iter())
                 .map(|id| Ticket::new(&self.0, id))
                 .collect(),
-            roams: true,
+            may_change_runtime: true,
             resumable,
         };
         self.0.table(|table| match choose(table) {
@@ -284,7 +285,7 @@ impl<C: Park> Posted<C> {
     }
 }
 
-/// What to do, with a place among the parked connections.
+/// A step, by the index of a parked connection.
 enum Choice {
     Go(Option<usize>),
     Read(usize),
@@ -296,7 +297,7 @@ fn is_of(scope: Option<ScopeId>, other: Option<ScopeId>) -> bool {
 }
 
 impl<C> Table<C> {
-    /// The posts that `call` must not overtake.
+    /// Returns the posts that `call` must not overtake.
     fn met_by(&self, call: &Call<'_>) -> SmallVec<[u64; 8]> {
         let is_clear = |op: &Op| matches!(op, Op::Clear { .. });
         let mut met: SmallVec<[u64; 8]> = if call.ops.iter().any(is_clear) {
@@ -311,16 +312,16 @@ impl<C> Table<C> {
         met
     }
 
-    /// Where the connection is parked on which this was posted.
+    /// Returns the index of the parked connection on which this was posted.
     fn place_of(&self, id: u64) -> Option<usize> {
         self.parked
             .iter()
             .position(|parked| parked.posts.contains(&id))
     }
 
-    fn rides(&self, call: &Call<'_>, place: usize) -> bool {
+    fn may_use(&self, call: &Call<'_>, place: usize) -> bool {
         let parked = self.parked.get(place);
-        call.rides
+        call.may_use_parked
             && call.scope.is_some()
             && parked.is_some_and(|parked| parked.scope == call.scope)
     }
@@ -345,7 +346,7 @@ impl<C> Book<C> {
             .with(|here| look(&mut here.table.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Ends a post, if it did not end before.
+    /// Ends a post. Returns it if it had not ended before.
     fn end(&self, id: u64) -> Option<Post> {
         let post = self.table(|table| {
             let post = table.remove(id);
@@ -361,7 +362,7 @@ impl<C> Book<C> {
     }
 }
 
-/// Tells what is lost. A connection with unread replies that is closed may lose what was posted.
+/// Reports all posts as failed: closing a connection with unread replies may lose them.
 impl<C> Drop for Book<C> {
     fn drop(&mut self) {
         let (posts, parked) = self.table(|table| {

@@ -1,4 +1,4 @@
-//! Posting writes, and reading the replies to what was posted, whatever the protocol.
+//! Posting writes and reading their replies, for any protocol.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::blocking_runtimes::{self, PollMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
 
-/// How long replies are waited for that should be there already.
+/// How long to wait for replies that should have arrived already.
 const BLINK: Duration = Duration::from_millis(1);
 
-/// What reads replies, until it is done or dropped.
+/// A future that reads replies to posted writes.
 pub(super) type Draining<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
-/// A post on its way.
+/// A future that posts writes.
 pub(super) type Posting<'a> = Pin<Box<dyn Future<Output = Result<Replies>> + Send + 'a>>;
 
 /// A server to which writes are posted.
@@ -28,14 +28,14 @@ pub(super) trait Poster: Sync {
 
     fn trip_timeout(&self) -> Duration;
 
-    /// The failure of what was waited for in vain.
+    /// Returns the error of a timeout.
     fn timed_out(&self) -> Error;
 
-    /// A connection of this lane that is idle and in step, if there is one.
+    /// Returns an idle connection of this runtime that is in step, if there is one.
     fn idle(&self) -> Option<Held<Self::Connection>>;
 
-    /// Hands writes to the system, all at once, and leaves their replies unread. Where the system
-    /// takes no more it goes on, and receives meanwhile, until `until`.
+    /// Hands writes to the system in one piece, and leaves their replies unread. If the system's
+    /// buffer is full, continues until `until`, and receives meanwhile.
     fn send(
         &self,
         connection: &mut Self::Connection,
@@ -43,33 +43,33 @@ pub(super) trait Poster: Sync {
         until: Instant,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Reads the replies to all that was posted on `connection`, one for each write. Also whether
-    /// it can be used for more.
+    /// Reads the replies to all writes posted on `connection`. Returns them, and whether the
+    /// connection can be used again.
     fn read(
         &self,
         connection: &mut Self::Connection,
         until: Instant,
     ) -> impl Future<Output = Result<(Replies, bool)>> + Send;
 
-    /// Makes `trip` and waits for its replies. Sends nothing twice. `ticket` lasts until it is
-    /// answered.
+    /// Makes `trip`, waits for its replies, and then drops `ticket`. Sends nothing twice.
     fn wait(
         &self,
         trip: &Trip,
         ticket: Ticket<Self::Connection>,
     ) -> impl Future<Output = Result<Replies>> + Send;
 
-    /// Whether the server takes all of this as it is.
+    /// Returns whether all of `ops` can be posted as they are.
     fn takes(ops: &[Op]) -> bool;
 }
 
-/// Sees to it that nothing overtakes what was posted before: a connection of the trip's own scope,
-/// where there is one, or none.
+/// Waits until `call` can be sent without overtaking earlier posts. Returns the parked connection
+/// of its scope to send it on, if there is one.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Timeout`] if the replies to what was posted did not come within `trip_timeout`.
-pub(super) async fn board<P: Poster>(
+/// Returns [`ErrorKind::Timeout`] if the replies to those posts did not arrive within
+/// `trip_timeout`.
+pub(super) async fn wait_for_posts<P: Poster>(
     poster: &P,
     call: Call<'_>,
 ) -> Result<Option<Held<P::Connection>>> {
@@ -81,7 +81,7 @@ pub(super) async fn board<P: Poster>(
     let until = until(poster.trip_timeout());
     loop {
         let changed = posted.changed();
-        // Before looking: what changes then is not missed.
+        // Registered before `next`, so that no change is missed.
         let changed = changed.notified();
         match posted.next(&call) {
             Next::Go(held) => return Ok(held),
@@ -100,23 +100,23 @@ async fn wait<P: Poster>(
     changed.map_err(|_| poster.timed_out())
 }
 
-/// Puts back the connections of scopes that have ended without a word, such as tasks that were
-/// cancelled: their replies have come, or never will. Whoever makes the next trip does it.
+/// Takes back connections of scopes that were never closed, such as those of cancelled tasks. Their
+/// replies have arrived by now, or never will. Each trip does this first.
 async fn sweep<P: Poster>(poster: &P) {
     let Some(then) = Instant::now().checked_sub(poster.trip_timeout()) else {
         return;
     };
     while let Some(held) = poster.posted().forgotten(then) {
-        // Its failures are told, and are none of this trip.
+        // Failures are reported to the post, and do not concern this trip.
         let _ = finish(poster, held, Instant::now() + BLINK).await;
     }
 }
 
-/// Reads what is unread on a connection, and puts it back.
+/// Reads the unread replies on a connection and returns it to its pool.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Timeout`] if that took too long. Other failures are those of the posts alone.
+/// Returns [`ErrorKind::Timeout`] if that took too long. Other failures concern only the posts.
 pub(super) async fn finish<P: Poster>(
     poster: &P,
     mut held: Held<P::Connection>,
@@ -143,7 +143,7 @@ pub(super) async fn finish<P: Poster>(
     }
 }
 
-/// Posts `trip`. From the call on its names are posted.
+/// Posts `trip`. Its names are registered as posted before this returns.
 pub(super) fn begin<P: Poster>(poster: &P, trip: Trip) -> Posting<'_> {
     let ticket = poster.posted().register(&trip);
     Box::pin(async move {
@@ -154,21 +154,21 @@ pub(super) fn begin<P: Poster>(poster: &P, trip: Trip) -> Posting<'_> {
     })
 }
 
-/// Makes a trip of posted writes.
+/// Posts a registered trip.
 pub(super) async fn post<P: Poster>(
     poster: &P,
     trip: Trip,
     ticket: Ticket<P::Connection>,
 ) -> Result<Replies> {
-    // A task has another one wait in its place.
+    // In a shared runtime another task waits for the replies.
     if blocking_runtimes::poll_mode() == PollMode::Shared {
         return poster.wait(&trip, ticket).await;
     }
     let takes = P::takes(trip.ops());
     let call = Call::post(&trip, ticket.id(), takes);
-    let held = board(poster, call).await?;
+    let held = wait_for_posts(poster, call).await?;
     let Some(mut held) = held.or_else(|| if takes { poster.idle() } else { None }) else {
-        // To connect is to wait in any case.
+        // Connecting waits anyway.
         return poster.wait(&trip, ticket).await;
     };
     let until = until(poster.trip_timeout());
@@ -188,12 +188,13 @@ pub(super) async fn post<P: Poster>(
     }
 }
 
-/// Reads the replies to what `scope` posted, or to all there is. Waits no longer than `patience`,
-/// which is `trip_timeout` if it is left out; then reads what is there, and drops the rest.
+/// Reads the replies to writes that `scope` posted; `None` means all scopes. Waits at most for
+/// `patience`, or `trip_timeout` if that is `None`. Then reads the replies that have arrived, and
+/// closes the other connections.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Timeout`] if something did not come in time.
+/// Returns [`ErrorKind::Timeout`] if a reply did not arrive in time.
 pub(super) async fn drain<P: Poster>(
     poster: &P,
     scope: Option<ScopeId>,

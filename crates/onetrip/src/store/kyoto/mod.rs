@@ -86,7 +86,7 @@ impl Kyoto {
         if !self.posted.is_empty() {
             let call = Call::trip(trip);
             // Apart, so that trips which nothing was posted before take no room for it.
-            if let Some(held) = Box::pin(posting::board(self, call)).await? {
+            if let Some(held) = Box::pin(posting::wait_for_posts(self, call)).await? {
                 let again = trip.is_repeatable();
                 return self.make(held, trip, again, self.door.trip_timeout).await;
             }

@@ -105,7 +105,7 @@ impl Poster for Kyoto {
     }
 
     async fn wait(&self, trip: &Trip, ticket: Ticket<Connection>) -> Result<Replies> {
-        posting::board(self, Call::post(trip, ticket.id(), false)).await?;
+        posting::wait_for_posts(self, Call::post(trip, ticket.id(), false)).await?;
         self.ask_anybody(trip, false).await
     }
 

@@ -53,7 +53,7 @@ impl Node {
         if !self.posted.is_empty() {
             let call = Call::trip(trip);
             // Apart, so that trips which nothing was posted before take no room for it.
-            if let Some(held) = Box::pin(posting::board(self, call)).await? {
+            if let Some(held) = Box::pin(posting::wait_for_posts(self, call)).await? {
                 match self.make(held, trip, self.trip_timeout).await {
                     // As below.
                     Err(error)
@@ -284,7 +284,7 @@ impl Poster for Node {
     }
 
     async fn wait(&self, trip: &Trip, ticket: Ticket<Connection>) -> Result<Replies> {
-        posting::board(self, Call::post(trip, ticket.id(), false)).await?;
+        posting::wait_for_posts(self, Call::post(trip, ticket.id(), false)).await?;
         self.ask_anybody(trip, false).await
     }
 

@@ -1,4 +1,4 @@
-//! Connections in use on which something was posted, and the posts that are to be read from them.
+//! Connections in use with posts whose replies are unread.
 
 use std::fmt;
 use std::io;
@@ -12,34 +12,34 @@ use crate::trip::{Reply, ScopeId};
 
 /// A connection that can be parked.
 pub(in crate::store) trait Park: Send + 'static {
-    /// Lets go of the reactor of this lane: the next user may be on another one.
+    /// Deregisters it from the reactor: its next user may be in another runtime.
     fn unwatch(&mut self);
 
-    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    /// Resets the connection when it is dropped: bytes that were not delivered by then never are.
     fn abort(&self);
 }
 
-/// The registration of one post. Dropped, its names are free.
+/// The registration of one post. Dropping it ends the post.
 pub(in crate::store) struct Ticket<C> {
     book: Arc<Book<C>>,
     id: u64,
-    /// Whether the post ends with it. That of a parked connection is left to the table.
+    /// Whether dropping it ends the post. `false` for posts of parked connections.
     ends: bool,
 }
 
-/// A connection in use, with the posts whose replies are to be read from it first.
+/// A connection in use, with the posts whose replies must be read from it first.
 ///
-/// Dropped, the connection is closed, and what was posted on it counts as failed.
+/// Dropping it closes the connection, and its posts count as failed.
 pub(in crate::store) struct Held<C: Park> {
     pub(super) connection: Option<C>,
     pub(super) home: Arc<Pool<C>>,
     pub(super) scope: Option<ScopeId>,
-    /// When something was last posted on it.
+    /// Time of the last post on it.
     pub(super) since: Option<Instant>,
     pub(super) tickets: Vec<Ticket<C>>,
-    /// Whether it may be in use on another lane than the one it goes back to.
-    pub(super) roams: bool,
-    /// Whether it is only read from, which another may go on with.
+    /// Whether it may be in use in another runtime than the one of its pool.
+    pub(super) may_change_runtime: bool,
+    /// Whether it is only read from: if dropped, it is parked, and the next user continues reading.
     pub(super) resumable: bool,
 }
 
@@ -66,7 +66,7 @@ impl<C> Drop for Ticket<C> {
 }
 
 impl<C: Park> Held<C> {
-    /// A connection on which nothing is posted.
+    /// Returns a connection without posts.
     pub(in crate::store) fn new(connection: C, home: Arc<Pool<C>>) -> Self {
         Self {
             connection: Some(connection),
@@ -74,34 +74,34 @@ impl<C: Park> Held<C> {
             scope: None,
             since: None,
             tickets: Vec::new(),
-            roams: false,
+            may_change_runtime: false,
             resumable: false,
         }
     }
 
-    /// The connection. It is there until this is kept or lost.
+    /// Returns the connection. `None` once it was given up.
     pub(in crate::store) fn connection(&mut self) -> Option<&mut C> {
         self.connection.as_mut()
     }
 
-    /// The connection, for an exchange that fails without it.
+    /// Returns the connection, for an exchange that fails without it.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotConnected`] once it is kept or lost.
+    /// Returns [`io::ErrorKind::NotConnected`] once it was given up.
     pub(in crate::store) fn connected(&mut self) -> io::Result<&mut C> {
         let gone = || io::ErrorKind::NotConnected.into();
         self.connection().ok_or_else(gone)
     }
 
-    /// Notes that `ticket` was posted on it.
+    /// Adds a post that was sent on it.
     pub(in crate::store) fn add(&mut self, scope: Option<ScopeId>, ticket: Ticket<C>) {
         self.scope = scope;
         self.since = Some(Instant::now());
         self.tickets.push(ticket);
     }
 
-    /// Takes in the replies to all that was posted on it, which end with that.
+    /// Ends all its posts with these replies, and reports failures.
     pub(in crate::store) fn told(&mut self, replies: &[Reply]) {
         let mut replies = replies.iter();
         for ticket in std::mem::take(&mut self.tickets) {
@@ -116,25 +116,26 @@ impl<C: Park> Held<C> {
         }
     }
 
-    /// Goes on with another connection.
+    /// Replaces the connection.
     #[cfg(feature = "kyoto")]
     pub(in crate::store) fn replace(&mut self, connection: C) {
         self.give_up(&given_up());
         self.connection = Some(connection);
     }
 
-    /// Gives the connection up. What was posted on it has failed, as far as is known.
+    /// Closes the connection. Its posts count as failed.
     pub(in crate::store) fn lost(mut self, error: &Error) {
         self.give_up(error);
     }
 
-    /// The same, where another one is to replace it.
+    /// Closes the connection, which another one may replace. Its posts count as failed.
     pub(in crate::store) fn give_up(&mut self, error: &Error) {
         self.close();
         self.fail(error);
     }
 
-    /// Closes the connection before others go on: nothing of it is to arrive behind what they send.
+    /// Closes the connection before other trips continue, so that its bytes never arrive after
+    /// theirs.
     fn close(&mut self) {
         if let Some(connection) = self.connection.take()
             && !self.tickets.is_empty()
@@ -151,11 +152,11 @@ impl<C: Park> Held<C> {
         }
     }
 
-    /// Puts the connection back: to the others that are idle, or to those that are parked.
+    /// Returns the connection to its pool, or parks it if it has unread replies.
     pub(in crate::store) fn keep(mut self) {
         if self.tickets.is_empty() {
             if let Some(mut connection) = self.connection.take() {
-                if self.roams {
+                if self.may_change_runtime {
                     connection.unwatch();
                 }
                 self.home.put(connection);
@@ -174,7 +175,7 @@ impl<C: Park> Held<C> {
         let Some(book) = tickets.first().map(|ticket| Arc::clone(&ticket.book)) else {
             return;
         };
-        // As numbers: a table that held itself would never be dropped.
+        // Ids and not tickets: a table that owned itself would never be dropped.
         let posts = tickets.into_iter().map(|mut ticket| {
             ticket.ends = false;
             ticket.id

@@ -1,4 +1,4 @@
-//! The table of what is posted, without a socket: a connection is a number.
+//! Tests of the table of posts. A connection is a number, not a socket.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Bed {
         self.posted.register(&trip).unwrap()
     }
 
-    /// Posts `names` on a connection with this number.
+    /// Posts `names` on connection `number`.
     fn post(&self, number: u8, scope: ScopeId, names: &[&'static str]) {
         let mut held = Held::new(Wire(number), Arc::clone(&self.home));
         held.add(Some(scope), self.register(scope, names));
@@ -81,12 +81,12 @@ fn by(scope: Option<ScopeId>, ops: &[Op]) -> Call<'_> {
         ops,
         scope,
         ticket: None,
-        road: None,
-        rides: true,
+        shared_id: None,
+        may_use_parked: true,
     }
 }
 
-/// What a trip does next, in a word, and on which connection.
+/// The next step of a trip, as a word, and its connection.
 fn step(next: Next<Wire>) -> (&'static str, Option<u8>, Option<Held<Wire>>) {
     let number = |held: &mut Held<Wire>| held.connection().map(|wire| wire.0);
     match next {
@@ -106,14 +106,14 @@ macro_rules! assert_step {
 }
 
 #[test]
-fn nothing_is_in_the_way_of_anybody_where_nothing_is_posted() {
+fn without_posts_trips_are_sent_at_once() {
     let bed = Bed::new();
     assert!(bed.posted.is_empty());
     assert_step!(bed.posted.next(&by(None, &reads(&["a"]))), "go", None);
 }
 
 #[test]
-fn a_scope_goes_on_where_it_has_posted_and_others_do_not() {
+fn only_the_posting_scope_uses_a_parked_connection() {
     let bed = Bed::new();
     let (scope, other) = (ScopeId::next(), ScopeId::next());
     bed.post(1, scope, &["a", "b"]);
@@ -130,7 +130,8 @@ fn a_scope_goes_on_where_it_has_posted_and_others_do_not() {
         "go",
         Some(1)
     );
-    // While it is in use, its scope's other threads take another one, but for what was posted.
+    // While it is in use, other threads of the scope use another connection, or wait if they name
+    // a posted name.
     assert_step!(
         bed.posted.next(&by(Some(scope), &reads(&["c"]))),
         "go",
@@ -149,7 +150,7 @@ fn a_scope_goes_on_where_it_has_posted_and_others_do_not() {
 }
 
 #[test]
-fn who_names_what_another_scope_posted_reads_its_replies_first() {
+fn trips_read_the_replies_to_other_scopes_posts_of_their_names_first() {
     let bed = Bed::new();
     let (scope, other) = (ScopeId::next(), ScopeId::next());
     bed.post(1, scope, &["a"]);
@@ -158,13 +159,13 @@ fn who_names_what_another_scope_posted_reads_its_replies_first() {
         prefix: Bytes::new(),
     }];
     let held = assert_step!(bed.posted.next(&by(None, &reads(&["b"]))), "read", Some(2));
-    // Others wait for the same replies.
+    // Other trips wait for the same replies.
     assert_step!(
         bed.posted.next(&by(Some(scope), &reads(&["a", "b"]))),
         "wait",
         None
     );
-    // A clear reads what it can before it waits.
+    // A clear reads the replies it can before it waits.
     let first = assert_step!(bed.posted.next(&by(None, &clear)), "read", Some(1));
     drop(first);
     let error = Error::new(ErrorKind::Refused, "full");
@@ -176,7 +177,7 @@ fn who_names_what_another_scope_posted_reads_its_replies_first() {
 }
 
 #[test]
-fn a_scope_with_two_connections_goes_on_where_the_name_was_posted() {
+fn a_scope_with_two_connections_uses_the_one_where_the_name_was_posted() {
     let bed = Bed::new();
     let scope = ScopeId::next();
     bed.post(1, scope, &["a"]);
@@ -187,7 +188,7 @@ fn a_scope_with_two_connections_goes_on_where_the_name_was_posted() {
         Some(2)
     );
     held.unwrap().keep();
-    // Of both, one is read before.
+    // For names on both, the replies on one are read first.
     let both = reads(&["a", "b"]);
     let held = assert_step!(bed.posted.next(&by(Some(scope), &both)), "read", Some(2));
     held.unwrap().lost(&given_up());
@@ -196,7 +197,7 @@ fn a_scope_with_two_connections_goes_on_where_the_name_was_posted() {
 }
 
 #[test]
-fn a_post_waits_for_those_before_it_and_for_no_later_ones() {
+fn a_post_waits_for_earlier_posts_and_not_for_later_ones() {
     let bed = Bed::new();
     let (first, second) = (
         bed.register(ScopeId::next(), &["a"]),
@@ -214,19 +215,19 @@ fn a_post_waits_for_those_before_it_and_for_no_later_ones() {
     assert_step!(bed.posted.next(&by(None, &ops)), "wait", None);
     drop(second);
     assert!(bed.posted.is_empty());
-    // What was never sent is nobody's failure but the caller's.
+    // Posts that were never sent are not reported as lost.
     assert_eq!(bed.told(), [0; 0]);
 }
 
 #[cfg(feature = "redis")]
 #[test]
-fn on_a_shared_connection_others_follow_at_once() {
+fn trips_on_the_same_shared_connection_follow_a_post_at_once() {
     let bed = Bed::new();
     let ticket = bed.register(ScopeId::next(), &["a"]);
     let ops = reads(&["a"]);
-    let on = |road| Call {
-        road: Some(road),
-        rides: false,
+    let on = |shared_id| Call {
+        shared_id: Some(shared_id),
+        may_use_parked: false,
         ..by(None, &ops)
     };
     assert_step!(bed.posted.next(&on(7)), "wait", None);
@@ -237,7 +238,7 @@ fn on_a_shared_connection_others_follow_at_once() {
 }
 
 #[test]
-fn what_is_dropped_in_use_has_failed_and_what_is_dropped_in_reading_is_read_by_the_next() {
+fn dropping_a_connection_fails_its_posts_unless_it_was_only_read_from() {
     let bed = Bed::new();
     let scope = ScopeId::next();
     bed.post(1, scope, &["a", "b"]);
@@ -253,7 +254,7 @@ fn what_is_dropped_in_use_has_failed_and_what_is_dropped_in_reading_is_read_by_t
 }
 
 #[test]
-fn the_rest_of_a_scope_is_its_own_alone() {
+fn draining_a_scope_reads_only_its_own_posts() {
     let bed = Bed::new();
     let (scope, other) = (ScopeId::next(), ScopeId::next());
     bed.post(1, scope, &["a"]);
@@ -266,7 +267,7 @@ fn the_rest_of_a_scope_is_its_own_alone() {
 }
 
 #[test]
-fn who_has_forgotten_its_connection_loses_it_to_others() {
+fn connections_parked_for_long_are_taken_back() {
     let bed = Bed::new();
     bed.post(1, ScopeId::next(), &["a"]);
     let now = Instant::now();
@@ -276,7 +277,7 @@ fn who_has_forgotten_its_connection_loses_it_to_others() {
 }
 
 #[test]
-fn the_end_of_the_table_is_told() {
+fn dropping_the_table_reports_its_posts_as_failed() {
     let bed = Bed::new();
     let told = Arc::clone(&bed.told);
     bed.post(1, ScopeId::next(), &["a", "a", "b"]);
@@ -285,7 +286,7 @@ fn the_end_of_the_table_is_told() {
 }
 
 #[tokio::test]
-async fn whoever_waits_is_woken() {
+async fn waiters_are_woken_by_ended_and_parked_posts() {
     let bed = Bed::new();
     let scope = ScopeId::next();
     let ticket = bed.register(scope, &["a"]);

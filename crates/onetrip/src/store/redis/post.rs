@@ -80,11 +80,11 @@ impl Server {
             return Err(self.broke(Broken::Stale));
         };
         let (commands, shapes) = commands::commands(OpBatch::whole(trip));
-        let (id, road) = (ticket.id(), lease.connection.road);
+        let (id, shared_id) = (ticket.id(), lease.connection.shared_id);
         let answer = match lease.connection.put(commands, Some(ticket)) {
             Ok(told) => {
                 // Once it is: who sees it sends behind it.
-                self.posted.sent(id, road);
+                self.posted.sent(id, shared_id);
                 Shared::hear(told, until(self.trip_timeout)).await
             }
             Err(broken) => Err(broken),

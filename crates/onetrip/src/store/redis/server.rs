@@ -234,13 +234,13 @@ impl Server {
             ops: batch.ops,
             scope: batch.scope,
             ticket: None,
-            road: None,
-            rides: true,
+            shared_id: None,
+            may_use_parked: true,
         };
         if blocking_runtimes::poll_mode() == PollMode::Shared {
             return self.free_line(Some(call)).await;
         }
-        while let Some(mut held) = posting::board(self, call).await? {
+        while let Some(mut held) = posting::wait_for_posts(self, call).await? {
             if (held.connection()).is_some_and(|connection| self.is_current(connection.term)) {
                 return Ok(Line::new(Wire::Own(held), true));
             }
@@ -282,11 +282,11 @@ impl Server {
         }
         if let Some(call) = behind {
             let call = Call {
-                road: Some(lease.connection.road),
-                rides: false,
+                shared_id: Some(lease.connection.shared_id),
+                may_use_parked: false,
                 ..call
             };
-            Box::pin(posting::board(self, call)).await?;
+            Box::pin(posting::wait_for_posts(self, call)).await?;
         }
         let reused = lease.reused;
         Ok(Line::new(Wire::Shared(lease), reused))

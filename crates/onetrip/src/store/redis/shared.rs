@@ -23,7 +23,7 @@ pub(super) struct Shared {
     questions: mpsc::UnboundedSender<Question>,
     pub(super) term: u64,
     /// Tells it from all others of this process.
-    pub(super) road: u64,
+    pub(super) shared_id: u64,
 }
 
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Shared {
     pub(super) fn new(connection: Connection) -> Self {
         let (questions, asked) = mpsc::unbounded_channel();
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let (term, road) = (connection.term, NEXT.fetch_add(1, Ordering::Relaxed));
+        let (term, shared_id) = (connection.term, NEXT.fetch_add(1, Ordering::Relaxed));
         let mut driver = Driver {
             connection,
             questions: asked,
@@ -76,7 +76,7 @@ impl Shared {
         Self {
             questions,
             term,
-            road,
+            shared_id,
         }
     }
 
