@@ -1,4 +1,4 @@
-//! A connection on which one question is asked at a time, and its answer read into one buffer.
+//! A connection with one request at a time, whose response is read into one buffer.
 
 use std::io;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::socket::Socket;
 use super::stream::{self, Reading, Stream};
 use crate::wire::buffer::Buffer;
 
-/// A connection, whatever is said over it.
+/// A connection for any protocol.
 #[derive(Debug)]
 pub(super) struct Channel {
     stream: Stream,
@@ -27,57 +27,59 @@ impl Channel {
         }
     }
 
-    /// Whether the server neither closed it nor said anything unasked.
+    /// Returns whether the server has neither closed it nor sent anything unexpected.
     pub(super) fn is_in_step(&self) -> bool {
         self.stream.is_in_step()
     }
 
-    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    /// Resets the connection when it is dropped: bytes that were not delivered by then never are.
     pub(super) fn abort(&self) {
         self.stream.abort();
     }
 
-    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    /// Deregisters it from the reactor: its next user may be in another runtime.
     pub(super) fn unwatch(&mut self) {
         self.stream.unwatch();
     }
 
-    /// Sends `question`, and leaves its answer to those who [`ask`](Self::ask) the next one.
-    pub(super) async fn post(&mut self, question: Vec<u8>, until: Instant) -> io::Result<()> {
-        self.stream.put(question);
+    /// Sends `request` and leaves its response unread. The next [`ask`](Self::ask) reads it.
+    pub(super) async fn post(&mut self, request: Vec<u8>, until: Instant) -> io::Result<()> {
+        self.stream.put(request);
         let (stream, buffer) = (&mut self.stream, &mut self.buffer);
         stream::push(stream, buffer, |buffer| buffer.room(room(0, 0)), until).await
     }
 
-    /// Whether the last question went out to its end.
+    /// Returns whether the last request was sent completely.
     #[cfg(feature = "kyoto")]
     pub(super) fn is_sent(&self) -> bool {
         self.stream.is_sent()
     }
 
-    /// Whether anything came of an answer that did not come to its end.
+    /// Returns whether part of an incomplete response has arrived.
     #[cfg(feature = "kyoto")]
     pub(super) fn has_heard(&self) -> bool {
         !self.buffer.bytes().is_empty()
     }
 
-    /// Sends `question`, which is about so many keys, and reads its answer: all that comes, until
-    /// `missing` makes out of what came so far that nothing is; otherwise it tells how many bytes
-    /// are, at least. Slices of the answer hold it whole. Whoever drops it half way, or sees it fail, must drop the connection too.
+    /// Sends `request`, which is about `keys` keys, and reads the response. `missing` gets the
+    /// bytes so far and returns how many are missing at least, or zero at the end.
+    ///
+    /// Slices of the response keep all of it in memory. If the future fails or is dropped early,
+    /// drop the connection too.
     pub(super) async fn ask<B: From<io::Error>>(
         &mut self,
-        question: Vec<u8>,
+        request: Vec<u8>,
         keys: usize,
         until: Instant,
         missing: impl FnMut(&[u8]) -> Result<usize, B>,
     ) -> Result<Bytes, B> {
-        let mut answer = ResponseReader {
+        let mut response = ResponseReader {
             buffer: &mut self.buffer,
             expected: self.sizes.expected(keys),
             missing,
         };
-        self.stream.put(question);
-        stream::read(&mut self.stream, &mut answer, until).await?;
+        self.stream.put(request);
+        stream::read(&mut self.stream, &mut response, until).await?;
         let came = self.buffer.bytes().len();
         self.sizes.learn(keys, came);
         Ok(self.buffer.take(came))

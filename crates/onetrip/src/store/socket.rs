@@ -1,7 +1,7 @@
-//! A socket that a future waits for, or a thread that nothing else runs on.
+//! A socket for futures that wait by the reactor, and for callers that block their thread.
 //!
-//! A blocking caller polls its trip on a thread of its own. To hold it up is two system calls, one
-//! that sends and one that waits for what is received; a reactor takes twice as many.
+//! A blocking caller polls its trip on its own thread. Blocking takes two system calls, one that
+//! sends and one that waits for the response; a reactor takes twice as many.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,22 +18,22 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-/// How long an address of several is waited for, as RFC 8305 has it.
+/// How long to wait for an address before trying the next one, as in RFC 8305.
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// A connected socket. It blocks by itself, and is asked not to wherever that must not be.
+/// A connected socket in blocking mode. Calls that must not block pass a flag.
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: Arc<OwnedFd>,
-    /// The reactor's eye on it, from the first time that it is needed.
+    /// The registration with the reactor, made at first need.
     watch: Option<AsyncFd<Arc<OwnedFd>>>,
-    /// How long a read waits.
+    /// The receive timeout that the system knows.
     patience: Duration,
 }
 
 impl Socket {
-    /// Connects to `host`, one of its addresses after the other. One that does not answer is not
-    /// waited for as long as there is another.
+    /// Connects to `host`, trying its addresses in order. Gives up an address early if it does not
+    /// answer and there is another one.
     pub(super) async fn tcp(host: &str, port: u16) -> io::Result<Self> {
         let mut addresses = lookup_host((host, port)).await?.peekable();
         let mut trouble = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -70,21 +70,21 @@ impl Socket {
         }
     }
 
-    /// Sends what the system takes at once.
+    /// Sends as many bytes as the system accepts at once.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         Ok(rustix::net::send(&self.fd, bytes, flags)?)
     }
 
-    /// Appends to `buffer` what is there, as far as it has room.
+    /// Appends to `buffer` the bytes that have arrived, as far as it has room.
     pub(super) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let room = spare_capacity(buffer);
         Ok(rustix::net::recv(&self.fd, room, RecvFlags::DONTWAIT)?.0)
     }
 
-    /// Whether nothing came that was not received, no end and no error either.
+    /// Returns whether there is nothing to receive: no bytes, no end of stream and no error.
     pub(super) fn is_quiet(&self) -> bool {
-        // To look with `recv` takes the system several times as long.
+        // Peeking with `recv` takes several times as long.
         loop {
             let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
             match rustix::event::poll(&mut fds, Some(&Timespec::default())) {
@@ -94,34 +94,35 @@ impl Socket {
         }
     }
 
-    /// As [`receive`](Self::receive), holding up this thread until there is something.
+    /// Receives as [`receive`](Self::receive), but blocks this thread until bytes arrive.
     pub(super) fn receive_waiting(
         &mut self,
         buffer: &mut Vec<u8>,
         until: Instant,
     ) -> io::Result<usize> {
-        // Nobody is to be woken.
+        // No task waits for it, so the reactor need not wake one.
         self.watch = None;
         loop {
-            self.be_patient(until)?;
+            self.set_receive_timeout(until)?;
             match rustix::net::recv(&self.fd, spare_capacity(buffer), RecvFlags::empty()) {
                 Ok((received, _)) => return Ok(received),
                 Err(Errno::INTR) => {}
-                // It waited in vain.
+                // The receive timeout has passed.
                 Err(Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Has a read wait no longer than `until`, or a little: asking the clock is enough mostly.
-    fn be_patient(&mut self, until: Instant) -> io::Result<()> {
+    /// Limits a blocking read to about `until`. Mostly the timeout set before is near enough, which
+    /// saves a system call.
+    fn set_receive_timeout(&mut self, until: Instant) -> io::Result<()> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         if left > self.patience || self.patience - left > self.patience / 16 {
-            // The system takes nought for ever, and counts microseconds.
+            // The system counts microseconds, and zero means forever.
             let patience = left.max(Duration::from_micros(1));
             set_socket_timeout(&self.fd, Timeout::Recv, Some(patience))?;
             self.patience = left;
@@ -129,7 +130,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Holds up this thread until something can be sent or received.
+    /// Blocks this thread until something can be sent or received.
     pub(super) fn wait(&self, until: Instant) -> io::Result<()> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -149,14 +150,14 @@ impl Socket {
         }
     }
 
-    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    /// Deregisters it from the reactor: its next user may be in another runtime.
     pub(super) fn unwatch(&mut self) {
         self.watch = None;
     }
 
-    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    /// Resets the connection when it is dropped: bytes that were not delivered by then never are.
     pub(super) fn abort(&self) {
-        // Otherwise the system goes on trying, and a write may arrive after its name was deleted.
+        // Otherwise the system keeps retrying, and a write may arrive after its name was deleted.
         let _ = set_socket_linger(&self.fd, Some(Duration::ZERO));
     }
 
@@ -167,7 +168,7 @@ impl Socket {
         }
     }
 
-    /// Sends once that is possible. To be polled within the runtime that it was first polled in.
+    /// Sends once the system accepts bytes. Must be polled in the runtime that first polled it.
     pub(super) fn poll_send(
         &mut self,
         context: &mut Context<'_>,
@@ -183,7 +184,7 @@ impl Socket {
         }
     }
 
-    /// Receives once something is there. As above.
+    /// Receives once bytes arrive. Must be polled in the runtime that first polled it.
     pub(super) fn poll_receive(
         &mut self,
         context: &mut Context<'_>,
@@ -195,7 +196,7 @@ impl Socket {
             let flags = RecvFlags::DONTWAIT;
             match rustix::net::recv(ready.get_inner(), spare_capacity(buffer), flags) {
                 Ok((received, _)) => {
-                    // There was no more: the next read need not find that out by trying.
+                    // A short read emptied the socket, so the next read need not try.
                     if received > 0 && received < room {
                         ready.clear_ready();
                     }
@@ -211,11 +212,11 @@ impl Socket {
 
 #[expect(
     unsafe_code,
-    reason = "what is watched must stay open for as long: it owns the file, and gives it to nobody"
+    reason = "a registered file must stay open: the `AsyncFd` owns it and never lends it mutably"
 )]
 fn register(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    // SAFETY: an `OwnedFd` is open and the same until it is dropped, and this `Arc` is held by the
-    // `AsyncFd` itself, which never gives it out mutably.
+    // SAFETY: an `OwnedFd` stays open and the same until it is dropped. The `AsyncFd` holds this
+    // `Arc` and never lends it mutably.
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
@@ -224,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_waited_for_in_vain() {
+    fn waiting_for_a_silent_server_times_out() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut socket = Socket::new(ours.into());
         let began = Instant::now();

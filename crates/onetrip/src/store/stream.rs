@@ -1,5 +1,5 @@
-//! What goes out over a socket while something else comes in: a server that waits for its answers to
-//! be read reads no more itself.
+//! Sending over a socket while receiving: a server that waits for its responses to be read stops
+//! reading requests.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -10,33 +10,33 @@ use tokio::time::timeout_at;
 use super::socket::Socket;
 use crate::blocking_runtimes::{self, PollMode};
 
-/// The most room that is kept for what is sent next.
+/// The largest send buffer that is kept for reuse.
 const MOST_KEPT: usize = 128 << 10;
 
-/// A patience beyond this many seconds, thirty years, is as good as this.
+/// The longest patience, thirty years: more could overflow an `Instant`.
 const LONG: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// When `patience` ends.
+/// Returns the moment when `patience` ends.
 pub(super) fn until(patience: Duration) -> Instant {
     Instant::now() + patience.min(LONG)
 }
 
-/// Where bytes come from, while those that were put in go out.
+/// A connection that receives while it sends the bytes put into it.
 pub(super) trait Pull {
-    /// Sends what waits, and appends what came to `buffer`, which must have room; holds up this
-    /// thread for it. What came may be nothing yet.
+    /// Sends waiting bytes, and appends received bytes to `buffer`, which must have room. Blocks
+    /// this thread. May receive nothing.
     fn pull_waiting(&mut self, buffer: &mut Vec<u8>, until: Instant) -> io::Result<()>;
 
-    /// The same, for one who must not hold up its thread.
+    /// Does the same without blocking the thread.
     fn poll_pull(
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<()>>;
 
-    /// Sends what waits, and waits for no answer: whether all is sent. Where the system takes no
-    /// more, appends what came meanwhile to `buffer`, which must have room, and is to be polled
-    /// again: a server may read no more until that is read.
+    /// Sends waiting bytes without waiting for a response. Returns whether all are sent. If the
+    /// system's buffer is full, appends received bytes to `buffer`, which must have room: the
+    /// server may read no more until they are read. Poll it again then.
     fn poll_push(
         &mut self,
         context: &mut Context<'_>,
@@ -44,18 +44,18 @@ pub(super) trait Pull {
     ) -> Poll<io::Result<bool>>;
 }
 
-/// An answer that comes piece by piece.
+/// A response that arrives piece by piece.
 pub(super) trait Reading {
-    /// Why it never will be whole.
+    /// The error of a response that cannot be completed.
     type Broken: From<io::Error>;
 
-    /// Understands what came so far. Where to append what comes next, with room for it; `None`
-    /// once all is there.
+    /// Parses the bytes so far. Returns the buffer for the next bytes, with room for them; `None`
+    /// once the response is complete.
     fn room(&mut self) -> Result<Option<&mut Vec<u8>>, Self::Broken>;
 }
 
-/// Reads an answer to its end: in the system where nobody else needs this thread, by a reactor
-/// where others do.
+/// Reads a response to its end. Blocks the thread if no other future needs it; otherwise uses the
+/// reactor.
 pub(super) async fn read<R: Reading>(
     from: &mut impl Pull,
     reading: &mut R,
@@ -77,7 +77,8 @@ pub(super) async fn read<R: Reading>(
     read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
-/// Sends what was put in, and waits for no answer. `room` makes room for what comes meanwhile.
+/// Sends the bytes put into `to`, without waiting for a response. `room` makes room for bytes that
+/// arrive meanwhile.
 pub(super) async fn push<P: Pull, B>(
     to: &mut P,
     buffer: &mut B,
@@ -92,13 +93,14 @@ pub(super) async fn push<P: Pull, B>(
     sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// A connected socket, and what is yet to be sent over it.
+/// A connected socket with a send buffer.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
     out: Vec<u8>,
     sent: usize,
-    /// Why no more can be sent. A server that hung up may have told why before.
+    /// The error that ended sending. The server may have sent an explanation before it closed the
+    /// connection.
     trouble: Option<io::Error>,
 }
 
@@ -112,7 +114,7 @@ impl Stream {
         }
     }
 
-    /// Has `bytes` sent by those who pull.
+    /// Adds `bytes` to the send buffer.
     pub(super) fn put(&mut self, bytes: Vec<u8>) {
         if self.is_sent() {
             (self.out, self.sent) = (bytes, 0);
@@ -121,24 +123,24 @@ impl Stream {
         }
     }
 
-    /// Where to append what is to be sent by those who pull.
+    /// Returns the send buffer, to append to.
     #[cfg(feature = "redis")]
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
-        self.let_go();
+        self.clear_sent();
         &mut self.out
     }
 
-    /// Has its end come at once when it is dropped: what was not delivered by then never is.
+    /// Resets the connection when it is dropped: bytes that were not delivered by then never are.
     pub(super) fn abort(&self) {
         self.socket.abort();
     }
 
-    /// Lets go of the reactor: whoever polls it next may do so within another runtime.
+    /// Deregisters it from the reactor: its next user may be in another runtime.
     pub(super) fn unwatch(&mut self) {
         self.socket.unwatch();
     }
 
-    /// Whether all that was put in is sent.
+    /// Returns whether the send buffer is sent.
     pub(super) fn is_sent(&self) -> bool {
         self.sent == self.out.len()
     }
@@ -147,8 +149,8 @@ impl Stream {
         self.out.get(self.sent..).unwrap_or_default()
     }
 
-    /// Forgets what was sent, and the memory of it if that is much.
-    fn let_go(&mut self) {
+    /// Clears the send buffer once it is sent, and frees its memory beyond [`MOST_KEPT`].
+    fn clear_sent(&mut self) {
         if self.is_sent() {
             self.out.clear();
             self.out.shrink_to(MOST_KEPT);
@@ -156,13 +158,13 @@ impl Stream {
         }
     }
 
-    /// Whether the server neither closed it nor said anything unasked.
+    /// Returns whether the server has neither closed it nor sent anything unexpected.
     pub(super) fn is_in_step(&self) -> bool {
-        // Asked of the socket itself: an idle runtime has not yet heard what became of it.
+        // Asks the socket itself: the reactor of an idle runtime has not polled it.
         self.socket.is_quiet()
     }
 
-    /// Appends to `buffer` what is there.
+    /// Appends to `buffer` the bytes that have arrived.
     pub(super) fn pull_now(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let received = self.socket.receive(buffer);
         self.came(received)
@@ -172,7 +174,7 @@ impl Stream {
         let error = match received {
             Ok(0) => io::ErrorKind::UnexpectedEof.into(),
             Ok(_) => {
-                self.let_go();
+                self.clear_sent();
                 return Ok(());
             }
             Err(error) => error,
@@ -242,7 +244,7 @@ impl Pull for Stream {
                 }
             }
         }
-        self.let_go();
+        self.clear_sent();
         Poll::Ready(Ok(true))
     }
 }
@@ -255,11 +257,10 @@ mod tests {
 
     use super::*;
 
-    /// As much as no socket holds.
+    /// More bytes than any socket buffers.
     const MUCH: usize = 4 << 20;
 
-    /// A stream, and a server behind it that gives back what it takes, piece by piece, and so reads
-    /// no more when nobody reads what it gives.
+    /// Returns a stream to a server that echoes. It stops reading while its output is not read.
     fn echo() -> Stream {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         std::thread::spawn(move || {
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_waits_for_its_answers_to_be_read_holds_up_nobody() {
+    fn blocking_send_and_receive_do_not_deadlock() {
         let mut stream = echo();
         let until = until(Duration::from_secs(600));
         let mut came = Vec::with_capacity(MUCH);
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn nor_a_task() {
+    fn polled_send_and_receive_do_not_deadlock() {
         run(async {
             let mut stream = echo();
             let mut came = Vec::with_capacity(MUCH);
@@ -306,7 +307,7 @@ mod tests {
         });
     }
 
-    /// Sends as much as no socket holds, and reads nothing more than it has to.
+    /// Sends more bytes than any socket buffers, and reads only as much as it must.
     async fn pushed(stream: &mut Stream, came: &mut Vec<u8>, patience: Duration) -> io::Result<()> {
         stream.put(much());
         fn room(came: &mut Vec<u8>) -> &mut Vec<u8> {
@@ -322,15 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_is_read_later() {
+    fn responses_to_pushed_bytes_are_read_later() {
         let (mut stream, mut came) = (echo(), Vec::new());
         run(async {
             let patience = Duration::from_secs(600);
             pushed(&mut stream, &mut came, patience).await.unwrap();
         });
         assert!(stream.is_sent());
-        assert!(came.len() < MUCH, "it was not waited for");
-        // By a reactor of another runtime.
+        assert!(came.len() < MUCH, "pushing waited for the whole response");
+        // In the reactor of another runtime.
         stream.unwatch();
         run(async {
             came.reserve(MUCH);
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_takes_nothing_is_not_pushed_for_ever() {
+    fn pushing_to_a_server_that_reads_nothing_times_out() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let (mut stream, mut came) = (Stream::new(Socket::new(ours.into())), Vec::new());
         run(async {
@@ -354,7 +355,7 @@ mod tests {
         });
     }
 
-    /// A stream whose server has refused what it did not want to read, and hung up.
+    /// Returns a stream whose server has sent a refusal without reading, and closed.
     fn refused() -> Stream {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"no").unwrap();
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_said_before_it_hung_up_is_heard() {
+    fn bytes_sent_before_a_close_are_received_blocking() {
         let (mut stream, mut came) = (refused(), Vec::with_capacity(10));
         let until = until(Duration::MAX);
         stream.pull_waiting(&mut came, until).unwrap();
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn and_by_a_task() {
+    fn bytes_sent_before_a_close_are_received_by_a_task() {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().build().unwrap().block_on(async {
             let (mut stream, mut came) = (refused(), Vec::with_capacity(10));
