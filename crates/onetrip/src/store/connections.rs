@@ -1,4 +1,4 @@
-//! The shared connection of a store: one for each Tokio runtime, made by whoever asks first.
+//! The shared connection of a store: one for each Tokio runtime, opened by the first caller.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,7 +25,7 @@ struct State<C> {
 #[derive(Debug)]
 pub(super) struct Lease<C> {
     pub(super) connection: C,
-    /// Whether it was open already. The server may have closed it since.
+    /// Whether it was open before this call. The server may have closed it since.
     pub(super) reused: bool,
     number: u64,
 }
@@ -35,11 +35,11 @@ impl<C: Clone + Send + Sync + 'static> Connections<C> {
         Self(ByRuntime::new())
     }
 
-    /// The connection of the running runtime, made by `connect` where there is none.
+    /// Returns the connection of the current runtime, opened by `connect` if there is none.
     ///
-    /// Callers that wait for the same attempt to connect share its failure: a server that does
-    /// not answer costs them one timeout, not one each. An attempt goes on when its caller is gone,
-    /// so that callers without patience leave a connection for those that follow.
+    /// Callers that wait for the same attempt to connect share its failure: a server that does not
+    /// answer costs them one timeout together. An attempt continues when its caller is gone, so
+    /// that later callers find its connection.
     pub(super) async fn get(
         &self,
         connect: impl Future<Output = Result<C>> + Send + 'static,
@@ -87,7 +87,7 @@ impl<C: Clone + Send + Sync + 'static> Connections<C> {
         attempt.await.unwrap_or_else(ended)
     }
 
-    /// Never gives this connection again: its exchange failed, and what is on the wire is unknown.
+    /// Removes this connection: its exchange failed, and the state of its stream is unknown.
     pub(super) async fn discard(&self, lease: &Lease<C>) {
         let slot = self.slot();
         let mut state = slot.state.lock().await;

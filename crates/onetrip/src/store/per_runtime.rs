@@ -1,6 +1,6 @@
-//! Something for each Tokio runtime that asks for it, such as its connections.
+//! A value for each Tokio runtime, such as its connections.
 //!
-//! A socket lives and dies with the runtime that polls it, and belongs to the process that made it.
+//! A socket belongs to the runtime that polls it and to the process that made it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use crate::process::PerProcess;
 
-/// One `T` for each runtime, which ends with the runtime or with this table.
+/// One `T` for each runtime. It is dropped with the runtime or with this table.
 #[derive(Debug)]
 pub(super) struct ByRuntime<T> {
     slots: PerProcess<Mutex<Slots<T>>>,
@@ -20,7 +20,7 @@ type Slots<T> = HashMap<Id, Slot<T>>;
 
 #[derive(Debug)]
 struct Slot<T> {
-    /// Owned by a task that does nothing else, since tasks end with their runtime.
+    /// Owned by an idle task, since tasks end with their runtime.
     made: Weak<T>,
     owner: AbortHandle,
 }
@@ -32,7 +32,7 @@ impl<T: Send + Sync + 'static> ByRuntime<T> {
         }
     }
 
-    /// That of the running runtime, made by `make` where there is none.
+    /// Returns the value of the current runtime, made by `make` if there is none.
     pub(super) fn get(&self, make: impl FnOnce() -> T) -> Arc<T> {
         self.with(|slots| {
             let runtime = Handle::current();
@@ -58,9 +58,9 @@ impl<T: Send + Sync + 'static> ByRuntime<T> {
 }
 
 impl<T> ByRuntime<T> {
-    fn with<R>(&self, look: impl FnOnce(&mut Slots<T>) -> R) -> R {
+    fn with<R>(&self, body: impl FnOnce(&mut Slots<T>) -> R) -> R {
         self.slots
-            .with(|slots| look(&mut slots.lock().unwrap_or_else(PoisonError::into_inner)))
+            .with(|slots| body(&mut slots.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

@@ -1,17 +1,17 @@
-//! The connections to one server from one runtime.
+//! The connection pool for one server in one runtime.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// The most connections to one server from one runtime. Whoever comes when all are in use waits.
+/// The most connections to one server from one runtime. Callers wait while all are in use.
 const MOST: usize = 32;
 
-/// Connections that wait for use, no more than were ever in use at once.
+/// A pool of idle connections: at most as many as were ever in use at once.
 ///
-/// One is taken out for an exchange and put back when that has ended well. Whatever cuts it short
-/// (an error, a timeout, a future that is dropped) drops the connection with it.
+/// A connection is taken out for an exchange and put back after success. If the exchange ends early
+/// (by an error, a timeout or a dropped future), its connection is dropped.
 #[derive(Debug)]
 pub(super) struct Pool<C> {
     /// Used last in, first out, so that few stay warm.
@@ -19,7 +19,7 @@ pub(super) struct Pool<C> {
     turns: Arc<Semaphore>,
 }
 
-/// The right to use a connection, or to open one.
+/// Permission to use a connection or to open one.
 pub(super) type Turn = OwnedSemaphorePermit;
 
 impl<C> Pool<C> {
@@ -34,7 +34,7 @@ impl<C> Pool<C> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn, but no longer than `patience`.
+    /// Waits for a turn, at most for `patience`.
     pub(super) async fn turn(&self, patience: Duration) -> Option<Turn> {
         if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
             return Some(turn);
@@ -43,7 +43,8 @@ impl<C> Pool<C> {
         tokio::time::timeout(patience, turn).await.ok()?.ok()
     }
 
-    /// A connection that is in step still, as far as `is_in_step` can see. The others are closed.
+    /// Takes an idle connection for which `is_in_step` returns `true`. Closes the others that it
+    /// tries.
     pub(super) fn take(&self, is_in_step: impl Fn(&mut C) -> bool) -> Option<C> {
         let mut idle = self.idle();
         while let Some(mut connection) = idle.pop() {
@@ -54,29 +55,30 @@ impl<C> Pool<C> {
         None
     }
 
-    /// Keeps a connection whose exchange has ended well.
+    /// Puts back a connection after a successful exchange.
     pub(super) fn put(&self, connection: C) {
         self.idle().push(connection);
     }
 }
 
 impl<C: Send + 'static> Pool<C> {
-    /// Waits for `opening`, which goes on if the caller is dropped meanwhile, and in its turn: what
-    /// callers without patience began is there for those that follow. `None` if the runtime ends.
+    /// Waits for `opening`. If the caller is dropped meanwhile, opening continues and keeps its
+    /// turn, and the connection goes to the pool for later callers. Returns `None` if the runtime
+    /// ends.
     pub(super) async fn open<E: Send + 'static>(
         self: &Arc<Self>,
         turn: Turn,
         opening: impl Future<Output = Result<C, E>> + Send + 'static,
     ) -> Option<(Result<C, E>, Turn)> {
-        let (told, tells) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let pool = Arc::downgrade(self);
         tokio::spawn(async move {
-            let unheard = told.send((opening.await, turn)).err();
-            if let (Some((Ok(connection), _turn)), Some(pool)) = (unheard, pool.upgrade()) {
+            let unclaimed = sender.send((opening.await, turn)).err();
+            if let (Some((Ok(connection), _turn)), Some(pool)) = (unclaimed, pool.upgrade()) {
                 pool.put(connection);
             }
         });
-        tells.await.ok()
+        receiver.await.ok()
     }
 }
 
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_opened_goes_to_who_asked() {
+    fn an_opened_connection_goes_to_its_caller() {
         run(async {
             let pool = Arc::new(Pool::new());
             let turn = pool.turn(PATIENCE).await.unwrap();
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_kept() {
+    fn a_connection_whose_caller_is_gone_goes_to_the_pool() {
         run(async {
             let pool = Arc::new(Pool::new());
             let (open, opens) = oneshot::channel();
@@ -115,7 +117,7 @@ mod tests {
             let mut context = Context::from_waker(Waker::noop());
             assert!(asked.as_mut().poll(&mut context).is_pending());
             drop(asked);
-            // It takes its turn until it is open.
+            // It keeps its turn until it is open.
             assert_eq!(pool.turns.available_permits(), MOST - 1);
             open.send(5).unwrap();
             while pool.turns.available_permits() < MOST {
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_than_so_many_turns() {
+    fn turns_are_limited() {
         run(async {
             let pool = Pool::<()>::new();
             let mut turns = Vec::new();
