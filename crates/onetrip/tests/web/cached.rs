@@ -1,4 +1,4 @@
-//! Functions whose results are kept.
+//! Functions with `#[onetrip::cached]`.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -55,7 +55,7 @@ async fn markup(cache: &Cache, note: &Note) -> String {
 }
 
 #[tokio::test]
-async fn a_function_computes_on_a_miss_alone() {
+async fn function_computes_only_on_a_miss() {
     let (cache, note) = (&remote(), &Note::new(5));
     assert_eq!(markup_key(note), "note:5");
     let (first, seen) = cache.watch(markup(cache, note)).await;
@@ -68,7 +68,7 @@ async fn a_function_computes_on_a_miss_alone() {
 }
 
 #[tokio::test]
-async fn its_siblings_do_what_their_names_say() {
+async fn siblings_do_what_their_names_say() {
     let (cache, note) = (&local(), &Note::new(5));
     assert_eq!(markup(cache, note).await, "5 1");
     assert_eq!(markup_uncached(cache, note).await, "5 2");
@@ -81,7 +81,7 @@ async fn its_siblings_do_what_their_names_say() {
 }
 
 #[tokio::test]
-async fn a_method_has_siblings_too() {
+async fn method_has_siblings() {
     let note = Note::new(7);
     assert_eq!(note.markup("de").await, "7 de 1");
     assert_eq!(note.markup("de").await, "7 de 1");
@@ -93,7 +93,7 @@ async fn a_method_has_siblings_too() {
 }
 
 #[test]
-fn a_blocking_function_needs_no_runtime() {
+fn blocking_function_needs_no_runtime() {
     let (cache, note) = (&local(), Note::new(8));
     assert_eq!(note.length(cache), 1);
     assert_eq!(note.length(cache), 1);
@@ -112,7 +112,7 @@ async fn fallible(cache: &Cache, id: u32, computed: &Count) -> Result<u32, Strin
 }
 
 #[tokio::test]
-async fn errors_are_not_kept() {
+async fn errors_are_not_cached() {
     let (cache, computed) = (&local(), &Count::default());
     assert_eq!(
         fallible(cache, 1, computed).await,
@@ -166,7 +166,7 @@ async fn by_default(cache: &Cache, computed: &Count) -> u32 {
 }
 
 #[tokio::test]
-async fn results_live_as_long_as_they_are_told() {
+async fn results_expire_after_their_ttl() {
     turn();
     macro_rules! lives {
         ($($function:ident for $seconds:expr;)+) => {$(
@@ -214,8 +214,8 @@ fn keyed(note: &Note, ratio: f64, pair: (u8, char), key: &str, value: &str, erro
 }
 
 #[test]
-fn a_key_is_the_one_that_python_makes() {
-    // f"{{{note.slug}}} {note.author.name} …" for the same values, as Python writes them.
+fn key_equals_the_one_from_python() {
+    // Python writes `f"{{{note.slug}}} {note.author.name} …"` for the same values.
     assert_eq!(
         keyed_key(&Note::new(5), 1e16, (1, 'b'), "k"),
         "{note-5} Ada True 1e+16 b k"
@@ -223,7 +223,7 @@ fn a_key_is_the_one_that_python_makes() {
     assert_eq!(keyed(&Note::new(5), 0.5, (1, 'b'), "k", "v", "e"), 0);
 }
 
-/// What a macro writes must not be taken for what the caller named alike.
+/// Generated code must not confuse its variables with arguments of the same name.
 #[onetrip::cached(cache = other, key = "named:{key}:{cache}")]
 async fn named(key: u8, cache: u8, value: u8, error: u8, other: &Cache) -> (u8, u8, u8, u8) {
     _ = other;
@@ -239,7 +239,7 @@ async fn arguments_may_have_any_name() {
     assert_eq!(named_key(1, 2), "named:1:2");
 }
 
-/// Only what the key needs has to be given for it, generics too.
+/// The siblings take only the arguments and generics that the key needs.
 #[onetrip::cached(key = "generic:{id}")]
 async fn generic<I, T>(cache: &Cache, id: I, (first, second): (T, T)) -> Vec<T>
 where
@@ -282,7 +282,7 @@ impl From<onetrip::Error> for Failure {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_store_is_returned_where_there_is_a_way() {
+async fn store_failure_is_returned_with_map_err() {
     let raising = Cache::builder("redis://127.0.0.1:1").on_error(OnError::Raise);
     let notes = Notes {
         cache: Arc::new(raising.build().unwrap()),
@@ -295,7 +295,7 @@ async fn a_failure_of_the_store_is_returned_where_there_is_a_way() {
 }
 
 #[tokio::test]
-async fn a_broken_store_breaks_no_function() {
+async fn broken_store_breaks_no_function() {
     let (cache, note) = (&broken(), &Note::new(5));
     assert_eq!(markup(cache, note).await, "5 1");
     assert_eq!(markup(cache, note).await, "5 2");
@@ -311,7 +311,7 @@ fn in_a_thread(cache: &Cache, id: u32, computed: &Count) -> u32 {
 }
 
 #[tokio::test]
-async fn a_blocking_function_in_a_task_reads_the_scope_and_else_computes() {
+async fn blocking_function_in_a_task_reads_the_scope_or_computes() {
     let (cache, computed) = (&remote(), &Count::default());
     cache.set("thread:1", &7).await.unwrap();
     let page = async { in_a_thread(cache, 1, computed) };
@@ -319,12 +319,12 @@ async fn a_blocking_function_in_a_task_reads_the_scope_and_else_computes() {
     assert_eq!(
         in_a_thread(cache, 1, computed),
         1,
-        "it must not wait, so it computes"
+        "a task must not wait, so it computes"
     );
 }
 
 #[tokio::test]
-async fn a_page_of_functions_takes_one_trip_and_posts_what_it_computes() {
+async fn page_of_functions_takes_one_trip_and_posts_results() {
     let cache = &remote();
     let notes: Vec<Note> = (0..20).map(Note::new).collect();
     let page = async || {
@@ -342,9 +342,9 @@ async fn a_page_of_functions_takes_one_trip_and_posts_what_it_computes() {
     }
 }
 
-/// What a spawned task returns has to be sendable, and so is the future of a cached function.
+/// A spawned task must be `Send`, and so must the future of a cached function.
 #[tokio::test]
-async fn its_future_may_move_between_threads() {
+async fn future_is_send() {
     let task = tokio::spawn(async move { markup(&local(), &Note::new(1)).await });
     assert_eq!(task.await.unwrap(), "1 1");
 }
@@ -357,7 +357,7 @@ async fn slow(cache: &Cache, id: u32, computed: &Count) -> u32 {
 }
 
 #[tokio::test]
-async fn calls_that_miss_together_compute_once() {
+async fn concurrent_misses_compute_once() {
     let (cache, computed) = (&remote(), &Count::default());
     let calls = (0..20).map(|_| slow(cache, 1, computed));
     assert_eq!(futures_util::future::join_all(calls).await, [1; 20]);

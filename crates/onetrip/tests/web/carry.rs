@@ -5,7 +5,7 @@ use onetrip::{ErrorKind, Ttl};
 use crate::support::{local, remote, words};
 
 #[tokio::test]
-async fn a_thread_goes_on_in_the_scope_of_its_task() {
+async fn spawned_thread_keeps_the_scope_of_its_task() {
     let cache = &remote();
     cache.set("a", &1).await.unwrap();
     let page = cache.preload(["a"], async {
@@ -13,7 +13,7 @@ async fn a_thread_goes_on_in_the_scope_of_its_task() {
             let cache = cache.blocking();
             onetrip::spawn_blocking(move || {
                 assert_eq!(cache.get("a")?, Some(1));
-                // What the scope does not hold is waited for.
+                // Reads from the store what the scope does not hold.
                 cache.set("b", &2)?;
                 cache.get_or_insert_with("c", Ttl::Default, || 3)
             })
@@ -31,7 +31,7 @@ async fn a_thread_goes_on_in_the_scope_of_its_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thread_may_wait_on_either_runtime() {
+async fn spawned_thread_may_wait_on_either_runtime() {
     let cache = remote().blocking();
     let thread = onetrip::spawn_blocking(move || {
         cache.set("a", &1)?;
@@ -41,7 +41,7 @@ async fn a_thread_may_wait_on_either_runtime() {
 }
 
 #[tokio::test]
-async fn a_task_may_not_wait_and_is_told_what_to_do() {
+async fn blocking_call_in_a_task_fails_with_advice() {
     let error = remote().blocking().get::<u8>("a").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(
@@ -52,8 +52,8 @@ async fn a_task_may_not_wait_and_is_told_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_leave_to_wait_ends_with_the_thread_that_had_it() {
-    // One thread for what blocks, so that the second call gets the first one's.
+async fn permission_to_wait_ends_with_its_closure() {
+    // A single blocking thread: the second call runs on the thread of the first.
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(1)

@@ -1,4 +1,4 @@
-//! Cached pieces of minijinja templates.
+//! Cached fragments of minijinja templates.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use onetrip::{Cache, Clock, Markup, OnError, fragment_key};
 
 use crate::support::{Count, broken, local, remote};
 
-/// Templates with a function `count()`, which tells how often it was called.
+/// Templates with a function `count()` that counts its calls.
 fn templates(
     cache: &Cache,
     templates: &[(&'static str, &'static str)],
@@ -39,7 +39,7 @@ async fn page(environment: &Arc<Environment<'static>>, values: Value) -> String 
         .unwrap()
 }
 
-/// The message that a template fails with.
+/// Returns the message with which a template fails.
 async fn mistake(source: &'static str) -> String {
     let environment = template(&local(), source);
     let error = render(environment, "page.html", context! { id => 5 }).await;
@@ -49,7 +49,7 @@ async fn mistake(source: &'static str) -> String {
 const COUNTED: &str = r#"{% call cache(60, "counted", id) %}<b>{{ count() }}</b>{% endcall %}"#;
 
 #[tokio::test]
-async fn a_body_is_rendered_on_a_miss_alone() {
+async fn body_is_rendered_only_on_a_miss() {
     let cache = remote();
     let environment = template(&cache, COUNTED);
     for (id, text) in [
@@ -65,7 +65,7 @@ async fn a_body_is_rendered_on_a_miss_alone() {
 }
 
 #[tokio::test]
-async fn what_is_not_called_is_not_rendered() {
+async fn cached_body_is_not_rendered() {
     let cache = local();
     cache
         .set(fragment_key("counted", [5]), "from elsewhere & safe")
@@ -80,7 +80,7 @@ async fn what_is_not_called_is_not_rendered() {
 }
 
 #[tokio::test]
-async fn a_page_takes_one_trip_and_posts_what_it_renders() {
+async fn page_takes_one_trip_and_posts_fragments() {
     let cache = &remote();
     let environment = &template(
         cache,
@@ -115,7 +115,7 @@ async fn fragments_nest() {
 }
 
 #[tokio::test]
-async fn a_fragment_sees_the_variables_around_it_and_escapes_them() {
+async fn fragment_sees_and_escapes_outer_variables() {
     let environment = templates(
         &local(),
         &[
@@ -139,7 +139,7 @@ async fn a_fragment_sees_the_variables_around_it_and_escapes_them() {
 }
 
 #[tokio::test]
-async fn a_fragment_lives_as_long_as_it_is_told() {
+async fn fragment_expires_after_its_ttl() {
     let clock = Clock::manual();
     let cache = Cache::builder("memory://")
         .clock(clock.clone())
@@ -169,14 +169,14 @@ async fn a_fragment_lives_as_long_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn keys_are_those_of_jinja_in_python() {
+async fn keys_equal_those_from_python() {
     let cache = local();
     let environment = template(
         &cache,
         r#"{% call cache(60, "a:b%", id, 1.0, true, none, "ü:", 10000000000000000000000.0) %}{% endcall %}"#,
     );
     page(&environment, context! { id => 5 }).await;
-    // What onetrip.jinja.fragment_key("a:b%", 5, 1.0, True, None, "ü:", 1e22) answers.
+    // The key that `onetrip.jinja.fragment_key("a:b%", 5, 1.0, True, None, "ü:", 1e22)` returns.
     let key = "a%3Ab%25:5:1.0:True:None:ü%3A:1e+22";
     assert!(cache.contains(key).await.unwrap());
     let parts = ["5", "1.0", "True", "None", "ü:", "1e+22"];
@@ -184,7 +184,7 @@ async fn keys_are_those_of_jinja_in_python() {
 }
 
 #[tokio::test]
-async fn mistakes_are_told_with_what_to_do() {
+async fn mistakes_fail_with_advice() {
     for (source, said) in [
         (
             r#"{% call cache(60) %}{% endcall %}"#,
@@ -225,7 +225,7 @@ async fn mistakes_are_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_body_that_fails_is_not_kept() {
+async fn failing_body_is_not_cached() {
     let cache = local();
     let environment = template(
         &cache,
@@ -242,7 +242,7 @@ async fn a_body_that_fails_is_not_kept() {
 }
 
 #[tokio::test]
-async fn in_a_task_a_scope_is_enough() {
+async fn scope_suffices_in_a_task() {
     let cache = &remote();
     let environment = template(cache, COUNTED);
     let counted = environment.get_template("page.html").unwrap();
@@ -255,12 +255,12 @@ async fn in_a_task_a_scope_is_enough() {
     };
     assert_eq!(visit().await, "<b>1</b>");
     assert_eq!(visit().await, "<b>1</b>");
-    // Without one the template must not wait: a miss, and the page is made all the same.
+    // Without a scope the template must not wait: a miss, and the page is still rendered.
     assert_eq!(here(), "<b>2</b>");
 }
 
 #[test]
-fn a_thread_waits_as_it_may() {
+fn thread_may_wait_for_the_store() {
     let cache = remote();
     let environment = template(&cache, COUNTED);
     let counted = environment.get_template("page.html").unwrap();
@@ -270,7 +270,7 @@ fn a_thread_waits_as_it_may() {
 }
 
 #[tokio::test]
-async fn a_broken_store_breaks_no_page() {
+async fn broken_store_breaks_no_page() {
     let environment = template(&broken(), COUNTED);
     assert_eq!(page(&environment, context! { id => 5 }).await, "<b>1</b>");
     assert_eq!(page(&environment, context! { id => 5 }).await, "<b>2</b>");
@@ -286,7 +286,7 @@ async fn a_broken_store_breaks_no_page() {
 
 #[tokio::test]
 #[should_panic(expected = "as a function of a template may")]
-async fn a_panic_arrives_where_the_template_was_asked_for() {
+async fn panic_reaches_the_caller_of_render() {
     let mut environment = Environment::new();
     environment.add_function("fail", || -> Value {
         panic!("as a function of a template may")
@@ -298,7 +298,7 @@ async fn a_panic_arrives_where_the_template_was_asked_for() {
 }
 
 #[test]
-fn renderings_that_miss_together_render_once() {
+fn concurrent_misses_render_once() {
     const PAGES: usize = 8;
     let cache = remote();
     let mut environment = Environment::new();

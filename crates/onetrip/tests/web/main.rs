@@ -1,4 +1,4 @@
-//! Functions, requests and templates: what web applications use of the crate.
+//! What web applications use of the crate: functions, requests and templates.
 
 #![expect(
     clippy::unwrap_used,

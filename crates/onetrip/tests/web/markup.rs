@@ -1,4 +1,4 @@
-//! Markup, as Python caches it.
+//! Markup, in the form in which Python caches it.
 
 use onetrip::Markup;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ struct Page {
 }
 
 #[tokio::test]
-async fn markup_is_stored_with_the_tag_that_python_reads() {
+async fn markup_is_stored_with_the_python_tag() {
     let store = "memory://markup-test";
     let raw = onetrip::Cache::builder(store)
         .serializer(onetrip::Serializer::Raw)
@@ -21,7 +21,7 @@ async fn markup_is_stored_with_the_tag_that_python_reads() {
     let cache = onetrip::Cache::open(store).unwrap();
     cache.set("m", &Markup::new("<p>")).await.unwrap();
     let entry: serde_bytes_of::Bytes = raw.get("m").await.unwrap().unwrap();
-    // Behind the header an extension of four bytes, of type 12: a string of three.
+    // After the header, an extension of four bytes, type 12: a string of length three.
     assert_eq!(
         entry.0.get(8..),
         Some(&[0xD6, 12, 0xA3, b'<', b'p', b'>'][..])
@@ -50,7 +50,7 @@ async fn markup_is_read_as_markup_and_as_a_string() {
     );
 }
 
-/// Bytes as serde reads them from bytes.
+/// Deserializes serde bytes.
 mod serde_bytes_of {
     use serde::de::{Deserialize, Deserializer, Visitor};
 

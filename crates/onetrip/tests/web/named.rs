@@ -1,4 +1,4 @@
-//! Requests whose pages are named, and learn.
+//! Requests with named pages, which learn.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ async fn piece(cache: &Cache, key: &str) -> u32 {
     1
 }
 
-/// Reads what the page of a note reads: three pieces.
+/// Reads three pieces, as the page of a note does.
 async fn note(cache: Cache, id: String) -> Response {
     for key in [&format!("markup:{id}"), &format!("comments:{id}"), "menu"] {
         piece(&cache, key).await;
@@ -67,13 +67,13 @@ fn ask(method: &str, path: &str, agent: &str) -> Request<Body> {
         .unwrap()
 }
 
-/// How many trips a visit takes.
+/// Returns how many trips a visit takes.
 async fn visit(cache: &Cache, app: &Router, path: &str) -> usize {
     let (_, seen) = cache.watch(answer(app, ask("GET", path, "person"))).await;
     seen.trips()
 }
 
-/// The routes that were learned, with their visits.
+/// Returns the learned routes with their numbers of visits.
 fn routes(cache: &Cache) -> Vec<(String, u64)> {
     let pages = cache.pages().into_iter();
     let mut routes: Vec<_> = pages
@@ -91,7 +91,7 @@ fn templates(cache: &Cache) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_route_of_axum_and_its_parameters_name_a_page() {
+async fn axum_route_and_its_parameters_name_a_page() {
     let cache = remote();
     let app = app(&cache, PageLayer::new(cache.clone()));
     assert_eq!(visit(&cache, &app, "/notes/5").await, 3);
@@ -111,7 +111,7 @@ async fn a_route_of_axum_and_its_parameters_name_a_page() {
 }
 
 #[tokio::test]
-async fn a_route_within_another_router_has_its_whole_path() {
+async fn nested_route_has_its_full_path() {
     let cache = remote();
     let inner = app(&cache, PageLayer::new(cache.clone()));
     let app = Router::new().nest("/a", inner);
@@ -123,7 +123,7 @@ async fn a_route_within_another_router_has_its_whole_path() {
 }
 
 #[tokio::test]
-async fn what_changes_something_or_fails_teaches_nothing_and_is_not_slowed() {
+async fn posts_and_failures_teach_nothing_and_are_not_slowed() {
     let cache = remote();
     let app = app(&cache, PageLayer::new(cache.clone()));
     for (method, path, status) in [
@@ -138,7 +138,7 @@ async fn what_changes_something_or_fails_teaches_nothing_and_is_not_slowed() {
     }
     answer(&app, ask("HEAD", "/notes/5", "person")).await;
     assert_eq!(visit(&cache, &app, "/notes/6").await, 1);
-    // It takes nothing along that was learned.
+    // It brings no learned keys.
     let (_, seen) = cache
         .watch(answer(&app, ask("POST", "/notes/7", "person")))
         .await;
@@ -192,7 +192,7 @@ async fn declared_parameters_and_facets_are_arguments() {
 }
 
 #[tokio::test]
-async fn an_application_may_name_its_pages() {
+async fn application_may_name_its_pages() {
     let cache = remote();
     let layer = PageLayer::new(cache.clone()).name(|request| {
         let id = request.uri.path().strip_prefix("/notes/")?;
@@ -207,7 +207,7 @@ async fn an_application_may_name_its_pages() {
 }
 
 #[tokio::test]
-async fn of_two_layers_the_outer_one_counts() {
+async fn outer_of_two_layers_names_the_page() {
     let cache = remote();
     let app = app(&cache, PageLayer::new(cache.clone())).layer(PageLayer::new(cache.clone()));
     for id in [5, 6] {
@@ -217,7 +217,7 @@ async fn of_two_layers_the_outer_one_counts() {
 }
 
 #[tokio::test]
-async fn what_is_given_up_or_fails_teaches_nothing() {
+async fn cancelled_and_failing_requests_teach_nothing() {
     let cache = remote();
     let named = || PageLayer::new(cache.clone()).name(|_| Some(Page::new("page")));
     let failing = {
@@ -255,7 +255,7 @@ async fn what_is_given_up_or_fails_teaches_nothing() {
 }
 
 #[tokio::test]
-async fn a_cache_whose_pages_are_off_asks_for_no_names() {
+async fn cache_without_pages_asks_for_no_names() {
     let cache = unlearned();
     let layer = PageLayer::new(cache.clone()).name(|_| unreachable!("nobody learns"));
     let app = app(&cache, layer);

@@ -1,4 +1,4 @@
-//! Requests, each with a scope of its own.
+//! Requests, each with its own scope.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ async fn piece(cache: &Cache, id: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_request_takes_one_trip_and_posts_what_it_computes() {
+async fn request_takes_one_trip_and_posts_results() {
     let cache = unlearned();
     let handler = {
         let cache = cache.clone();
@@ -59,7 +59,7 @@ async fn a_request_takes_one_trip_and_posts_what_it_computes() {
 }
 
 #[tokio::test]
-async fn what_a_request_posted_is_there_when_its_response_is() {
+async fn posts_are_stored_once_the_response_is_complete() {
     let cache = remote();
     let handler = {
         let cache = cache.clone();
@@ -77,7 +77,7 @@ async fn what_a_request_posted_is_there_when_its_response_is() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_made_while_it_is_sent_stays_in_the_scope() {
+async fn streamed_body_stays_in_the_scope() {
     let cache = remote();
     elsewhere(&cache, "a", "old").await;
     let handler = {
@@ -102,14 +102,14 @@ async fn a_body_that_is_made_while_it_is_sent_stays_in_the_scope() {
     let response = page(&cache, handler).oneshot(request()).await.unwrap();
     let (body, seen) = cache.watch(text(response)).await;
     assert_eq!(body, "made");
-    // The body is another's to poll, so nobody watches: the request's own watches do.
+    // The server polls the body outside the watch, so only the request's own watches count.
     assert_eq!(seen.trips(), 0);
     let posted: Option<String> = cache.get(piece_key(2)).await.unwrap();
     assert_eq!(posted.as_deref(), Some("2."));
 }
 
 #[tokio::test]
-async fn a_server_that_stops_at_the_length_it_was_told_still_ends_the_scope() {
+async fn server_that_stops_at_content_length_ends_the_scope() {
     let cache = remote();
     let handler = {
         let cache = cache.clone();
@@ -136,7 +136,7 @@ async fn a_server_that_stops_at_the_length_it_was_told_still_ends_the_scope() {
 }
 
 #[tokio::test]
-async fn two_requests_at_once_never_share_a_scope() {
+async fn concurrent_requests_never_share_a_scope() {
     const REQUESTS: usize = 8;
     let cache = remote();
     let (holds, turn) = (Arc::new(Barrier::new(REQUESTS)), Arc::new(Mutex::new(())));
@@ -146,7 +146,7 @@ async fn two_requests_at_once_never_share_a_scope() {
             let (cache, holds, turn) = (cache.clone(), Arc::clone(&holds), Arc::clone(&turn));
             async move {
                 let own = request.uri().path().to_owned();
-                // One after the other, each finds what the one before it left.
+                // One after the other, each finds what the previous one left.
                 let begin = turn.lock().await;
                 elsewhere(&cache, "shared", &own).await;
                 cache.preload(["shared"], async {}).await.unwrap();
@@ -161,7 +161,7 @@ async fn two_requests_at_once_never_share_a_scope() {
     let app: Router = Router::new()
         .fallback(handler)
         .layer(PageLayer::new(cache.clone()));
-    // All in one task, where one would find another's scope soonest.
+    // All in one task, where they would find each other's scopes most easily.
     let answers = futures_util::future::join_all((0..REQUESTS).map(|own| {
         let request = Request::builder().uri(format!("/{own}"));
         app.clone().oneshot(request.body(Body::empty()).unwrap())
@@ -172,7 +172,7 @@ async fn two_requests_at_once_never_share_a_scope() {
 }
 
 #[tokio::test]
-async fn a_second_layer_changes_nothing() {
+async fn second_layer_changes_nothing() {
     let cache = unlearned();
     let handler = {
         let cache = cache.clone();
@@ -188,7 +188,7 @@ async fn a_second_layer_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_an_inner_layer_computed_the_outer_one_holds() {
+async fn outer_layer_holds_results_of_the_inner() {
     let cache = unlearned();
     let computing = {
         let cache = cache.clone();
@@ -216,7 +216,7 @@ async fn what_an_inner_layer_computed_the_outer_one_holds() {
 }
 
 #[tokio::test]
-async fn a_request_that_fails_has_written() {
+async fn failing_request_keeps_its_writes() {
     let cache = remote();
     let failing = {
         let cache = cache.clone();
@@ -236,7 +236,7 @@ async fn a_request_that_fails_has_written() {
     assert_eq!(cache.get("a").await.unwrap(), Some(1));
 }
 
-/// A handler that writes, tells that it did, and never ends.
+/// A handler that writes, signals that it did, and never ends.
 fn endless(cache: &Cache, wrote: &Arc<Semaphore>) -> impl Fn() -> Endless + Clone + use<> {
     let (cache, wrote) = (cache.clone(), Arc::clone(wrote));
     move || {
@@ -252,7 +252,7 @@ fn endless(cache: &Cache, wrote: &Arc<Semaphore>) -> impl Fn() -> Endless + Clon
 type Endless = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 #[tokio::test]
-async fn a_request_that_is_given_up_leaves_no_scope() {
+async fn cancelled_request_leaves_no_scope() {
     let (cache, wrote) = (remote(), Arc::new(Semaphore::new(0)));
     let visit = tokio::spawn(page(&cache, endless(&cache, &wrote)).oneshot(request()));
     wrote.acquire().await.unwrap().forget();
@@ -264,7 +264,7 @@ async fn a_request_that_is_given_up_leaves_no_scope() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_leaves_nothing_behind() {
+async fn panicking_handler_leaves_no_scope() {
     let cache = remote();
     let handler = {
         let cache = cache.clone();
@@ -283,7 +283,7 @@ async fn a_handler_that_panics_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_thread_that_outlives_its_request_holds_nothing() {
+async fn thread_that_outlives_its_request_holds_nothing() {
     let (cache, begun, ended) = (
         remote(),
         Arc::new(Semaphore::new(0)),
@@ -323,7 +323,7 @@ async fn a_thread_that_outlives_its_request_holds_nothing() {
 }
 
 #[tokio::test]
-async fn a_task_that_a_handler_starts_has_no_scope() {
+async fn task_spawned_by_a_handler_has_no_scope() {
     let cache = remote();
     elsewhere(&cache, "a", "old").await;
     let handler = {
@@ -346,9 +346,9 @@ async fn a_task_that_a_handler_starts_has_no_scope() {
     page(&cache, handler).oneshot(request()).await.unwrap();
 }
 
-/// Behind a real server, over a real socket: what it does with lengths and ends of bodies.
+/// Over a real server and socket, which handle lengths and ends of bodies their own way.
 #[tokio::test]
-async fn served_over_a_socket_it_is_the_same() {
+async fn real_server_behaves_the_same() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let cache = remote();

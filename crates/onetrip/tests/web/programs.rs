@@ -1,4 +1,4 @@
-//! Programs that agree with others through the cache: a layer changes none of them.
+//! Programs that coordinate with others through the cache. The layer changes none of them.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ fn to(method: Method, path: &str) -> Request<Body> {
     request.body(Body::empty()).unwrap()
 }
 
-/// Lets the pages of `app` be learned, so that what they could hold they hold.
+/// Visits pages of `app` until they have learned all they can.
 async fn visit_often(app: &Router, path: &str) {
     for _ in 0..10 {
         let answer = app.clone().oneshot(to(Method::GET, path)).await;
@@ -34,7 +34,7 @@ async fn visit_often(app: &Router, path: &str) {
     }
 }
 
-/// A lock by `add`, around a read, an addition and a write.
+/// Takes a lock by `add` around a read, an addition and a write.
 async fn count_one(cache: &Cache) {
     while !cache.add("lock", &1, Ttl::Default).await.unwrap() {
         tokio::task::yield_now().await;
@@ -46,13 +46,13 @@ async fn count_one(cache: &Cache) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lock_around_a_count_counts_each_of_forty_requests() {
+async fn locked_counter_counts_all_forty_requests() {
     for method in [Method::GET, Method::POST] {
         let cache = remote();
         let handler = {
             let cache = cache.clone();
             async move || {
-                // What a page may hold is held by then.
+                // By now the page holds all that it may.
                 let _: Option<u32> = cache.get("count").await.unwrap();
                 count_one(&cache).await;
             }
@@ -75,7 +75,7 @@ async fn a_lock_around_a_count_counts_each_of_forty_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_limit_by_incr_lets_so_many_through() {
+async fn incr_limit_admits_the_right_number() {
     let cache = remote();
     let handler = {
         let cache = cache.clone();
@@ -97,7 +97,7 @@ async fn a_limit_by_incr_lets_so_many_through() {
 }
 
 #[tokio::test]
-async fn a_job_is_there_for_others_before_the_response() {
+async fn job_is_visible_before_the_response() {
     let cache = remote();
     let (set, taken) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let handler = {
@@ -105,7 +105,7 @@ async fn a_job_is_there_for_others_before_the_response() {
         async move || {
             cache.set("job", &7).await.unwrap();
             set.add_permits(1);
-            // Another process is told to get it, and answers.
+            // Another process takes the job and answers.
             taken.acquire().await.unwrap().forget();
         }
     };
@@ -120,7 +120,7 @@ async fn a_job_is_there_for_others_before_the_response() {
 }
 
 #[tokio::test]
-async fn a_handler_that_polls_until_it_is_done_returns() {
+async fn polling_handler_returns() {
     let cache = remote();
     let handler = {
         let cache = cache.clone();
@@ -136,7 +136,7 @@ async fn a_handler_that_polls_until_it_is_done_returns() {
     let app = Router::new()
         .route("/", get(handler))
         .layer(PageLayer::new(cache.clone()));
-    // As a page that has learned it, too: then a snapshot answers for a tenth of a second.
+    // Also as a learned page: there a snapshot answers for a tenth of a second.
     elsewhere(&cache, "status", "done").await;
     visit_often(&app, "/").await;
     elsewhere(&cache, "status", "pending").await;
@@ -147,13 +147,13 @@ async fn a_handler_that_polls_until_it_is_done_returns() {
     };
     let (answer, ()) = tokio::join!(app.oneshot(request()), finish);
     assert_eq!(text(answer.unwrap()).await, "true");
-    // Far from the ten seconds of a piece, however busy the machine is.
+    // Far below the ten seconds of a piece, however busy the machine is.
     assert!(began.elapsed() < Duration::from_secs(5));
 }
 
-/// Two who meet: each sets its own key and looks for the other's.
+/// Two parties: each sets its own key and reads the other's.
 #[tokio::test]
-async fn of_two_who_set_and_then_look_one_sees_the_other() {
+async fn one_of_two_setters_sees_the_other() {
     for method in [Method::GET, Method::POST] {
         let cache = remote();
         let both = Arc::new(Barrier::new(2));
@@ -186,10 +186,10 @@ async fn of_two_who_set_and_then_look_one_sees_the_other() {
     }
 }
 
-/// The scope of a GET joins a flight that began after it. One of a POST does not, since it may be
-/// about what it changes itself.
+/// The scope of a GET joins a flight that began after it. The scope of a POST does not, since the
+/// POST may change what the flight reads.
 #[tokio::test]
-async fn a_request_that_may_change_something_waits_for_nobody() {
+async fn post_joins_no_flight() {
     for (method, computed) in [(Method::GET, 1), (Method::POST, 2)] {
         let cache = remote();
         let (began, both) = (Arc::new(Semaphore::new(0)), Arc::new(Barrier::new(2)));
@@ -221,9 +221,9 @@ async fn a_request_that_may_change_something_waits_for_nobody() {
     }
 }
 
-/// What a POST reads by plain calls it reads from the store, whatever the page has learned.
+/// Plain reads of a POST go to the store, whatever the page has learned.
 #[tokio::test]
-async fn a_request_that_may_change_something_has_no_snapshot() {
+async fn post_has_no_snapshot() {
     let cache = remote();
     let handler = {
         let cache = cache.clone();

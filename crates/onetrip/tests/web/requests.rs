@@ -1,4 +1,4 @@
-//! Requests, and responses whose bodies are made in several ways.
+//! Requests, and responses with several kinds of bodies.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use tower::{Layer, Service};
 
 pub(crate) type Answer = Result<Response<Body>, Infallible>;
 
-/// A page whose handler is `handler`, in a scope of `cache`.
+/// Wraps `handler` in a layer that gives it a scope of `cache`.
 pub(crate) fn page<H, F>(
     cache: &Cache,
     handler: H,
@@ -41,7 +41,7 @@ pub(crate) fn request() -> Request<Body> {
     Request::new(Body::empty())
 }
 
-/// A body that is `made` while it is sent, as one frame.
+/// A body of one frame that `made` produces while it is sent.
 pub(crate) fn made<F: Future<Output = &'static str> + Send + 'static>(made: F) -> Body {
     struct Made<F>(Option<Pin<Box<F>>>);
 
@@ -75,7 +75,7 @@ where
     response.into_body().collect().await.unwrap().to_bytes()
 }
 
-/// Another reader of the same entries, without any scope.
+/// Reads the store outside any scope.
 pub(crate) async fn stored(cache: &Cache, key: &str) -> Option<u32> {
     let cache = cache.clone();
     let key = key.to_owned();
@@ -84,7 +84,7 @@ pub(crate) async fn stored(cache: &Cache, key: &str) -> Option<u32> {
         .unwrap()
 }
 
-/// Writes as another process would: nothing that this one holds ends by it.
+/// Writes as another process would: this process's scopes keep what they hold.
 pub(crate) async fn elsewhere(cache: &Cache, key: &str, text: &str) {
     let payload = |out: &mut Vec<u8>| {
         out.extend_from_slice(text.as_bytes());

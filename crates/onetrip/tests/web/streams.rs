@@ -1,4 +1,4 @@
-//! Responses that are made while they are sent.
+//! Streamed responses.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ fn slow(clock: &Clock) -> Cache {
     cache.build().unwrap()
 }
 
-/// A stream of what `read` makes, frame by frame, with a preload and a fetch before it begins.
+/// An app whose response streams the results of `read`, after a preload and a fetch.
 fn app<F: Future<Output = String> + Send + 'static>(
     cache: &Cache,
     read: impl Fn(Cache) -> F + Clone + Send + Sync + 'static,
@@ -79,7 +79,7 @@ async fn read_all(cache: Cache) -> String {
 }
 
 #[tokio::test]
-async fn a_stream_sees_pieces_no_older_than_a_tenth_of_a_second_and_state_as_it_is() {
+async fn stream_sees_pieces_of_100_ms_at_most_and_exact_state() {
     let clock = Clock::manual();
     let cache = slow(&clock);
     all(&cache, "0").await;
@@ -96,10 +96,10 @@ async fn a_stream_sees_pieces_no_older_than_a_tenth_of_a_second_and_state_as_it_
     }
 }
 
-/// Ten seconds are allowed before the response, and a tenth of one in it: what was held before is
-/// measured anew.
+/// Ten seconds are allowed before the response, and a tenth of a second in it: the limit also
+/// applies to answers held before.
 #[tokio::test]
-async fn what_was_held_before_the_stream_is_too_old_for_it() {
+async fn answers_held_before_the_stream_are_too_old() {
     let clock = Clock::manual();
     let cache = slow(&clock);
     all(&cache, "0").await;
@@ -110,9 +110,9 @@ async fn what_was_held_before_the_stream_is_too_old_for_it() {
     assert_eq!(frame(&mut body).await, "1 1 1");
 }
 
-/// A page that has learned its keys has no snapshot once it is being sent.
+/// A learned page has no snapshot once its response is being sent.
 #[tokio::test]
-async fn a_stream_has_no_snapshot() {
+async fn stream_has_no_snapshot() {
     let clock = Clock::manual();
     let cache = slow(&clock);
     all(&cache, "0").await;
@@ -128,7 +128,7 @@ async fn a_stream_has_no_snapshot() {
 }
 
 #[tokio::test]
-async fn what_a_stream_writes_is_there_at_once() {
+async fn writes_of_a_stream_are_stored_at_once() {
     let cache = slow(&Clock::manual());
     let handler = async |cache: Cache| {
         cache.set("present", &1).await.unwrap();
@@ -137,6 +137,6 @@ async fn what_a_stream_writes_is_there_at_once() {
     let response = app(&cache, handler).oneshot(request()).await.unwrap();
     let mut body = response.into_body();
     assert_eq!(frame(&mut body).await, "told");
-    // The stream goes on.
+    // The stream continues.
     assert_eq!(cache.get("present").await.unwrap(), Some(1));
 }

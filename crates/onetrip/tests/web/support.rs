@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onetrip::{Cache, PageMode, Watch};
 
-/// Lets this test run alone until it ends. All writes of a process count on one clock, so a test
-/// beside may end what the scopes of this one hold.
+/// Lets this test run alone until it ends. All writes of a process use one write clock, so another
+/// test may end what the scopes of this one hold.
 pub(crate) fn turn() {
     static TURN: Mutex<()> = Mutex::new(());
     thread_local! {
@@ -18,12 +18,12 @@ pub(crate) fn turn() {
     });
 }
 
-/// A cache whose trips take their time, so that who must not wait is found out.
+/// A cache whose trips take time, which exposes callers that wait.
 pub(crate) fn remote() -> Cache {
     open("memory://?latency=100us")
 }
 
-/// The same, whose pages neither learn nor tell other workers.
+/// The same, without learning pages.
 pub(crate) fn unlearned() -> Cache {
     turn();
     let cache = Cache::builder("memory://?latency=100us").pages(PageMode::Off);
@@ -37,7 +37,7 @@ pub(crate) fn local() -> Cache {
     open("memory://")
 }
 
-/// A cache whose store is not there.
+/// A cache without a working store.
 pub(crate) fn broken() -> Cache {
     open("redis://127.0.0.1:1")
 }
@@ -47,7 +47,7 @@ fn open(url: &str) -> Cache {
     Cache::open(url).unwrap_or_else(|error| unreachable!("{url} names a store: {error}"))
 }
 
-/// The words of the operations that travelled, trip by trip.
+/// Returns the names of the operations of each trip.
 pub(crate) fn words(seen: &Arc<Watch>) -> Vec<Vec<&'static str>> {
     let records = seen.records().into_iter();
     records
@@ -55,7 +55,7 @@ pub(crate) fn words(seen: &Arc<Watch>) -> Vec<Vec<&'static str>> {
         .collect()
 }
 
-/// How often something was computed.
+/// Counts computations.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU32);
 
