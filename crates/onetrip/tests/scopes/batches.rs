@@ -1,4 +1,4 @@
-//! Writes that the program asked to be sent together.
+//! Writes that a program batches.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::support::{Bed, Blob, Face, Outcome, Server, turn};
 
 on_every_store![
     sets_of_a_batch_leave_together_at_its_end,
-    the_next_operation_that_travels_takes_them_along,
-    a_batch_keeps_the_order_of_its_writes,
-    reads_within_see_what_waits,
-    a_fetch_takes_what_waits_along,
-    what_a_fetch_stores_stays_behind_what_waits,
-    a_set_that_waits_ends_what_the_scope_holds,
-    what_is_written_after_the_block_goes_at_once,
-    a_batch_that_fails_has_written,
-    an_inner_batch_takes_what_waits_around_it_along,
-    nothing_waits_outside_of_a_batch,
+    next_trip_takes_batched_writes_along,
+    batch_keeps_the_order_of_its_writes,
+    reads_see_batched_writes,
+    fetch_takes_batched_writes_along,
+    store_of_a_fetch_follows_batched_writes,
+    batched_set_ends_what_the_scope_holds,
+    writes_after_the_block_go_at_once,
+    failing_batch_keeps_its_writes,
+    inner_batch_takes_outer_writes_along,
+    writes_outside_a_batch_go_at_once,
 ];
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -26,7 +26,7 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The words of the operations that travelled, trip by trip.
+/// Returns the names of the operations of each trip.
 async fn words(
     cache: &Face,
     work: impl Future<Output = Outcome>,
@@ -59,12 +59,16 @@ async fn sets_of_a_batch_leave_together_at_its_end(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn the_next_operation_that_travels_takes_them_along(bed: Bed) -> Outcome {
+async fn next_trip_takes_batched_writes_along(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set("n", &1).await?;
     let work = async {
         cache.set("a", "1").await?;
-        assert_eq!(cache.incr("n", 1).await?, Some(2), "its own reply");
+        assert_eq!(
+            cache.incr("n", 1).await?,
+            Some(2),
+            "the reply of incr itself"
+        );
         cache.set("b", "2").await?;
         assert!(cache.add("c", "3", HOUR).await?);
         cache.set("d", "4").await?;
@@ -86,7 +90,7 @@ async fn the_next_operation_that_travels_takes_them_along(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_batch_keeps_the_order_of_its_writes(bed: Bed) -> Outcome {
+async fn batch_keeps_the_order_of_its_writes(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let work = async {
         for value in ["1", "2", "3"] {
@@ -101,7 +105,7 @@ async fn a_batch_keeps_the_order_of_its_writes(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn reads_within_see_what_waits(bed: Bed) -> Outcome {
+async fn reads_see_batched_writes(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set_many([("a", "old"), ("b", "old")], HOUR).await?;
     let work = async {
@@ -114,11 +118,11 @@ async fn reads_within_see_what_waits(bed: Bed) -> Outcome {
         assert!(cache.contains("c").await?);
         Ok(())
     };
-    // In a scope that holds the old ones, too.
+    // Also in a scope that holds the old values.
     cache.preload(["a", "b", "c"], cache.batch(work)).await
 }
 
-async fn a_fetch_takes_what_waits_along(bed: Bed) -> Outcome {
+async fn fetch_takes_batched_writes_along(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let work = async {
         cache.set("a", "waits").await?;
@@ -131,8 +135,8 @@ async fn a_fetch_takes_what_waits_along(bed: Bed) -> Outcome {
     Ok(())
 }
 
-/// A refresh does not look, so its store is the first that travels.
-async fn what_a_fetch_stores_stays_behind_what_waits(bed: Bed) -> Outcome {
+/// A refresh does not look up its key, so its store is the first operation that travels.
+async fn store_of_a_fetch_follows_batched_writes(bed: Bed) -> Outcome {
     for cache in [&bed.cache(), &bed.posting()] {
         let work = async {
             cache.set("a", "before").await?;
@@ -142,13 +146,17 @@ async fn what_a_fetch_stores_stays_behind_what_waits(bed: Bed) -> Outcome {
         };
         let (done, seen) = cache.watch(cache.scope(cache.batch(work))).await;
         done?;
-        assert_eq!(seen.posted(), 0, "what waits is waited for, and so is this");
+        assert_eq!(
+            seen.posted(),
+            0,
+            "batched writes are waited for, and so is this"
+        );
         assert_eq!(cache.get("a").await?, text("made"));
     }
     Ok(())
 }
 
-async fn a_set_that_waits_ends_what_the_scope_holds(bed: Bed) -> Outcome {
+async fn batched_set_ends_what_the_scope_holds(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let page = async {
         let fetch = async || cache.cached("a", HOUR, || "old".to_owned()).await;
@@ -163,7 +171,7 @@ async fn a_set_that_waits_ends_what_the_scope_holds(bed: Bed) -> Outcome {
     cache.scope(page).await
 }
 
-async fn what_is_written_after_the_block_goes_at_once(bed: Bed) -> Outcome {
+async fn writes_after_the_block_go_at_once(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     cache.batch(async { cache.set("a", "1").await }).await?;
     cache.set("b", "2").await?;
@@ -171,7 +179,7 @@ async fn what_is_written_after_the_block_goes_at_once(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_batch_that_fails_has_written(bed: Bed) -> Outcome {
+async fn failing_batch_keeps_its_writes(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let work = async {
         cache.set("a", "1").await?;
@@ -182,7 +190,7 @@ async fn a_batch_that_fails_has_written(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn an_inner_batch_takes_what_waits_around_it_along(bed: Bed) -> Outcome {
+async fn inner_batch_takes_outer_writes_along(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let work = async {
         cache.set("a", "outer").await?;
@@ -202,11 +210,11 @@ async fn an_inner_batch_takes_what_waits_around_it_along(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn nothing_waits_outside_of_a_batch(bed: Bed) -> Outcome {
+async fn writes_outside_a_batch_go_at_once(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let work = async {
         cache.set("a", "1").await?;
-        // Another cache is no part of it.
+        // Another cache takes no part in it.
         bed.cache().set("c", "3").await?;
         assert_eq!(others.get("c").await?, text("3"));
         assert_eq!(others.get("a").await?, None);
@@ -217,9 +225,9 @@ async fn nothing_waits_outside_of_a_batch(bed: Bed) -> Outcome {
     Ok(())
 }
 
-/// A thread that outlives the block.
+/// A thread may outlive the block.
 #[test]
-fn a_closed_batch_gathers_nothing() {
+fn closed_batch_gathers_nothing() {
     let _turn = turn();
     let cache = Cache::open("memory://").unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
@@ -240,9 +248,9 @@ fn a_closed_batch_gathers_nothing() {
     });
 }
 
-/// More than a program may mean to keep in memory.
+/// The limit protects programs that gather more than they mean to.
 #[test]
-fn a_batch_holds_no_more_than_64_mib() {
+fn batch_holds_at_most_64_mib() {
     let _turn = turn();
     let open = || Cache::open("memory://batch?size=2GiB").unwrap().blocking();
     let (cache, outside) = (open(), open());
@@ -269,7 +277,7 @@ fn a_batch_holds_no_more_than_64_mib() {
 }
 
 #[test]
-fn a_batch_that_the_store_refuses_is_an_error_where_that_is_asked_for() {
+fn refused_batch_is_an_error_with_on_error_raise() {
     let _turn = turn();
     let server = Server::start();
     let _: () = server.ask(&["ACL", "SETUSER", "default", "-set"]);
@@ -279,7 +287,7 @@ fn a_batch_that_the_store_refuses_is_an_error_where_that_is_asked_for() {
     };
     let (raising, lenient) = (open(OnError::Raise), open(OnError::Miss));
     assert!(raising.batch(|| raising.set("a", &1).unwrap()).is_err());
-    // What travels with the writes hears of them, too.
+    // Operations that travel with the writes get the error, too.
     let read = || {
         raising.set("a", &1).unwrap();
         raising.get::<i64>("x").unwrap_err()

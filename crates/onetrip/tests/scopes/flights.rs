@@ -1,4 +1,4 @@
-//! Law 13 with real threads and tasks: callers who miss a key together compute it once.
+//! Law 13 with real threads and tasks: callers that miss a key together compute it once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,13 +10,13 @@ use onetrip::{Cache, ErrorKind, OnError, Ttl};
 use crate::support::{Bed, Face, Outcome, Server, turn};
 
 on_every_store![
-    fifty_callers_who_miss_a_key_compute_it_once,
-    fifty_callers_in_scopes_compute_it_once,
-    get_or_insert_with_answers_what_the_store_holds,
-    get_or_insert_with_keeps_what_this_process_set_meanwhile,
-    a_cached_function_stores_over_what_others_stored,
-    nothing_is_stored_of_what_failed,
-    what_a_piece_asks_for_within_is_computed_within,
+    fifty_callers_compute_a_key_once,
+    fifty_callers_in_scopes_compute_a_key_once,
+    get_or_insert_with_returns_what_the_store_holds,
+    get_or_insert_with_keeps_a_concurrent_set,
+    cached_function_overwrites_what_others_stored,
+    failed_computation_stores_nothing,
+    nested_fetches_are_computed_within,
 ];
 
 const CALLERS: usize = 50;
@@ -26,7 +26,7 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// How often something was computed.
+/// Counts computations.
 #[derive(Debug, Default)]
 struct Count(AtomicU32);
 
@@ -40,7 +40,7 @@ impl Count {
     }
 }
 
-/// Lets fifty callers fetch `key` once all of them have begun: on threads, or as parts of a task.
+/// Lets fifty callers fetch `key` at the same time: on threads, or as parts of a task.
 async fn together(face: &Face, key: &str, scopes: bool) -> u32 {
     let count = Count::default();
     match face {
@@ -92,23 +92,23 @@ async fn together(face: &Face, key: &str, scopes: bool) -> u32 {
     count.get()
 }
 
-async fn fifty_callers_who_miss_a_key_compute_it_once(bed: Bed) -> Outcome {
+async fn fifty_callers_compute_a_key_once(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     assert_eq!(together(cache, "a", false).await, 1);
     let kept: Option<Vec<u32>> = cache.get("a").await?;
-    assert_eq!(kept, Some(vec![1]), "nobody changed what others were given");
+    assert_eq!(kept, Some(vec![1]), "a caller changed another's value");
     Ok(())
 }
 
-async fn fifty_callers_in_scopes_compute_it_once(bed: Bed) -> Outcome {
+async fn fifty_callers_in_scopes_compute_a_key_once(bed: Bed) -> Outcome {
     assert_eq!(together(&bed.posting(), "a", true).await, 1);
     Ok(())
 }
 
-/// As an agreement of several processes on one token.
-async fn get_or_insert_with_answers_what_the_store_holds(bed: Bed) -> Outcome {
+/// Several processes may have to agree on one token.
+async fn get_or_insert_with_returns_what_the_store_holds(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), &bed.elsewhere());
-    // What another process does while this one computes, and what both agree on.
+    // Another process stores its value while this one computes; both must end with that value.
     let server = &bed.elsewhere();
     let theirs = async |scoped: bool| {
         let key = if scoped { "scoped" } else { "plain" };
@@ -128,7 +128,11 @@ async fn get_or_insert_with_answers_what_the_store_holds(bed: Bed) -> Outcome {
         };
         let work = async {
             assert_eq!(get().await?, "theirs");
-            assert_eq!(get().await?, "theirs", "what is held is what was agreed on");
+            assert_eq!(
+                get().await?,
+                "theirs",
+                "the scope holds the value agreed on"
+            );
             Ok(())
         };
         match scoped {
@@ -142,18 +146,18 @@ async fn get_or_insert_with_answers_what_the_store_holds(bed: Bed) -> Outcome {
     theirs(true).await
 }
 
-async fn get_or_insert_with_keeps_what_this_process_set_meanwhile(bed: Bed) -> Outcome {
+async fn get_or_insert_with_keeps_a_concurrent_set(bed: Bed) -> Outcome {
     let (cache, other) = (&bed.cache(), &bed.cache());
     let page = async {
         let made = cache.get_or_insert_with("a", HOUR, || {
             beside(other, async |other| other.set("a", "newer").await);
             "older".to_owned()
         });
-        assert_eq!(made.await?, "newer", "what the store holds");
+        assert_eq!(made.await?, "newer", "the value in the store");
         assert_eq!(
             cache.get("a").await?,
             text("newer"),
-            "and nothing is put back"
+            "the older value must not be stored"
         );
         let again = cache.get_or_insert_with("a", HOUR, || "older".to_owned());
         assert_eq!(again.await?, "newer");
@@ -162,7 +166,7 @@ async fn get_or_insert_with_keeps_what_this_process_set_meanwhile(bed: Bed) -> O
     cache.scope(page).await
 }
 
-/// Runs `work` on another thread, which has no scope.
+/// Runs `work` on another thread, without a scope.
 fn beside<F: Future<Output = Outcome>>(face: &Face, work: impl FnOnce(Face) -> F + Send) {
     let face = face.clone();
     std::thread::scope(|threads| {
@@ -171,7 +175,7 @@ fn beside<F: Future<Output = Outcome>>(face: &Face, work: impl FnOnce(Face) -> F
     });
 }
 
-async fn a_cached_function_stores_over_what_others_stored(bed: Bed) -> Outcome {
+async fn cached_function_overwrites_what_others_stored(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let server = &bed.elsewhere();
     let made = cache.cached("a", HOUR, || {
@@ -186,7 +190,7 @@ async fn a_cached_function_stores_over_what_others_stored(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn nothing_is_stored_of_what_failed(bed: Bed) -> Outcome {
+async fn failed_computation_stores_nothing(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     #[derive(Debug, PartialEq)]
     struct Failed;
@@ -210,8 +214,8 @@ async fn nothing_is_stored_of_what_failed(bed: Bed) -> Outcome {
     Ok(())
 }
 
-/// Pieces of pieces, and a piece that asks for itself.
-async fn what_a_piece_asks_for_within_is_computed_within(bed: Bed) -> Outcome {
+/// Pieces within pieces, and a piece that fetches itself.
+async fn nested_fetches_are_computed_within(bed: Bed) -> Outcome {
     let made = match &bed.cache() {
         Face::Awaited(cache) => {
             let inner = async || {
@@ -233,7 +237,7 @@ async fn what_a_piece_asks_for_within_is_computed_within(bed: Bed) -> Outcome {
             cache.get_or_insert_with("outer", HOUR, outer)?
         }
     };
-    // The innermost stored it first.
+    // The innermost fetch stored it first.
     assert_eq!(made, 1);
     assert_eq!(bed.cache().get("inner").await?, Some(2));
     Ok(())
@@ -244,7 +248,7 @@ fn local(prefix: &str) -> Cache {
     cache.unwrap()
 }
 
-/// Runs two threads, the second of which fetches `a` while the first computes it.
+/// Runs two threads; the second fetches `a` while the first computes it.
 fn beside_an_owner(prefix: &str, owner: impl FnOnce(&Barrier) -> u32 + Send) -> (Duration, u32) {
     let cache = &local(prefix).blocking();
     let both = &Barrier::new(2);
@@ -261,7 +265,7 @@ fn beside_an_owner(prefix: &str, owner: impl FnOnce(&Barrier) -> u32 + Send) -> 
 }
 
 #[test]
-fn when_the_thread_that_computes_panics_the_others_compute() {
+fn waiters_compute_when_the_computing_thread_panics() {
     let _turn = turn();
     let (_, made) = beside_an_owner("panics", |both| {
         both.wait();
@@ -272,7 +276,7 @@ fn when_the_thread_that_computes_panics_the_others_compute() {
 }
 
 #[test]
-fn a_thread_does_not_wait_for_longer_than_a_second() {
+fn thread_waits_at_most_a_second() {
     let _turn = turn();
     let (waited, made) = beside_an_owner("long", |both| {
         both.wait();
@@ -285,7 +289,7 @@ fn a_thread_does_not_wait_for_longer_than_a_second() {
 }
 
 #[test]
-fn two_threads_whose_pieces_need_each_other_both_end() {
+fn threads_that_need_each_other_do_not_deadlock() {
     let _turn = turn();
     let cache = &local("circle").blocking();
     let both = &Barrier::new(2);
@@ -302,12 +306,12 @@ fn two_threads_whose_pieces_need_each_other_both_end() {
             });
         }
     });
-    // Not by giving up.
+    // Neither gave up.
     assert!(began.elapsed() < Duration::from_millis(900));
 }
 
 #[test]
-fn when_the_task_that_computes_is_cancelled_the_others_compute() {
+fn waiters_compute_when_the_computing_task_is_cancelled() {
     let _turn = turn();
     let cache = local("cancelled");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -340,7 +344,7 @@ fn when_the_task_that_computes_is_cancelled_the_others_compute() {
         assert_eq!(waits.await.unwrap(), 7);
         assert!(began.elapsed() < Duration::from_millis(500), "at once");
         assert_eq!(count.get(), 2);
-        // And a waiter that is cancelled holds up nobody.
+        // A cancelled waiter holds up nobody either.
         cache.delete("a").await.unwrap();
         let owner = tokio::spawn(fetch(true));
         while count.get() == 2 {
@@ -355,9 +359,9 @@ fn when_the_task_that_computes_is_cancelled_the_others_compute() {
     });
 }
 
-/// A thread must not wait for a task: it may hold up the task's own event loop.
+/// A thread must not wait for a task: the thread may be running the task's event loop.
 #[test]
-fn a_thread_beside_a_task_that_computes_computes_itself() {
+fn thread_does_not_wait_for_a_task() {
     let _turn = turn();
     let cache = local("beside-a-task");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -377,9 +381,10 @@ fn a_thread_beside_a_task_that_computes_computes_itself() {
     });
 }
 
-/// Stores are waited for where their errors are to be told, and else nobody hears of them.
+/// Under `OnError::Raise` stores are waited for and their errors returned; otherwise they are
+/// dropped.
 #[test]
-fn a_store_that_fails_is_told_where_that_is_asked_for() {
+fn failing_store_is_an_error_only_with_on_error_raise() {
     let _turn = turn();
     let server = Server::start();
     let _: () = server.ask(&["ACL", "SETUSER", "default", "-set"]);

@@ -1,21 +1,21 @@
-//! Scopes that hold plain answers for as long as the program says, and what ends what is held.
+//! Scopes that hold plain answers for as long as the program says, and what ends them.
 
 use std::time::Duration;
 
 use crate::support::{Bed, Elsewhere, Face, Outcome};
 
 on_every_store![
-    a_holding_scope_answers_plain_reads_for_as_long_as_it_says,
-    a_holding_scope_holds_absences,
-    an_own_write_ends_what_a_holding_scope_holds,
+    holding_scope_answers_plain_reads_until_max_age,
+    holding_scope_holds_absences,
+    own_write_ends_what_a_holding_scope_holds,
     fresh_ends_what_a_holding_scope_holds,
-    what_a_holding_block_read_answers_no_plain_read_after_it,
-    any_state_write_ends_the_piece_of_its_key,
-    any_state_write_by_another_cache_ends_the_piece_of_its_key,
-    any_state_write_by_another_thread_ends_the_piece_of_its_key,
-    a_clear_ends_all_pieces,
-    a_refresh_for_no_time_ends_what_is_held,
-    a_piece_that_departed_before_a_write_is_not_held,
+    holding_ends_with_its_block,
+    state_write_ends_the_piece_of_its_key,
+    state_write_by_another_cache_ends_the_piece,
+    state_write_by_another_thread_ends_the_piece,
+    clear_ends_all_pieces,
+    refresh_with_zero_ttl_ends_what_is_held,
+    piece_computed_before_a_write_is_not_held,
 ];
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -26,7 +26,7 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-async fn a_holding_scope_answers_plain_reads_for_as_long_as_it_says(bed: Bed) -> Outcome {
+async fn holding_scope_answers_plain_reads_until_max_age(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     others.set("a", "old").await?;
     others.set("b", "old").await?;
@@ -46,7 +46,7 @@ async fn a_holding_scope_answers_plain_reads_for_as_long_as_it_says(bed: Bed) ->
     Ok(())
 }
 
-async fn a_holding_scope_holds_absences(bed: Bed) -> Outcome {
+async fn holding_scope_holds_absences(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(cache.get::<String>("a").await?, None);
@@ -62,7 +62,7 @@ async fn a_holding_scope_holds_absences(bed: Bed) -> Outcome {
     cache.scope_holding(MINUTE, page).await
 }
 
-async fn an_own_write_ends_what_a_holding_scope_holds(bed: Bed) -> Outcome {
+async fn own_write_ends_what_a_holding_scope_holds(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(cache.get::<String>("a").await?, None);
@@ -92,7 +92,7 @@ async fn fresh_ends_what_a_holding_scope_holds(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn what_a_holding_block_read_answers_no_plain_read_after_it(bed: Bed) -> Outcome {
+async fn holding_ends_with_its_block(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     others.set("a", "old").await?;
     let page = async {
@@ -105,7 +105,7 @@ async fn what_a_holding_block_read_answers_no_plain_read_after_it(bed: Bed) -> O
     cache.scope(page).await
 }
 
-/// The state writes, each to `key`.
+/// Makes one of the state writes, to `key`.
 async fn write(cache: &Face, number: usize, key: &str) -> Outcome {
     match number {
         0 => cache.set(key, "ours").await?,
@@ -115,7 +115,7 @@ async fn write(cache: &Face, number: usize, key: &str) -> Outcome {
                 .await?
         }
         2 => drop(cache.add(key, "ours", HOUR).await?),
-        // It adds to no text, and ends it all the same.
+        // It fails on a text, and still ends what is held.
         3 => drop(cache.incr(key, 1).await.unwrap_err()),
         4 => drop(cache.touch(key, HOUR).await?),
         5 => drop(cache.delete(key).await?),
@@ -127,7 +127,7 @@ async fn write(cache: &Face, number: usize, key: &str) -> Outcome {
 
 const WRITES: usize = 8;
 
-/// Checks that a scope of `cache` holds pieces of three kinds until `write` is called.
+/// Checks that a scope of `cache` holds three kinds of pieces until `write` is called.
 async fn ends(cache: &Face, others: &Elsewhere, write: impl AsyncFn(&str) -> Outcome) -> Outcome {
     let keys = ["fetched", "named", "held"];
     for key in keys {
@@ -163,7 +163,7 @@ async fn ends(cache: &Face, others: &Elsewhere, write: impl AsyncFn(&str) -> Out
         .await
 }
 
-async fn any_state_write_ends_the_piece_of_its_key(bed: Bed) -> Outcome {
+async fn state_write_ends_the_piece_of_its_key(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), &bed.elsewhere());
     for number in 0..WRITES {
         ends(cache, others, async |key| write(cache, number, key).await).await?;
@@ -171,7 +171,7 @@ async fn any_state_write_ends_the_piece_of_its_key(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn any_state_write_by_another_cache_ends_the_piece_of_its_key(bed: Bed) -> Outcome {
+async fn state_write_by_another_cache_ends_the_piece(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), &bed.elsewhere());
     let other = &bed.cache();
     for number in 0..WRITES {
@@ -180,8 +180,8 @@ async fn any_state_write_by_another_cache_ends_the_piece_of_its_key(bed: Bed) ->
     Ok(())
 }
 
-/// It has no part in the scope, as a thread that a request began without its context.
-async fn any_state_write_by_another_thread_ends_the_piece_of_its_key(bed: Bed) -> Outcome {
+/// That thread has no context of the scope, like a thread that a request started without it.
+async fn state_write_by_another_thread_ends_the_piece(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), &bed.elsewhere());
     for number in 0..WRITES {
         let alone = async |key: &str| {
@@ -195,7 +195,7 @@ async fn any_state_write_by_another_thread_ends_the_piece_of_its_key(bed: Bed) -
     Ok(())
 }
 
-async fn a_clear_ends_all_pieces(bed: Bed) -> Outcome {
+async fn clear_ends_all_pieces(bed: Bed) -> Outcome {
     if !bed.clears() {
         return Ok(());
     }
@@ -206,13 +206,13 @@ async fn a_clear_ends_all_pieces(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_refresh_for_no_time_ends_what_is_held(bed: Bed) -> Outcome {
+async fn refresh_with_zero_ttl_ends_what_is_held(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     others.set("a", "old").await?;
     let page = async {
         let made = cache.refresh("a", Duration::ZERO, || "made".to_owned());
         assert_eq!(made.await?, "made");
-        assert_eq!(others.get("a").await?, None, "it removes what was there");
+        assert_eq!(others.get("a").await?, None, "a zero ttl removes the entry");
         assert_eq!(cache.get::<String>("a").await?, None);
         Ok(())
     };
@@ -220,7 +220,7 @@ async fn a_refresh_for_no_time_ends_what_is_held(bed: Bed) -> Outcome {
 }
 
 /// What a fetch computed before another thread wrote its key is older than the write.
-async fn a_piece_that_departed_before_a_write_is_not_held(bed: Bed) -> Outcome {
+async fn piece_computed_before_a_write_is_not_held(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let other = bed.cache();
     let page = async {
@@ -235,7 +235,7 @@ async fn a_piece_that_departed_before_a_write_is_not_held(bed: Bed) -> Outcome {
         assert_eq!(
             others.get("a").await?,
             text("theirs"),
-            "nothing is put back"
+            "the older value must not be stored"
         );
         let again = cache.cached("a", HOUR, || "ours".to_owned()).await?;
         assert_eq!(again, "theirs");

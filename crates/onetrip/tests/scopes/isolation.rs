@@ -9,10 +9,10 @@ use crate::support::{Bed, Face, Outcome};
 on_every_store![
     scopes_end,
     another_thread_has_no_scope,
-    two_pages_at_once_never_share,
+    concurrent_pages_never_share_a_scope,
     parts_of_one_task_share_its_scope,
-    a_write_beside_a_touch_is_not_lost,
-    a_page_that_is_dropped_leaves_no_scope,
+    write_concurrent_with_a_touch_is_not_lost,
+    dropped_page_leaves_no_scope,
 ];
 
 async fn scopes_end(bed: Bed) -> Outcome {
@@ -26,7 +26,7 @@ async fn scopes_end(bed: Bed) -> Outcome {
     Ok(())
 }
 
-/// Runs `page` as a request of its own: on a new thread, or in a new task of one.
+/// Runs `page` as a separate request: on a new thread, or in a new task.
 fn on_another_thread<F: Future<Output = Outcome>>(
     cache: &Face,
     page: impl FnOnce(Face) -> F + Send,
@@ -45,7 +45,7 @@ async fn another_thread_has_no_scope(bed: Bed) -> Outcome {
         others.set("a", "new").await?;
         on_another_thread(cache, async |cache| {
             let new = Some("new".to_owned());
-            assert_eq!(cache.get("a").await?, new, "nothing is held for it");
+            assert_eq!(cache.get("a").await?, new, "the thread has no scope");
             assert_eq!(cache.cached("a", Ttl::Never, String::new).await?, "new");
             cache.set("c", "at once").await
         });
@@ -55,11 +55,11 @@ async fn another_thread_has_no_scope(bed: Bed) -> Outcome {
     cache.preload(["a"], page).await
 }
 
-async fn two_pages_at_once_never_share(bed: Bed) -> Outcome {
+async fn concurrent_pages_never_share_a_scope(bed: Bed) -> Outcome {
     const PAGES: usize = 8;
     let (cache, others) = (&bed.cache(), &bed.elsewhere());
     let (all_hold, all_read) = (&Barrier::new(PAGES), &Barrier::new(PAGES));
-    // One after the other, each finds what the one before it left.
+    // One after the other, each finds what the previous one left.
     let turn = &Mutex::new(());
     std::thread::scope(|threads| {
         for page in 0..PAGES {
@@ -95,7 +95,7 @@ async fn parts_of_one_task_share_its_scope(bed: Bed) -> Outcome {
         let (one, other) = tokio::join!(cache.get("a"), cache.get("a"));
         let old = Some("old".to_owned());
         assert_eq!((one?, other?), (old.clone(), old));
-        // A spawned task is another request, unless it is told otherwise.
+        // A spawned task is a separate request, unless it carries the context.
         let alone = tokio::spawn({
             let cache = cache.clone();
             async move { cache.get("a").await }
@@ -106,7 +106,7 @@ async fn parts_of_one_task_share_its_scope(bed: Bed) -> Outcome {
     cache.preload(["a"], page).await?
 }
 
-async fn a_write_beside_a_touch_is_not_lost(bed: Bed) -> Outcome {
+async fn write_concurrent_with_a_touch_is_not_lost(bed: Bed) -> Outcome {
     let Face::Awaited(cache) = &bed.cache() else {
         return Ok(());
     };
@@ -121,7 +121,7 @@ async fn a_write_beside_a_touch_is_not_lost(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_page_that_is_dropped_leaves_no_scope(bed: Bed) -> Outcome {
+async fn dropped_page_leaves_no_scope(bed: Bed) -> Outcome {
     let Face::Awaited(cache) = &bed.cache() else {
         return Ok(());
     };

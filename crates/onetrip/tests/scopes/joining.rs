@@ -1,5 +1,5 @@
-//! Law 13: who joins a flight, and who computes for themselves. Fetches are driven by hand, so that
-//! each test says what happens when.
+//! Law 13: which callers join a flight, and which compute. Fetches are driven by hand, so each test
+//! fixes the order of events.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn open() -> Cache {
         .unwrap()
 }
 
-/// What a fetch that has looked is to do.
+/// The next step of a fetch after its lookup.
 #[derive(Debug, PartialEq, Eq)]
 enum Then {
     Computes,
@@ -30,7 +30,7 @@ fn then(fetch: &mut Fetch<'_, &'static str, Text>) -> Then {
     }
 }
 
-/// What a fetch of `key` is to do while `owner` computes it.
+/// Returns the next step of a fetch of `key` by `caller` while `owner` computes it.
 fn beside(key: &'static str, owner: &Hand, caller: &Hand, between: impl FnOnce()) -> Then {
     let mut first = owner.looked(key, Caller::Greenlet);
     assert_eq!(then(&mut first), Then::Computes);
@@ -39,7 +39,7 @@ fn beside(key: &'static str, owner: &Hand, caller: &Hand, between: impl FnOnce()
 }
 
 #[test]
-fn who_misses_a_key_that_is_computed_waits_and_gets_what_was_stored() {
+fn caller_waits_for_a_flight_and_gets_the_stored_value() {
     let _turn = turn();
     let cache = open();
     for (owner, caller) in [
@@ -70,7 +70,7 @@ fn who_misses_a_key_that_is_computed_waits_and_gets_what_was_stored() {
 }
 
 #[test]
-fn a_scope_that_began_after_the_flight_computes() {
+fn scope_that_began_after_the_flight_computes() {
     let _turn = turn();
     let cache = open();
     let owner = Hand::alone(&cache);
@@ -84,7 +84,7 @@ fn a_scope_that_began_after_the_flight_computes() {
 }
 
 #[test]
-fn a_scope_that_wrote_computes() {
+fn scope_that_wrote_computes() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::within(&cache, Work::Other));
@@ -96,7 +96,7 @@ fn a_scope_that_wrote_computes() {
 }
 
 #[test]
-fn a_request_that_may_change_something_computes() {
+fn post_computes() {
     let _turn = turn();
     let cache = open();
     let owner = Hand::alone(&cache);
@@ -111,7 +111,7 @@ fn a_request_that_may_change_something_computes() {
 }
 
 #[test]
-fn a_key_that_was_written_meanwhile_is_computed_anew_and_not_put_back() {
+fn written_key_is_computed_again_and_the_old_value_not_stored() {
     let _turn = turn();
     let url = "memory://joining-written";
     let open = |prefix: &str| Cache::builder(url).prefix(prefix).build().unwrap();
@@ -147,7 +147,7 @@ fn a_key_that_was_written_meanwhile_is_computed_anew_and_not_put_back() {
 }
 
 #[test]
-fn a_clear_of_another_prefix_ends_no_flight() {
+fn clear_of_another_prefix_ends_no_flight() {
     let _turn = turn();
     let url = "memory://joining-prefixes";
     let open = |prefix: &str| Cache::builder(url).prefix(prefix).build().unwrap();
@@ -158,7 +158,7 @@ fn a_clear_of_another_prefix_ends_no_flight() {
 }
 
 #[test]
-fn what_was_written_after_the_flight_is_not_taken() {
+fn value_written_after_the_flight_is_not_shared() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::within(&cache, Work::Other));
@@ -175,7 +175,7 @@ fn what_was_written_after_the_flight_is_not_taken() {
 }
 
 #[test]
-fn a_thread_never_waits_for_a_task() {
+fn thread_never_waits_for_a_task() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
@@ -200,9 +200,9 @@ fn a_thread_never_waits_for_a_task() {
     }
 }
 
-/// Whoever computes on it is code that it has left for a while, and goes on when it does.
+/// The computation on that thread is suspended, and continues only when the thread does.
 #[test]
-fn a_thread_never_waits_for_what_is_computed_on_itself() {
+fn thread_never_waits_for_its_own_computation() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
@@ -215,7 +215,7 @@ fn a_thread_never_waits_for_what_is_computed_on_itself() {
 }
 
 #[test]
-fn who_computes_a_key_and_asks_for_it_computes_it() {
+fn recursive_fetch_computes() {
     let _turn = turn();
     let cache = open();
     let owner = Hand::alone(&cache);
@@ -226,7 +226,7 @@ fn who_computes_a_key_and_asks_for_it_computes_it() {
         then(&mut within.looked("a", Caller::Greenlet)),
         Then::Computes
     );
-    // And from a piece within the piece.
+    // Also from a piece within the piece.
     let mut inner = within.looked("b", Caller::Greenlet);
     assert_eq!(then(&mut inner), Then::Computes);
     let innermost = Hand::computing(&within, &inner);
@@ -237,7 +237,7 @@ fn who_computes_a_key_and_asks_for_it_computes_it() {
 }
 
 #[test]
-fn who_would_close_a_circle_computes() {
+fn caller_that_would_close_a_cycle_computes() {
     let _turn = turn();
     let cache = open();
     let hands = [(); 3].map(|()| Hand::alone(&cache));
@@ -265,7 +265,7 @@ fn who_would_close_a_circle_computes() {
         panic!("they do not wait");
     };
     assert_eq!(then(&mut next[2]), Then::Computes, "c for a for b for c");
-    // When one of them has given up, there is no circle.
+    // Once one of them has given up, there is no cycle.
     next[0].waited(a_for_b);
     let mut again = within[2].looked("a", Caller::Greenlet);
     let Stage::Wait(_) = again.advance() else {
@@ -275,7 +275,7 @@ fn who_would_close_a_circle_computes() {
 }
 
 #[test]
-fn who_is_kept_apart_neither_joins_nor_is_joined() {
+fn isolated_caller_neither_joins_nor_is_joined() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
@@ -288,7 +288,7 @@ fn who_is_kept_apart_neither_joins_nor_is_joined() {
 }
 
 #[test]
-fn a_refresh_joins_nobody_and_may_be_joined() {
+fn refresh_joins_nobody_and_may_be_joined() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
@@ -302,11 +302,11 @@ fn a_refresh_joins_nobody_and_may_be_joined() {
 }
 
 #[test]
-fn when_the_owner_fails_those_who_wait_compute() {
+fn waiters_compute_when_the_owner_fails() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));
-    // It fails, it is dropped, and it is not stored.
+    // The owner may fail, be dropped, or store nothing.
     for ending in 0..3 {
         let mut first = owner.looked("a", Caller::Greenlet);
         let mut second = caller.looked("a", Caller::Greenlet);
@@ -333,7 +333,7 @@ fn when_the_owner_fails_those_who_wait_compute() {
 }
 
 #[test]
-fn a_waiter_waits_for_one_flight() {
+fn waiter_waits_for_one_flight_only() {
     let _turn = turn();
     let cache = open();
     let hands = [(); 3].map(|()| Hand::alone(&cache));
@@ -355,9 +355,9 @@ fn a_waiter_waits_for_one_flight() {
 }
 
 #[test]
-fn a_waiter_waits_twice_the_known_cost_or_a_second() {
+fn waiter_waits_twice_the_known_cost_or_a_second() {
     let _turn = turn();
-    // A key whose cost nobody knows yet.
+    // A key of unknown cost.
     let cache = Cache::builder("memory://")
         .prefix("joining-cost")
         .build()
@@ -384,9 +384,9 @@ fn a_waiter_waits_twice_the_known_cost_or_a_second() {
     assert!(known < unknown, "{known:?}");
 }
 
-/// Names share the places where costs are remembered.
+/// Names share slots in which costs are remembered.
 #[test]
-fn the_cost_of_a_name_is_not_taken_for_that_of_another() {
+fn costs_of_different_names_are_not_mixed_up() {
     let _turn = turn();
     let cache = Cache::builder("memory://").prefix("joining-costs");
     let cache = cache.build().unwrap();
@@ -407,9 +407,9 @@ fn the_cost_of_a_name_is_not_taken_for_that_of_another() {
     assert!(waiting.patience() > Duration::from_millis(200));
 }
 
-/// What a fetch waited for ends with a later write like what it computed.
+/// The result that a waiter got ends with a later write, as if it had computed it.
 #[test]
-fn what_a_waiter_holds_ends_with_a_write() {
+fn shared_result_ends_with_a_write() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::within(&cache, Work::Other));
@@ -431,7 +431,7 @@ fn what_a_waiter_holds_ends_with_a_write() {
 
 #[cfg(unix)]
 #[test]
-fn a_forked_child_waits_for_nobody_in_its_parent() {
+fn forked_child_waits_for_no_flight_of_its_parent() {
     let _turn = turn();
     let cache = open();
     let (owner, caller) = (Hand::alone(&cache), Hand::alone(&cache));

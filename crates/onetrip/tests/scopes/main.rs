@@ -1,8 +1,8 @@
-//! What scopes hold and what flights share, over every store and through both faces of the cache.
+//! What scopes hold and flights share, over every store and through both faces of the cache.
 //!
-//! The beds and the stores are those of `tests/behaviour`. Tests run one at a time: all writes of a
-//! process count on one clock, whose slots names share, so a test beside may end what this one
-//! holds.
+//! The beds and stores are those of `tests/behaviour`. Tests run one at a time: all writes of a
+//! process use one write clock, whose slots are shared by several names, so another test could end
+//! what this one holds.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,8 +12,8 @@
     reason = "a test stops at the first surprise, in its helpers too"
 )]
 
-/// The given tests, over every store whose server tells what it was asked; each test has one of
-/// its own.
+/// Runs the given tests over every store whose server counts its commands; each test has a server
+/// of its own.
 macro_rules! on_every_server {
     ($($test:ident),* $(,)?) => {
         mod on {
@@ -23,7 +23,7 @@ macro_rules! on_every_server {
     };
 }
 
-/// Tests of this suite wait for each other.
+/// Tests of this suite run one after the other.
 pub(crate) const ONE_AT_A_TIME: bool = true;
 
 #[macro_use]

@@ -1,7 +1,7 @@
-//! Law 1 as a property, concurrency included: random programs in two scopes at once, two tasks in
-//! one of them, a thread without a scope and another process beside. Departure, exchange and arrival
-//! of each trip are steps of their own, in any order. The history of the store tells which answers
-//! the laws allow.
+//! Law 1 as a property test with concurrency. Random programs run in two scopes at once, with two
+//! tasks in one of them, a thread without a scope, and another process. Departure, exchange and
+//! arrival of each trip are separate steps, in any order. The history of the store tells which
+//! answers the laws allow.
 
 mod actor;
 mod history;
@@ -17,10 +17,10 @@ use self::history::History;
 use crate::support::hand::{Hand, elsewhere};
 use crate::support::turn;
 
-/// The keys of programs. Pages have learned the first three.
+/// The keys that programs use. Pages have learned the first three.
 pub(super) const KEYS: [&str; 4] = ["a", "b", "c", "x"];
 
-/// What an actor begins to do.
+/// A call that an actor makes.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Get(usize),
@@ -41,13 +41,13 @@ pub(super) enum Call {
 /// One step of a program.
 #[derive(Clone, Debug)]
 enum Step {
-    /// An actor that has nothing to do begins a call.
+    /// An idle actor begins a call.
     Begin(usize, Call),
-    /// An actor goes on: its trip is exchanged or arrives, or it has computed.
+    /// An actor continues: its trip is exchanged or arrives, or its computation ends.
     Go(usize),
-    /// An actor that waits for a flight gives up.
+    /// An actor gives up waiting for a flight.
     GiveUp(usize),
-    /// Another process writes, or deletes.
+    /// Another process writes or deletes.
     Elsewhere(usize, bool),
     /// Milliseconds.
     Wait(u64),
@@ -126,7 +126,7 @@ fn run(works: &[Work], steps: &[Step]) {
         hand
     };
     let (first, second) = (scoped(&works[0]), scoped(&works[1]));
-    // A second task of the first, and a thread of the process that has another cache on the store.
+    // A second task of the first scope, and a thread with another cache on the same store.
     let hands = [first.clone(), second, first, Hand::alone(&twin)];
     let mut history = History::new(&cache, works);
     let mut actors: Vec<Actor<'_>> = hands
@@ -148,7 +148,7 @@ fn run(works: &[Work], steps: &[Step]) {
             }
         }
     }
-    // All calls end.
+    // Let all calls end.
     while actors.iter().any(Actor::is_busy) {
         for actor in &mut actors {
             history.tick();
@@ -159,7 +159,7 @@ fn run(works: &[Work], steps: &[Step]) {
 }
 
 #[test]
-fn no_answer_in_concurrent_scopes_is_one_that_the_laws_forbid() {
+fn concurrent_scopes_give_only_allowed_answers() {
     let _turn = turn();
     let cases = std::env::var("MODEL_CASES").ok();
     let config = Config {

@@ -1,4 +1,4 @@
-//! Law 1, pieces: what fetches compute, and what is preloaded by name, may be a little old.
+//! Law 1, pieces: results of fetches, and keys preloaded by name, may be a little old.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use onetrip::{OnError, Ttl};
 use crate::support::{Bed, Face, Outcome, turn};
 
 on_every_store![
-    a_scope_answers_a_fetch_for_ten_seconds,
-    a_scope_answers_a_fetch_that_found_its_value,
+    scope_answers_a_computed_fetch_for_ten_seconds,
+    scope_answers_a_fetch_that_hit,
     get_or_insert_with_reads_pieces_too,
-    a_piece_is_never_held_past_its_own_timeout,
-    a_fetch_with_a_shorter_timeout_takes_no_older_piece,
-    what_a_fetch_holds_answers_no_plain_read,
-    a_preload_by_name_answers_plain_reads_for_ten_seconds,
-    a_preload_by_name_answers_absences_for_ten_seconds,
-    absent_by_name_is_one_trip_for_twenty_reads,
-    a_fetch_of_what_was_preloaded_as_absent_does_not_look_again,
+    piece_is_never_held_past_its_ttl,
+    fetch_takes_no_piece_older_than_its_ttl,
+    piece_answers_no_plain_read,
+    preload_answers_plain_reads_for_ten_seconds,
+    preload_answers_absences_for_ten_seconds,
+    twenty_reads_of_a_preloaded_absence_make_one_trip,
+    fetch_of_a_preloaded_absence_does_not_look_again,
     nested_scopes_share_pieces,
-    a_preload_within_a_scope_names_its_keys_from_there_on,
+    preload_in_a_scope_names_keys_from_then_on,
     pieces_end_with_their_scope,
-    the_oldest_piece_allowed_can_be_nothing,
-    a_piece_is_a_fresh_copy,
-    a_warm_page_of_cached_functions_makes_one_trip,
-    a_cold_page_computes_each_piece_once,
-    a_scope_hit_is_a_hit,
+    scope_max_age_can_be_zero,
+    piece_is_a_fresh_copy,
+    warm_page_of_cached_functions_makes_one_trip,
+    cold_page_computes_each_piece_once,
+    scope_hit_counts_as_a_hit,
 ];
 
 const TEN: Duration = Duration::from_secs(10);
@@ -36,12 +36,12 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Fetches `key`, whose value is `made` if nothing is there.
+/// Fetches `key`; computes `made` if it is absent.
 async fn fetch(cache: &Face, key: &str, made: &str) -> onetrip::Result<String> {
     cache.cached(key, HOUR, || made.to_owned()).await
 }
 
-async fn a_scope_answers_a_fetch_for_ten_seconds(bed: Bed) -> Outcome {
+async fn scope_answers_a_computed_fetch_for_ten_seconds(bed: Bed) -> Outcome {
     for cache in [&bed.cache(), &bed.posting()] {
         let others = bed.elsewhere();
         cache.delete("a").await?;
@@ -64,13 +64,13 @@ async fn a_scope_answers_a_fetch_for_ten_seconds(bed: Bed) -> Outcome {
         assert_eq!(
             others.get("a").await?,
             text("theirs"),
-            "nothing is put back"
+            "the older value must not be stored"
         );
     }
     Ok(())
 }
 
-async fn a_scope_answers_a_fetch_that_found_its_value(bed: Bed) -> Outcome {
+async fn scope_answers_a_fetch_that_hit(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     others.set("a", "old").await?;
     let page = async {
@@ -93,7 +93,11 @@ async fn get_or_insert_with_reads_pieces_too(bed: Bed) -> Outcome {
     };
     let page = async {
         assert_eq!(get("ours").await?, "ours");
-        assert_eq!(others.get("a").await?, text("ours"), "it is waited for");
+        assert_eq!(
+            others.get("a").await?,
+            text("ours"),
+            "get_or_insert_with waits for its store"
+        );
         others.set("a", "theirs").await?;
         assert_eq!(get("again").await?, "ours");
         bed.clock().advance(TEN);
@@ -103,7 +107,7 @@ async fn get_or_insert_with_reads_pieces_too(bed: Bed) -> Outcome {
     cache.scope(page).await
 }
 
-async fn a_piece_is_never_held_past_its_own_timeout(bed: Bed) -> Outcome {
+async fn piece_is_never_held_past_its_ttl(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let life = Duration::from_secs(2);
     let fetch = async |made: &str| cache.cached("a", life, || made.to_owned()).await;
@@ -120,7 +124,7 @@ async fn a_piece_is_never_held_past_its_own_timeout(bed: Bed) -> Outcome {
     cache.scope(page).await
 }
 
-async fn a_fetch_with_a_shorter_timeout_takes_no_older_piece(bed: Bed) -> Outcome {
+async fn fetch_takes_no_piece_older_than_its_ttl(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(fetch(cache, "a", "old").await?, "old");
@@ -136,7 +140,7 @@ async fn a_fetch_with_a_shorter_timeout_takes_no_older_piece(bed: Bed) -> Outcom
     cache.scope(page).await
 }
 
-async fn what_a_fetch_holds_answers_no_plain_read(bed: Bed) -> Outcome {
+async fn piece_answers_no_plain_read(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(fetch(cache, "a", "ours").await?, "ours");
@@ -149,14 +153,14 @@ async fn what_a_fetch_holds_answers_no_plain_read(bed: Bed) -> Outcome {
         }
         others.delete("a").await?;
         assert!(!cache.contains("a").await?);
-        // Nor do plain answers replace what the fetch holds.
+        // Plain answers do not replace what the fetch holds either.
         assert_eq!(fetch(cache, "a", "again").await?, "ours");
         Ok(())
     };
     cache.scope(page).await
 }
 
-async fn a_preload_by_name_answers_plain_reads_for_ten_seconds(bed: Bed) -> Outcome {
+async fn preload_answers_plain_reads_for_ten_seconds(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     others.set("a", "old").await?;
     let page = async {
@@ -173,7 +177,7 @@ async fn a_preload_by_name_answers_plain_reads_for_ten_seconds(bed: Bed) -> Outc
         assert_eq!(cache.trips(held).await?, 0);
         bed.clock().advance(INSTANT);
         assert_eq!(cache.get("a").await?, text("new"));
-        // It goes on as a piece.
+        // It stays held as a piece.
         others.set("a", "newer").await?;
         assert_eq!(cache.get("a").await?, text("new"));
         Ok(())
@@ -181,7 +185,7 @@ async fn a_preload_by_name_answers_plain_reads_for_ten_seconds(bed: Bed) -> Outc
     cache.preload(["a"], page).await
 }
 
-async fn a_preload_by_name_answers_absences_for_ten_seconds(bed: Bed) -> Outcome {
+async fn preload_answers_absences_for_ten_seconds(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         others.set("a", "new").await?;
@@ -196,7 +200,7 @@ async fn a_preload_by_name_answers_absences_for_ten_seconds(bed: Bed) -> Outcome
     cache.preload(["a"], page).await
 }
 
-async fn absent_by_name_is_one_trip_for_twenty_reads(bed: Bed) -> Outcome {
+async fn twenty_reads_of_a_preloaded_absence_make_one_trip(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let page = async {
         for _ in 0..20 {
@@ -211,7 +215,7 @@ async fn absent_by_name_is_one_trip_for_twenty_reads(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_fetch_of_what_was_preloaded_as_absent_does_not_look_again(bed: Bed) -> Outcome {
+async fn fetch_of_a_preloaded_absence_does_not_look_again(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let page = async {
         let store = async {
@@ -246,13 +250,17 @@ async fn nested_scopes_share_pieces(bed: Bed) -> Outcome {
         others.sees("c", "inner").await?;
         others.set("c", "theirs").await?;
         assert_eq!(fetch(cache, "c", "outer").await?, "inner");
-        assert_eq!(cache.get("b").await?, text("old"), "named by the inner one");
+        assert_eq!(
+            cache.get("b").await?,
+            text("old"),
+            "the inner scope preloaded it by name"
+        );
         Ok(())
     };
     cache.scope(page).await
 }
 
-async fn a_preload_within_a_scope_names_its_keys_from_there_on(bed: Bed) -> Outcome {
+async fn preload_in_a_scope_names_keys_from_then_on(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(fetch(cache, "a", "made").await?, "made");
@@ -263,7 +271,7 @@ async fn a_preload_within_a_scope_names_its_keys_from_there_on(bed: Bed) -> Outc
             assert_eq!(cache.get("a").await?, text("made"));
             Ok(())
         };
-        // The scope holds it, so nobody is asked.
+        // The scope holds it, so no trip is made.
         assert_eq!(cache.trips(cache.preload(["a"], named)).await?, 0);
         Ok(())
     };
@@ -286,7 +294,7 @@ async fn pieces_end_with_their_scope(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn the_oldest_piece_allowed_can_be_nothing(bed: Bed) -> Outcome {
+async fn scope_max_age_can_be_zero(bed: Bed) -> Outcome {
     let cache = &bed.open(bed.builder().scope_max_age(Duration::ZERO));
     let others = bed.elsewhere();
     others.set("a", "old").await?;
@@ -302,7 +310,7 @@ async fn the_oldest_piece_allowed_can_be_nothing(bed: Bed) -> Outcome {
     cache.preload(["a"], page).await
 }
 
-async fn a_piece_is_a_fresh_copy(bed: Bed) -> Outcome {
+async fn piece_is_a_fresh_copy(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let fetch = async || cache.cached("list", HOUR, || vec![1, 2]).await;
     let page = async {
@@ -314,7 +322,7 @@ async fn a_piece_is_a_fresh_copy(bed: Bed) -> Outcome {
     cache.scope(page).await
 }
 
-async fn a_warm_page_of_cached_functions_makes_one_trip(bed: Bed) -> Outcome {
+async fn warm_page_of_cached_functions_makes_one_trip(bed: Bed) -> Outcome {
     let cache = &bed.posting();
     let keys: Vec<String> = (0..20).map(|id| format!("note:{id}")).collect();
     let made = Cell::new(0);
@@ -339,8 +347,8 @@ async fn a_warm_page_of_cached_functions_makes_one_trip(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_cold_page_computes_each_piece_once(bed: Bed) -> Outcome {
-    // Errors of the store are misses, and its stores are posts.
+async fn cold_page_computes_each_piece_once(bed: Bed) -> Outcome {
+    // Store errors become misses, and results are posted.
     let cache = &bed.open(bed.builder().on_error(OnError::Miss));
     let made = Cell::new(0);
     let page = async {
@@ -358,12 +366,12 @@ async fn a_cold_page_computes_each_piece_once(bed: Bed) -> Outcome {
     assert_eq!(
         bed.cache().get("a").await?,
         Some(1),
-        "the end waits for posts"
+        "the end of the scope drains posts"
     );
     Ok(())
 }
 
-async fn a_scope_hit_is_a_hit(bed: Bed) -> Outcome {
+async fn scope_hit_counts_as_a_hit(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set("a", &1).await?;
     let page = async {
@@ -380,11 +388,11 @@ async fn a_scope_hit_is_a_hit(bed: Bed) -> Outcome {
     Ok(())
 }
 
-/// Where the server is out of reach, too.
+/// Also if the server is unreachable.
 #[test]
-fn a_page_holds_what_it_computed_and_could_not_store() {
+fn page_holds_results_it_could_not_store() {
     let _turn = turn();
-    // The port of tcpmux, which needs a privilege to listen on and which nobody uses.
+    // The port of tcpmux: listening needs a privilege, and nobody uses it.
     let cache = onetrip::Cache::open("redis://127.0.0.1:1/0").unwrap();
     let made = Cell::new(0);
     let fetch = || {
@@ -397,7 +405,11 @@ fn a_page_holds_what_it_computed_and_could_not_store() {
     };
     let page = || {
         cache.blocking().set("b", &1)?;
-        assert_eq!(cache.blocking().get::<i64>("b")?, None, "it is not written");
+        assert_eq!(
+            cache.blocking().get::<i64>("b")?,
+            None,
+            "nothing was stored"
+        );
         assert_eq!((fetch()?, fetch()?), (1, 1));
         Ok::<_, onetrip::Error>(())
     };

@@ -1,5 +1,5 @@
-//! Law 1 as a property: what one process does in nested scopes, one call after the other, answers
-//! as a plain map would. What others do at the same time is in `model`.
+//! Law 1 as a property test: one process in nested scopes, making one call after the other, gets
+//! the same answers as from a plain map. Concurrency is tested in `model`.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Bed, Face, Outcome};
 
-on_every_store![any_program_means_the_same_in_scopes_as_without];
+on_every_store![scopes_never_change_results];
 
 const KEYS: u8 = 5;
 
-/// One step of a program. Keys are few, so that steps meet.
+/// One step of a program. Few keys, so that steps meet.
 #[derive(Clone, Debug)]
 enum Step {
     Get(u8),
@@ -32,7 +32,7 @@ enum Step {
     Touch(Vec<u8>, Ttl),
     Delete(Vec<u8>),
     Clear,
-    /// Milliseconds, of scopes growing old; entries live far longer.
+    /// Milliseconds of scope time; entries live far longer.
     Wait(u64),
     Preload(Vec<u8>, Vec<Step>),
     Hold(Vec<Step>),
@@ -96,7 +96,7 @@ fn program() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..12)
 }
 
-/// What a cache is without scopes, trips or a store.
+/// A cache without scopes, trips or a store.
 #[derive(Debug, Default)]
 struct Model(HashMap<u8, Value>);
 
@@ -151,7 +151,7 @@ fn all() -> Vec<String> {
 
 type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
-/// Runs steps on the cache and on the model, side by side.
+/// Runs steps on the cache and on the model.
 fn run<'a>(bed: &'a Bed, cache: &'a Face, model: &'a mut Model, steps: &'a [Step]) -> Running<'a> {
     Box::pin(async move {
         for step in steps {
@@ -243,7 +243,7 @@ async fn compare(bed: &Bed, cache: &Face, model: &mut Model, step: &Step) -> Out
             cache.clear().await?;
             model.0.clear();
         }
-        // Where nothing clears, a program would delete what it knows.
+        // Stores that cannot clear delete the known keys instead.
         Step::Clear => {
             let deleted = cache.delete_many(&all()).await?;
             assert_eq!(deleted, std::mem::take(&mut model.0).len());
@@ -255,7 +255,7 @@ async fn compare(bed: &Bed, cache: &Face, model: &mut Model, step: &Step) -> Out
     Ok(())
 }
 
-/// Checks that the store holds what the model holds, and nothing else.
+/// Checks that the store holds exactly what the model holds.
 async fn assert_left(bed: &Bed, cache: &Face, model: &Model) -> Outcome {
     let expected: Vec<_> = (0..KEYS).map(|key| model.get(key)).collect();
     let outside = bed.cache();
@@ -269,7 +269,7 @@ async fn assert_left(bed: &Bed, cache: &Face, model: &Model) -> Outcome {
     Ok(())
 }
 
-async fn any_program_means_the_same_in_scopes_as_without(bed: Bed) -> Outcome {
+async fn scopes_never_change_results(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let cases = if cache.cache().is_local() { 200 } else { 40 };
     let config = Config {
@@ -278,13 +278,13 @@ async fn any_program_means_the_same_in_scopes_as_without(bed: Bed) -> Outcome {
         ..Config::default()
     };
     let case = async |steps: &[Step]| {
-        // A case that failed may have left something.
+        // A failed case may have left something.
         cache.delete_many(&all()).await?;
         let mut model = Model::default();
         run(&bed, cache, &mut model, steps).await?;
         assert_left(&bed, cache, &model).await
     };
-    // Proptest calls its cases, which a task cannot await: they run on a thread beside.
+    // Proptest calls its cases, which a task cannot await, so they run on another thread.
     let outcome = std::thread::scope(|threads| {
         let all = threads.spawn(|| {
             let driver = cache.driver();

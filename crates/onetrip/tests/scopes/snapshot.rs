@@ -1,5 +1,5 @@
-//! Law 1, the snapshot: the plain answers that one trip of a learned page brought, for a tenth of a
-//! second. Calls are made by hand where it matters what happens while a trip is under way.
+//! Law 1, snapshots: the plain answers that one trip of a learned page brought, held for a tenth of
+//! a second. Calls are made by hand if it matters what happens while a trip is under way.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use onetrip::{Cache, Clock, Page, PageMode, Ttl, Work};
 use crate::support::hand::{Answer, Called, Hand, elsewhere};
 use crate::support::{Bed, Face, Outcome, turn};
 
-on_every_store![a_learned_page_reads_its_state_in_one_trip];
+on_every_store![learned_page_reads_its_state_in_one_trip];
 
 const READ_MAX_AGE: Duration = Duration::from_millis(100);
 const INSTANT: Duration = Duration::from_micros(1);
 
-/// A cache whose pages have learned to read `a`, `b` and `c`, and its clock.
+/// Returns a cache whose pages have learned to read `a`, `b` and `c`, and its clock.
 fn learned() -> (Cache, Clock) {
     let clock = Clock::manual();
     let cache = Cache::builder("memory://").clock(clock.clone());
@@ -36,7 +36,8 @@ fn visit(cache: &Cache) -> Hand {
     Hand::visiting(cache, Page::new("page"))
 }
 
-/// A visit that has read `a`, and so has a snapshot of all three; others change them afterwards.
+/// Returns a visit that has read `a`, and so has a snapshot of all three keys; others change them
+/// afterwards.
 fn with_snapshot(cache: &Cache) -> Hand {
     let hand = visit(cache);
     assert_eq!(hand.finish(hand.get("a")), old());
@@ -54,16 +55,16 @@ fn new() -> Answer {
     vec![Some("new".to_owned())]
 }
 
-/// Checks that a read of `key` travels, and finds the news.
+/// Checks that a read of `key` makes a trip and finds the new value.
 fn assert_ended(hand: &Hand, key: &'static str) {
     let called = hand.get(key);
     assert!(matches!(called, Called::Away(..)), "{key} is answered");
     assert_eq!(hand.finish(called), new());
 }
 
-async fn a_learned_page_reads_its_state_in_one_trip(bed: Bed) -> Outcome {
+async fn learned_page_reads_its_state_in_one_trip(bed: Bed) -> Outcome {
     let Face::Awaited(cache) = &bed.cache() else {
-        // The blocking face has no pages of its own.
+        // The blocking face has no learned pages.
         return Ok(());
     };
     let others = bed.elsewhere();
@@ -90,7 +91,7 @@ async fn a_learned_page_reads_its_state_in_one_trip(bed: Bed) -> Outcome {
 }
 
 #[test]
-fn a_snapshot_answers_for_a_tenth_of_a_second() {
+fn snapshot_answers_for_a_tenth_of_a_second() {
     let _turn = turn();
     let (cache, clock) = learned();
     let hand = with_snapshot(&cache);
@@ -103,7 +104,7 @@ fn a_snapshot_answers_for_a_tenth_of_a_second() {
 }
 
 #[test]
-fn a_snapshot_may_be_allowed_to_last_for_no_time() {
+fn read_max_age_can_be_zero() {
     let _turn = turn();
     let cache = Cache::builder("memory://").read_max_age(Duration::ZERO);
     let cache = cache.clock(Clock::manual()).build().unwrap();
@@ -118,7 +119,7 @@ fn a_snapshot_may_be_allowed_to_last_for_no_time() {
 }
 
 #[test]
-fn a_plain_read_that_travels_replaces_the_whole_snapshot() {
+fn plain_read_trip_replaces_the_whole_snapshot() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = with_snapshot(&cache);
@@ -131,7 +132,7 @@ fn a_plain_read_that_travels_replaces_the_whole_snapshot() {
 }
 
 #[test]
-fn a_key_that_was_not_learned_is_read_each_time() {
+fn unlearned_key_is_read_each_time() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = with_snapshot(&cache);
@@ -142,7 +143,7 @@ fn a_key_that_was_not_learned_is_read_each_time() {
 }
 
 #[test]
-fn every_state_write_ends_the_snapshot_before_it_leaves_and_when_it_returns() {
+fn state_write_ends_the_snapshot_when_it_leaves_and_returns() {
     let _turn = turn();
     type Write = for<'a> fn(&'a Hand) -> Called<'a>;
     let writes: [(&str, Write); 4] = [
@@ -156,13 +157,13 @@ fn every_state_write_ends_the_snapshot_before_it_leaves_and_when_it_returns() {
         elsewhere(&cache, "z", Some("theirs"));
         let hand = with_snapshot(&cache);
         assert_eq!(hand.get("b").held(), old());
-        // Before it leaves.
+        // Before the write leaves.
         let Called::Away(trip, arrive) = write(&hand) else {
             panic!("{word} does not travel");
         };
         assert_eq!(trip.len(), 1, "{word}: nothing rides along");
         assert_ended(&hand, "b");
-        // A snapshot that is brought while it is under way ends when it returns.
+        // A snapshot brought while the write is under way ends when the write returns.
         let before = hand.get("x");
         let replies = hand.exchange(&trip);
         hand.finish(before);
@@ -179,9 +180,9 @@ fn every_state_write_ends_the_snapshot_before_it_leaves_and_when_it_returns() {
     }
 }
 
-/// Some programs write each object back that they read, as Wagtail does with its images.
+/// Some programs write back each object they read, as Wagtail does with its images.
 #[test]
-fn writing_back_what_the_snapshot_has_ends_that_key_alone() {
+fn writing_back_a_snapshot_value_ends_that_key_only() {
     let _turn = turn();
     let (cache, clock) = learned();
     let hand = visit(&cache);
@@ -200,7 +201,7 @@ fn writing_back_what_the_snapshot_has_ends_that_key_alone() {
     }
     assert_ended(&hand, "b");
     hand.close();
-    // A snapshot that is too old to answer knows nothing of what is there.
+    // A snapshot too old to answer does not know what the store holds.
     for key in ["a", "b", "c"] {
         elsewhere(&cache, key, Some("old"));
     }
@@ -210,9 +211,9 @@ fn writing_back_what_the_snapshot_has_ends_that_key_alone() {
     assert_ended(&hand, "a");
 }
 
-/// A key that has not earned its place is read from the store, and may be written back as well.
+/// A key that has not earned its place is read from the store, and may be written back too.
 #[test]
-fn writing_back_what_a_read_of_the_same_trip_found_keeps_the_snapshot() {
+fn writing_back_a_read_value_of_the_same_trip_keeps_the_snapshot() {
     let _turn = turn();
     let (cache, _) = learned();
     for value in ["x", "y"] {
@@ -229,7 +230,7 @@ fn writing_back_what_a_read_of_the_same_trip_found_keeps_the_snapshot() {
         hand.close();
         elsewhere(&cache, "a", Some("old"));
     }
-    // What a trip found before the one that brought the snapshot is too old.
+    // Answers of a trip before the one that brought the snapshot are too old.
     let hand = visit(&cache);
     hand.finish(hand.get("x"));
     hand.finish(hand.get("z"));
@@ -239,7 +240,7 @@ fn writing_back_what_a_read_of_the_same_trip_found_keeps_the_snapshot() {
 }
 
 #[test]
-fn writing_back_ends_what_other_scopes_hold_of_the_key() {
+fn writing_back_ends_what_other_scopes_hold() {
     let _turn = turn();
     let (cache, _) = learned();
     let (hand, other) = (visit(&cache), visit(&cache));
@@ -254,10 +255,10 @@ fn writing_back_ends_what_other_scopes_hold_of_the_key() {
     assert_ended(&other, "b");
 }
 
-/// A value that differs, even in what it is, is news. So are several of which one differs, and
-/// whatever was not read.
+/// A different value, even of another type, is a change. So are several values of which one
+/// differs, and keys that were not read.
 #[test]
-fn a_set_of_anything_else_ends_the_snapshot() {
+fn set_of_another_value_ends_the_snapshot() {
     let _turn = turn();
     type Write = for<'a> fn(&'a Hand) -> Called<'a>;
     let writes: [(&str, Write); 5] = [
@@ -284,7 +285,7 @@ fn answers_under_way_during_a_write_are_not_kept() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = visit(&cache);
-    // The read departs before the write, and arrives behind it.
+    // The read departs before the write and arrives after it.
     let Called::Away(trip, arrive) = hand.get("a") else {
         panic!("nothing is held yet");
     };
@@ -315,7 +316,7 @@ fn fresh_ends_the_snapshot_and_what_is_under_way() {
 }
 
 #[test]
-fn of_two_trips_the_one_that_departed_later_wins() {
+fn later_departing_trip_wins() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = visit(&cache);
@@ -338,7 +339,7 @@ fn of_two_trips_the_one_that_departed_later_wins() {
 }
 
 #[test]
-fn an_absence_is_good_for_one_read() {
+fn absence_answers_one_read() {
     let _turn = turn();
     let (cache, _) = learned();
     elsewhere(&cache, "b", None);
@@ -348,13 +349,21 @@ fn an_absence_is_good_for_one_read() {
     elsewhere(&cache, "b", Some("new"));
     elsewhere(&cache, "c", Some("new"));
     assert_eq!(hand.get("b").held(), [None]);
-    assert_eq!(hand.finish(hand.get("b")), new(), "the second read asks");
-    assert_eq!(hand.finish(hand.get("c")), new(), "and brings all anew");
+    assert_eq!(
+        hand.finish(hand.get("b")),
+        new(),
+        "the second read goes to the store"
+    );
+    assert_eq!(
+        hand.finish(hand.get("c")),
+        new(),
+        "that trip replaced the snapshot"
+    );
 }
 
-/// A poll for what is set meanwhile ends with the second look.
+/// A program that polls for a key finds it at the second read.
 #[test]
-fn an_absence_that_the_first_read_found_is_not_held() {
+fn absence_of_the_first_read_is_not_held() {
     let _turn = turn();
     let (cache, _) = learned();
     elsewhere(&cache, "a", None);
@@ -365,7 +374,7 @@ fn an_absence_that_the_first_read_found_is_not_held() {
 }
 
 #[test]
-fn get_many_is_answered_by_one_snapshot_or_by_none() {
+fn get_many_uses_the_whole_snapshot_or_none() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = with_snapshot(&cache);
@@ -377,13 +386,13 @@ fn get_many_is_answered_by_one_snapshot_or_by_none() {
     let replies = hand.exchange(&trip);
     let read = arrive(replies);
     assert_eq!(read, [new(), new(), vec![None]].concat());
-    // What it brought is of one moment with it.
+    // The read brought all keys as of one moment.
     elsewhere(&cache, "c", Some("newest"));
     assert_eq!(hand.finish(hand.get("c")), new());
 }
 
 #[test]
-fn get_many_with_an_absence_twice_is_of_one_moment() {
+fn repeated_absence_in_get_many_is_of_one_moment() {
     let _turn = turn();
     let (cache, _) = learned();
     elsewhere(&cache, "b", None);
@@ -399,11 +408,11 @@ fn get_many_with_an_absence_twice_is_of_one_moment() {
 }
 
 #[test]
-fn state_written_by_others_of_this_process_ends_that_key() {
+fn state_write_elsewhere_in_the_process_ends_that_key() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = with_snapshot(&cache);
-    // In another scope, and without one.
+    // In another scope, and without a scope.
     for (key, other) in [
         ("a", Hand::within(&cache, Work::Other)),
         ("b", Hand::alone(&cache)),
@@ -416,7 +425,7 @@ fn state_written_by_others_of_this_process_ends_that_key() {
 }
 
 #[test]
-fn a_fetch_takes_nothing_from_the_snapshot() {
+fn fetch_takes_nothing_from_the_snapshot() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = with_snapshot(&cache);
@@ -425,7 +434,7 @@ fn a_fetch_takes_nothing_from_the_snapshot() {
 }
 
 #[test]
-fn scopes_without_a_page_and_pages_that_may_change_something_have_no_snapshot() {
+fn unnamed_scopes_and_posts_have_no_snapshot() {
     let _turn = turn();
     let (cache, _) = learned();
     let unnamed = Hand::within(&cache, Work::SafeRequest);
@@ -450,7 +459,7 @@ fn scopes_without_a_page_and_pages_that_may_change_something_have_no_snapshot() 
 }
 
 #[test]
-fn a_snapshot_ends_with_its_page() {
+fn snapshot_ends_with_its_page() {
     let _turn = turn();
     let (cache, _) = learned();
     let hand = Hand::within(&cache, Work::SafeRequest);
@@ -465,7 +474,7 @@ fn a_snapshot_ends_with_its_page() {
 }
 
 #[test]
-fn pages_that_learn_nothing_have_no_snapshot() {
+fn pages_without_learning_have_no_snapshot() {
     let _turn = turn();
     for mode in [PageMode::Off, PageMode::Shadow] {
         let cache = Cache::builder("memory://").pages(mode).build().unwrap();
@@ -480,9 +489,9 @@ fn pages_that_learn_nothing_have_no_snapshot() {
     }
 }
 
-/// A key that the program preloads by name is a piece, whatever the page has learned of it.
+/// A key preloaded by name is a piece, whatever the page has learned.
 #[test]
-fn what_is_named_is_no_part_of_the_snapshot() {
+fn preloaded_key_is_not_in_the_snapshot() {
     let _turn = turn();
     let (cache, clock) = learned();
     let hand = visit(&cache);
@@ -493,9 +502,9 @@ fn what_is_named_is_no_part_of_the_snapshot() {
     assert_eq!(hand.get("a").held(), old());
 }
 
-/// Also beside tasks that read at the same time, over a store that takes its time.
+/// Also with concurrent tasks, over a slow store.
 #[test]
-fn tasks_of_one_page_never_see_what_is_older_than_a_write_they_made() {
+fn tasks_never_read_older_values_than_they_wrote() {
     let _turn = turn();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

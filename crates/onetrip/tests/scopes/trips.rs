@@ -1,4 +1,4 @@
-//! Laws 2 and 3: who asks the server, and how often, by its own count.
+//! Laws 2 and 3: how often the server is asked, by its own count.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use onetrip::Ttl;
 use crate::support::{Bed, Cluster, Outcome, Server, turn};
 
 on_every_server![
-    a_preload_is_one_trip,
-    a_read_that_was_preloaded_asks_nobody,
-    a_preload_asks_for_each_key_once,
-    absent_by_name_asks_nobody,
-    a_plain_read_asks_each_time,
-    a_fetch_asks_once,
-    a_plain_write_is_one_trip_and_leaves_once,
-    a_warm_page_is_one_trip,
-    a_batch_is_one_trip,
+    preload_is_one_trip,
+    read_of_a_preloaded_key_makes_no_trip,
+    preload_asks_for_each_key_once,
+    read_of_a_preloaded_absence_makes_no_trip,
+    plain_read_makes_a_trip_each_time,
+    fetch_looks_up_once,
+    plain_write_is_one_trip,
+    warm_page_is_one_trip,
+    batch_is_one_trip,
     deletes_go_at_once,
     get_many_is_one_command,
     set_many_and_delete_many_are_one_trip,
 ];
 
-/// What the server counted, as `[("get", 2)]`.
+/// Returns the server's command counts, as `[("get", 2)]`.
 fn commands(bed: &Bed) -> Vec<(String, u64)> {
     let asked = bed.server().asked();
     bed.server().reset();
@@ -41,7 +41,7 @@ fn keys(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("note:{number}")).collect()
 }
 
-async fn a_preload_is_one_trip(bed: Bed) -> Outcome {
+async fn preload_is_one_trip(bed: Bed) -> Outcome {
     let (cache, keys) = (&bed.cache(), keys(1000));
     cache
         .set_many(keys.iter().map(|key| (key, 1)), HOUR)
@@ -55,7 +55,7 @@ async fn a_preload_is_one_trip(bed: Bed) -> Outcome {
 
 const HOUR: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 
-async fn a_read_that_was_preloaded_asks_nobody(bed: Bed) -> Outcome {
+async fn read_of_a_preloaded_key_makes_no_trip(bed: Bed) -> Outcome {
     let (cache, keys) = (&bed.cache(), keys(50));
     cache
         .set_many(keys.iter().map(|key| (key, 1)), HOUR)
@@ -75,13 +75,13 @@ async fn a_read_that_was_preloaded_asks_nobody(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_preload_asks_for_each_key_once(bed: Bed) -> Outcome {
+async fn preload_asks_for_each_key_once(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set_many([("a", 1), ("b", 2)], HOUR).await?;
     bed.server().reset();
     let page = async {
         assert_eq!(commands(&bed), counts([("get", 1)]));
-        // Neither what is held nor what is known to be absent.
+        // Skips keys that are held and keys known to be absent.
         cache.preload(["a"], async { Ok(()) }).await?;
         assert_eq!(commands(&bed), counts([]));
         cache
@@ -97,7 +97,7 @@ async fn a_preload_asks_for_each_key_once(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn absent_by_name_asks_nobody(bed: Bed) -> Outcome {
+async fn read_of_a_preloaded_absence_makes_no_trip(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let page = async {
         bed.server().reset();
@@ -117,7 +117,7 @@ async fn absent_by_name_asks_nobody(bed: Bed) -> Outcome {
     cache.preload(["a", "b"], page).await
 }
 
-async fn a_plain_read_asks_each_time(bed: Bed) -> Outcome {
+async fn plain_read_makes_a_trip_each_time(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set_many([("a", 1), ("b", 2), ("c", 3)], HOUR).await?;
     bed.server().reset();
@@ -134,7 +134,7 @@ async fn a_plain_read_asks_each_time(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_fetch_asks_once(bed: Bed) -> Outcome {
+async fn fetch_looks_up_once(bed: Bed) -> Outcome {
     for cache in [&bed.cache(), &bed.posting()] {
         let page = async {
             bed.server().reset();
@@ -162,7 +162,7 @@ async fn a_fetch_asks_once(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_plain_write_is_one_trip_and_leaves_once(bed: Bed) -> Outcome {
+async fn plain_write_is_one_trip(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.get::<i64>("connected").await?;
     bed.server().reset();
@@ -181,7 +181,7 @@ async fn a_plain_write_is_one_trip_and_leaves_once(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_warm_page_is_one_trip(bed: Bed) -> Outcome {
+async fn warm_page_is_one_trip(bed: Bed) -> Outcome {
     let (cache, keys) = (&bed.posting(), keys(50));
     let page = async || {
         for key in &keys {
@@ -200,7 +200,7 @@ async fn a_warm_page_is_one_trip(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_batch_is_one_trip(bed: Bed) -> Outcome {
+async fn batch_is_one_trip(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.get::<i64>("connected").await?;
     bed.server().reset();
@@ -263,10 +263,10 @@ async fn set_many_and_delete_many_are_one_trip(bed: Bed) -> Outcome {
 }
 
 #[test]
-fn a_preload_is_one_trip_to_each_node() {
+fn preload_is_one_trip_to_each_node() {
     let _turn = turn();
     let cluster = Cluster::lend();
-    // Reads from sockets that a server has made. Asking costs some.
+    // Counts reads from sockets by a server. Asking for the count adds some.
     let reads = |server: &Server| server.info("total_reads_processed");
     let cache = onetrip::Cache::open(cluster.url()).unwrap().blocking();
     let keys = keys(60);

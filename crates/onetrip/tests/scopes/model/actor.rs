@@ -1,4 +1,5 @@
-//! Who makes calls, one at a time, whose trips depart, are exchanged and arrive by steps.
+//! Actors make calls, one at a time. The trips of a call depart, are exchanged and arrive in
+//! separate steps.
 
 use onetrip::trip::{Op, Replies, Trip};
 use onetrip::{Caller, Fetch, Outcome, Stage, Waiting};
@@ -10,7 +11,7 @@ use crate::support::hand::{Answer, Called, Hand, Text};
 type Key = &'static str;
 type Arrive<'a> = Box<dyn FnOnce(Replies) -> Answer + 'a>;
 
-/// What to make of an answer.
+/// How to check an answer.
 #[derive(Clone, Copy)]
 enum Kind {
     Read(&'static [Key]),
@@ -18,7 +19,7 @@ enum Kind {
     Preload,
 }
 
-/// A trip under way: exchanged if it has replies.
+/// A trip under way; exchanged once it has replies.
 struct Away {
     trip: Trip,
     replies: Option<Replies>,
@@ -37,12 +38,12 @@ enum Doing<'a> {
         key: Key,
         fetch: Fetch<'a, Key, Text>,
         stage: At,
-        /// What it computed, and its flight.
+        /// The computed value and its flight.
         made: Option<(String, usize)>,
     },
 }
 
-/// Where a fetch is.
+/// The state of a fetch.
 enum At {
     Trip(Away),
     Computing,
@@ -193,7 +194,7 @@ impl<'a> Actor<'a> {
         self.proceed(history, key, fetch, None);
     }
 
-    /// Lets a fetch go on until it has something to wait for.
+    /// Advances a fetch until it has to wait.
     fn proceed(
         &mut self,
         history: &mut History,
@@ -249,7 +250,7 @@ impl<'a> Actor<'a> {
         };
     }
 
-    /// Lets what it does go on by a step.
+    /// Advances the current call by a step.
     pub(super) fn go(&mut self, history: &mut History, give_up: bool) {
         match std::mem::replace(&mut self.doing, Doing::Nothing) {
             Doing::Nothing => {}

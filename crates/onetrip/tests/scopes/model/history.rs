@@ -10,7 +10,7 @@ use onetrip::{Cache, Work};
 use super::KEYS;
 use crate::support::hand::{Answer, Hand, elsewhere};
 
-/// A step of the program, by its number.
+/// Number of a step of the program.
 pub(super) type Tick = usize;
 
 type Key = &'static str;
@@ -20,7 +20,7 @@ const READ_MAX_AGE: Duration = Duration::from_millis(100);
 
 /// A plain write of this process.
 struct Write {
-    /// None is all keys.
+    /// `None` for all keys.
     key: Option<Key>,
     scope: Option<usize>,
     began: Tick,
@@ -35,25 +35,25 @@ struct Flight {
     over: bool,
 }
 
-/// What is known of a scope.
+/// The state of a scope.
 #[derive(Default)]
 pub(super) struct ScopeState {
     work: Work,
-    /// When it was told that news came another way.
+    /// When `fresh` was last called.
     fresh: Tick,
     sending: Option<Tick>,
-    /// The moment of its latest plain answer, at the earliest, and when that was given.
+    /// Lower bound for the moment of its latest plain answer, and when that was given.
     floors: Vec<(Tick, Tick)>,
     named: Vec<(Key, Tick)>,
 }
 
 pub(super) struct History {
     tick: Tick,
-    /// The time after each step.
+    /// Time after each step.
     times: Vec<Duration>,
-    /// What each key held, from a step on.
+    /// Values of each key, each with the step from which it was held.
     held: HashMap<Key, Vec<(Tick, Option<String>)>>,
-    /// The text of each entry, and how often it was sent.
+    /// Text of each entry, and how often it was sent.
     texts: HashMap<Bytes, (String, usize)>,
     writes: Vec<Write>,
     flights: Vec<Flight>,
@@ -101,7 +101,7 @@ impl History {
         *self.times.last_mut().unwrap() += span;
     }
 
-    /// A value that nothing else has.
+    /// Returns a unique value.
     pub(super) fn value(&mut self) -> String {
         self.next += 1;
         self.next.to_string()
@@ -135,8 +135,8 @@ impl History {
         last.unwrap().1.as_deref()
     }
 
-    /// Carries a trip out, on the store and here. `may` says which of its writes the program asked
-    /// for: none of a read.
+    /// Carries out a trip on the store and in the history. `may` accepts the writes that the
+    /// program made: none for a read.
     pub(super) fn exchange(
         &mut self,
         hand: &Hand,
@@ -153,12 +153,12 @@ impl History {
     fn carry_out(&mut self, op: &Op, reply: &Reply, may: &impl Fn(&Op) -> bool) {
         let name = std::str::from_utf8(op.name()).unwrap();
         if name.starts_with("model@onetrip:") {
-            // What workers tell each other.
+            // Workers exchange their records.
             return;
         }
         assert!(
             matches!(op, Op::Get { .. }) || may(op),
-            "nobody asked for {op:?}"
+            "the program did not ask for {op:?}"
         );
         let key = KEYS.into_iter().find(|key| name == format!("model:{key}"));
         match op {
@@ -204,7 +204,7 @@ impl History {
         }
     }
 
-    /// A plain write begins. Returns its number.
+    /// Begins a plain write. Returns its number.
     pub(super) fn begin_write(&mut self, key: Option<Key>, scope: Option<usize>) -> usize {
         self.writes.push(Write {
             key,
@@ -215,7 +215,7 @@ impl History {
         self.writes.len() - 1
     }
 
-    /// It returns, and what it wrote is in the store.
+    /// Ends a write whose value is in the store.
     pub(super) fn end_write(&mut self, write: usize, value: Option<&str>) {
         self.writes[write].returned = Some(self.tick);
         if let Some(value) = value {
@@ -227,7 +227,8 @@ impl History {
         }
     }
 
-    /// The last step at which a plain write of this process to `key` returned before `began`.
+    /// Returns the last step at which a plain write of this process to `key` returned before
+    /// `began`.
     fn written(&self, key: Key, began: Tick) -> Tick {
         let of_key = |write: &&Write| write.key.is_none_or(|of| of == key);
         let returns = self
@@ -241,8 +242,8 @@ impl History {
             .unwrap_or(0)
     }
 
-    /// Whether a plain write of this process to `key` has begun or returned since. One that began
-    /// before and goes on is at the same time, and may come before or after.
+    /// Returns whether a plain write of this process to `key` has begun or returned since. A write
+    /// that began earlier and is still under way is concurrent: it may be ordered before or after.
     pub(super) fn is_written_since(&self, key: Key, tick: Tick) -> bool {
         let of_key = |write: &&Write| write.key.is_none_or(|of| of == key);
         let mut writes = self.writes.iter().filter(of_key);
@@ -268,16 +269,16 @@ impl History {
         (flight.over, flight.value) = (true, value.to_owned());
     }
 
-    /// Checks that law 13 lets a caller of `scope` wait for a flight of `key`.
+    /// Checks that law 13 lets a caller in `scope` wait for a flight of `key`.
     pub(super) fn assert_may_join(&self, key: Key, scope: Option<usize>) {
         if let Some(scope) = scope {
             assert_ne!(
                 self.scopes[scope].work,
                 Work::Request,
-                "a POST waits for nobody"
+                "a POST joins no flight"
             );
             let wrote = self.writes.iter().any(|write| write.scope == Some(scope));
-            assert!(!wrote, "who wrote waits for nobody");
+            assert!(!wrote, "a scope that wrote joins no flight");
         }
         let mut open = self
             .flights
@@ -289,7 +290,7 @@ impl History {
         );
     }
 
-    /// Checks plain answers to a read of `keys`, which began at `began` and travelled or not.
+    /// Checks plain answers to a read of `keys` that began at `began`, with or without a trip.
     pub(super) fn check_plain(
         &mut self,
         scope: Option<usize>,
@@ -330,7 +331,7 @@ impl History {
             assert_ne!(state.work, Work::Request, "a POST has no snapshot");
             assert!(
                 state.sending.is_none_or(|since| since > began),
-                "nor has a stream"
+                "a stream has no snapshot"
             );
             let own = self.writes.iter().filter(|write| write.scope == scope);
             let own = own
@@ -342,7 +343,7 @@ impl History {
             }
             oldest = self.now().saturating_sub(READ_MAX_AGE);
         }
-        // A snapshot of an age of exactly a tenth of a second is over.
+        // A snapshot aged exactly a tenth of a second is over.
         let moment = (lowest..=self.tick).find(|tick| {
             (travelled || self.times[*tick] > oldest || oldest.is_zero())
                 && exact
