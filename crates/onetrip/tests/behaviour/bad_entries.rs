@@ -1,4 +1,4 @@
-//! Law 7: an entry that cannot be read is a counted miss, never an error and never a wrong value.
+//! Law 7: an unreadable entry is a counted miss, never an error and never a wrong value.
 
 use onetrip::entry::{Kind, Name, Sealer};
 use onetrip::{Cache, Compression, Ttl};
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use crate::support::{Bed, Blob, Face, Outcome, Raw};
 
 on_every_store![
-    foreign_bytes,
-    an_entry_cut_short_anywhere,
-    a_signed_entry_cut_short_anywhere,
-    any_bit_flipped,
-    any_bit_of_a_signed_entry_flipped,
-    any_bit_of_a_compressed_entry_flipped,
-    bytes_behind_an_entry,
-    another_version,
-    the_wrong_secret,
-    unsigned_where_a_signature_is_wanted,
-    signed_where_no_secret_is_known,
-    an_old_secret_still_vouches,
-    the_entry_of_another_key,
-    the_entry_of_another_prefix,
-    a_pickle_without_a_signature,
-    something_else_in_the_middle_of_many,
-    a_bad_entry_can_be_replaced,
+    foreign_bytes_are_a_miss,
+    truncated_entry_is_a_miss,
+    truncated_signed_entry_is_a_miss,
+    flipped_bit_is_a_miss,
+    flipped_bit_of_a_signed_entry_is_a_miss,
+    flipped_bit_of_a_compressed_entry_is_a_miss,
+    bytes_after_an_entry_are_a_miss,
+    other_version_is_a_miss,
+    wrong_secret_is_a_miss,
+    unsigned_entry_is_a_miss_if_a_secret_is_set,
+    signed_entry_is_a_miss_without_a_secret,
+    old_secret_is_still_accepted,
+    entry_of_another_key_is_a_miss,
+    entry_of_another_prefix_is_a_miss,
+    unsigned_pickle_is_a_miss,
+    get_many_skips_foreign_bytes,
+    bad_entry_can_be_replaced,
 ];
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ fn note() -> Note {
     }
 }
 
-/// Checks that `entry` is a miss under `key`, in whatever way it is read, and counted each time.
+/// Checks that `entry` under `key` is a counted miss for every kind of read.
 async fn assert_bad(cache: &Face, raw: &Raw, key: &str, entry: &[u8]) -> Outcome {
     raw.set(key, entry).await?;
     cache.cache().reset_stats();
@@ -57,14 +57,14 @@ async fn assert_bad(cache: &Face, raw: &Raw, key: &str, entry: &[u8]) -> Outcome
     Ok(())
 }
 
-/// The entry of a note under `key`, as it is in the store.
+/// Returns the stored entry of a note under `key`.
 async fn entry(cache: &Face, raw: &Raw, key: &str) -> onetrip::Result<Vec<u8>> {
     cache.set(key, &note()).await?;
     assert_eq!(cache.get(key).await?, Some(note()));
     Ok(raw.get(key).await?.unwrap())
 }
 
-async fn foreign_bytes(bed: Bed) -> Outcome {
+async fn foreign_bytes_are_a_miss(bed: Bed) -> Outcome {
     let (cache, raw) = (bed.cache(), bed.raw());
     for foreign in [
         &b""[..],
@@ -95,11 +95,11 @@ async fn cut_short(cache: Face, raw: Raw) -> Outcome {
     Ok(())
 }
 
-async fn an_entry_cut_short_anywhere(bed: Bed) -> Outcome {
+async fn truncated_entry_is_a_miss(bed: Bed) -> Outcome {
     cut_short(bed.cache(), bed.raw()).await
 }
 
-async fn a_signed_entry_cut_short_anywhere(bed: Bed) -> Outcome {
+async fn truncated_signed_entry_is_a_miss(bed: Bed) -> Outcome {
     cut_short(bed.open(bed.builder().secrets(["s3cret"])), bed.raw()).await
 }
 
@@ -115,33 +115,33 @@ async fn flipped(cache: Face, raw: Raw) -> Outcome {
     Ok(())
 }
 
-async fn any_bit_flipped(bed: Bed) -> Outcome {
+async fn flipped_bit_is_a_miss(bed: Bed) -> Outcome {
     flipped(bed.cache(), bed.raw()).await
 }
 
-async fn any_bit_of_a_signed_entry_flipped(bed: Bed) -> Outcome {
+async fn flipped_bit_of_a_signed_entry_is_a_miss(bed: Bed) -> Outcome {
     flipped(bed.open(bed.builder().secrets(["s3cret"])), bed.raw()).await
 }
 
-async fn any_bit_of_a_compressed_entry_flipped(bed: Bed) -> Outcome {
+async fn flipped_bit_of_a_compressed_entry_is_a_miss(bed: Bed) -> Outcome {
     for compression in [Compression::Zstd, Compression::Lz4] {
         let builder = bed.builder().compression_min(0);
         let cache = bed.open(builder.compression(Some(compression)));
         let whole = entry(&cache, &bed.raw(), "note").await?;
-        assert_ne!(whole[2] >> 4, 0, "it is compressed");
+        assert_ne!(whole[2] >> 4, 0, "the entry must be compressed");
         flipped(cache, bed.raw()).await?;
     }
     Ok(())
 }
 
-async fn bytes_behind_an_entry(bed: Bed) -> Outcome {
+async fn bytes_after_an_entry_are_a_miss(bed: Bed) -> Outcome {
     let (cache, raw) = (bed.cache(), bed.raw());
     let mut longer = entry(&cache, &raw, "note").await?;
     longer.push(0);
     assert_bad(&cache, &raw, "note", &longer).await
 }
 
-async fn another_version(bed: Bed) -> Outcome {
+async fn other_version_is_a_miss(bed: Bed) -> Outcome {
     let (cache, raw) = (bed.cache(), bed.raw());
     let whole = entry(&cache, &raw, "note").await?;
     for version in (0..=255).filter(|version| *version != whole[1]) {
@@ -156,13 +156,13 @@ fn signed(bed: &Bed, secrets: &[&str]) -> Face {
     bed.open(bed.builder().secrets(secrets.to_vec()))
 }
 
-async fn the_wrong_secret(bed: Bed) -> Outcome {
+async fn wrong_secret_is_a_miss(bed: Bed) -> Outcome {
     let (writer, reader, raw) = (signed(&bed, &["one"]), signed(&bed, &["two"]), bed.raw());
     let theirs = entry(&writer, &raw, "note").await?;
     assert_bad(&reader, &raw, "note", &theirs).await
 }
 
-async fn unsigned_where_a_signature_is_wanted(bed: Bed) -> Outcome {
+async fn unsigned_entry_is_a_miss_if_a_secret_is_set(bed: Bed) -> Outcome {
     let (writer, reader, raw) = (bed.cache(), signed(&bed, &["one"]), bed.raw());
     let mut unsigned = entry(&writer, &raw, "note").await?;
     assert_bad(&reader, &raw, "note", &unsigned).await?;
@@ -170,7 +170,7 @@ async fn unsigned_where_a_signature_is_wanted(bed: Bed) -> Outcome {
     assert_bad(&reader, &raw, "note", &unsigned).await
 }
 
-async fn signed_where_no_secret_is_known(bed: Bed) -> Outcome {
+async fn signed_entry_is_a_miss_without_a_secret(bed: Bed) -> Outcome {
     let (writer, reader, raw) = (signed(&bed, &["one"]), bed.cache(), bed.raw());
     let mut signed = entry(&writer, &raw, "note").await?;
     assert_bad(&reader, &raw, "note", &signed).await?;
@@ -178,7 +178,7 @@ async fn signed_where_no_secret_is_known(bed: Bed) -> Outcome {
     assert_bad(&reader, &raw, "note", &signed).await
 }
 
-async fn an_old_secret_still_vouches(bed: Bed) -> Outcome {
+async fn old_secret_is_still_accepted(bed: Bed) -> Outcome {
     let (old, raw) = (signed(&bed, &["old"]), bed.raw());
     let (both, new) = (signed(&bed, &["new", "old"]), signed(&bed, &["new"]));
     let by_old = entry(&old, &raw, "note").await?;
@@ -193,7 +193,7 @@ async fn an_old_secret_still_vouches(bed: Bed) -> Outcome {
     assert_bad(&old, &raw, "note", &by_new).await
 }
 
-async fn the_entry_of_another_key(bed: Bed) -> Outcome {
+async fn entry_of_another_key_is_a_miss(bed: Bed) -> Outcome {
     for cache in [bed.cache(), signed(&bed, &["one"])] {
         let theirs = entry(&cache, &bed.raw(), "theirs").await?;
         assert_bad(&cache, &bed.raw(), "mine", &theirs).await?;
@@ -201,7 +201,7 @@ async fn the_entry_of_another_key(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn the_entry_of_another_prefix(bed: Bed) -> Outcome {
+async fn entry_of_another_prefix_is_a_miss(bed: Bed) -> Outcome {
     let other = bed.builder().prefix(format!("{}2", bed.prefix()));
     let other_raw = other.clone().serializer(onetrip::Serializer::Raw);
     let (other, other_raw) = (bed.open(other), bed.open(other_raw));
@@ -210,8 +210,8 @@ async fn the_entry_of_another_prefix(bed: Bed) -> Outcome {
     assert_bad(&bed.cache(), &bed.raw(), "note", &theirs).await
 }
 
-async fn a_pickle_without_a_signature(bed: Bed) -> Outcome {
-    // What is whole in every other way: the only reason to refuse it is that nobody vouches.
+async fn unsigned_pickle_is_a_miss(bed: Bed) -> Outcome {
+    // Valid in every other way: only the missing signature is a reason to refuse it.
     let name = bed.name("note");
     let name = Name {
         prefix: b"",
@@ -224,7 +224,7 @@ async fn a_pickle_without_a_signature(bed: Bed) -> Outcome {
     assert_bad(&bed.cache(), &bed.raw(), "note", &whole).await
 }
 
-async fn something_else_in_the_middle_of_many(bed: Bed) -> Outcome {
+async fn get_many_skips_foreign_bytes(bed: Bed) -> Outcome {
     let (cache, raw) = (&bed.cache(), bed.raw());
     cache.set_many([("a", 1), ("c", 3)], Ttl::Default).await?;
     raw.set("b", b"not ours").await?;
@@ -236,7 +236,7 @@ async fn something_else_in_the_middle_of_many(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_bad_entry_can_be_replaced(bed: Bed) -> Outcome {
+async fn bad_entry_can_be_replaced(bed: Bed) -> Outcome {
     let (cache, raw) = (&bed.cache(), bed.raw());
     raw.set("note", b"not ours").await?;
     let page = async {
@@ -248,13 +248,13 @@ async fn a_bad_entry_can_be_replaced(bed: Bed) -> Outcome {
     cache.preload(["note"], page).await?;
     assert_eq!(cache.get("note").await?, Some(note()));
     raw.set("note", b"not ours").await?;
-    assert!(cache.delete("note").await?, "it was there");
+    assert!(cache.delete("note").await?, "the bad entry existed");
     Ok(())
 }
 
-/// Redis keeps more than strings under its names.
+/// Redis keeps other types than strings, too.
 #[test]
-fn another_programs_list_is_a_miss() {
+fn redis_list_is_a_miss() {
     let server = crate::support::Server::start();
     let cache = Cache::builder(server.url()).on_error(onetrip::OnError::Raise);
     let cache = cache.build().unwrap().blocking();

@@ -1,4 +1,4 @@
-//! Redis Cluster: one trip to each node, moves that are followed, nodes that fail.
+//! Redis Cluster: one trip to each node, moved slots, failing nodes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use onetrip::{Builder, ErrorKind, OnError};
 
 use crate::support::{Cluster, Server, eventually};
 
-/// Short, so that waiting for it is cheap, and long enough for a busy machine to answer in.
+/// Short, so that timeouts are cheap, but long enough for a busy machine to answer.
 const TRIP_TIMEOUT: Duration = Duration::from_millis(400);
 
 fn builder(cluster: &Cluster) -> Builder {
@@ -17,7 +17,7 @@ fn builder(cluster: &Cluster) -> Builder {
         .connect_timeout(TRIP_TIMEOUT)
 }
 
-/// A cache that raises what goes wrong, and waits for a busy machine.
+/// A cache that raises errors and is patient with a busy machine.
 fn strict(cluster: &Cluster) -> Cache {
     let builder = builder(cluster).on_error(OnError::Raise);
     let patience = Duration::from_secs(20);
@@ -34,7 +34,7 @@ fn keys(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn names_go_to_their_node_at_once() {
+fn keys_go_straight_to_their_node() {
     let cluster = Cluster::lend();
     let cache = strict(&cluster);
     cache.get::<u8>("connected").unwrap();
@@ -62,10 +62,10 @@ fn names_go_to_their_node_at_once() {
 }
 
 #[test]
-fn slots_that_move_are_followed() {
+fn moved_slots_are_followed() {
     let cluster = Cluster::start();
     let (cache, other) = (strict(&cluster), strict(&cluster));
-    // Of two slots: some entries move while others are there already, or still.
+    // In two slots: during the move some entries are at the new node and others still at the old.
     let keys: Vec<String> = (0..12).map(|n| format!("{{{}}}:{n}", n % 2)).collect();
     let mut round = 0_i64;
     let mut step = || {
@@ -102,7 +102,7 @@ fn slots_that_move_are_followed() {
     assert_eq!(cache.clear().unwrap(), 12);
 }
 
-/// Ends the other threads with this one, also if it fails.
+/// Stops the other threads when this one ends, even by a panic.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -112,7 +112,7 @@ impl Drop for End<'_> {
 }
 
 #[test]
-fn many_threads_read_what_they_wrote_while_slots_move() {
+fn threads_read_their_writes_while_slots_move() {
     let cluster = Cluster::start();
     let cache = strict(&cluster);
     let ended = AtomicBool::new(false);
@@ -143,7 +143,7 @@ fn many_threads_read_what_they_wrote_while_slots_move() {
     assert_eq!(cache.asynchronous().stats().errors, 0);
 }
 
-/// The keys that the node with this number holds, and the others.
+/// Splits keys into those that node `number` holds and the others.
 fn split(cluster: &Cluster, number: usize, keys: &[String]) -> (Vec<String>, Vec<String>) {
     let port = cluster.servers[number].port();
     let is_there = |key: &&String| cluster.holder(key).port() == port;
@@ -151,7 +151,7 @@ fn split(cluster: &Cluster, number: usize, keys: &[String]) -> (Vec<String>, Vec
 }
 
 #[test]
-fn a_node_that_hangs_makes_its_keys_unknown_and_no_others() {
+fn hung_node_makes_only_its_keys_unknown() {
     let cluster = Cluster::start();
     let (cache, keys) = (lenient(&cluster), keys(30));
     let (lost, rest) = split(&cluster, 1, &keys);
@@ -167,7 +167,7 @@ fn a_node_that_hangs_makes_its_keys_unknown_and_no_others() {
         let none: Vec<Option<i64>> = cache.get_many(&lost)?;
         assert_eq!(none, vec![None; lost.len()]);
         Server::signal(pid, "CONT");
-        // Had they been remembered as absent, the page would not ask for them.
+        // If they were remembered as absent, the page would not ask for them.
         eventually("recovery", || cache.get(&lost[0]).unwrap() == Some(1));
         Ok::<_, onetrip::Error>(())
     };
@@ -179,7 +179,7 @@ fn a_node_that_hangs_makes_its_keys_unknown_and_no_others() {
 }
 
 #[test]
-fn a_node_that_hangs_is_waited_for_once() {
+fn hung_node_costs_one_timeout() {
     let cluster = Cluster::start();
     let cache = builder(&cluster).on_error(OnError::Raise);
     let cache = cache.build().unwrap().blocking();
@@ -201,7 +201,7 @@ fn a_node_that_hangs_is_waited_for_once() {
 }
 
 #[test]
-fn deletes_that_a_node_missed_are_delivered_to_it() {
+fn pending_deletes_reach_the_node_that_missed_them() {
     let cluster = Cluster::start();
     let (cache, direct) = (lenient(&cluster), strict(&cluster));
     let keys = keys(12);
@@ -212,7 +212,7 @@ fn deletes_that_a_node_missed_are_delivered_to_it() {
             .unwrap();
     };
     let recovers = |deletes: &dyn Fn()| {
-        // A node may still hear of deletes from before.
+        // A node may still receive earlier deletes.
         eventually("the first answer", || {
             write();
             cache.get_many::<i64, _>(&keys).unwrap() == vec![Some(1); keys.len()]
@@ -235,14 +235,14 @@ fn deletes_that_a_node_missed_are_delivered_to_it() {
     recovers(&|| assert_eq!(cache.delete_many(&keys).unwrap(), rest.len()));
     recovers(&|| {
         cache.clear().unwrap();
-        // Of the others it was heard, and is not repeated.
+        // The other nodes got the delete, so it is not repeated.
         direct.set(&rest[0], &2).unwrap();
     });
     assert_eq!(direct.get(&rest[0]).unwrap(), Some(2));
 }
 
 #[test]
-fn idle_connections_that_were_closed_are_not_noticed() {
+fn closed_idle_connections_cause_no_error() {
     let cluster = Cluster::lend();
     let (cache, keys) = (strict(&cluster), keys(30));
     let close_all = || {
@@ -261,7 +261,7 @@ fn idle_connections_that_were_closed_are_not_noticed() {
 }
 
 #[test]
-fn a_replica_takes_over() {
+fn replica_takes_over() {
     let cluster = Cluster::with_replica();
     let cache = lenient(&cluster);
     let (held, _) = split(&cluster, 0, &keys(12));
@@ -274,7 +274,7 @@ fn a_replica_takes_over() {
     cache.delete(&held[0]).unwrap();
     let mut round = 0_i64;
     eventually("the failover", || {
-        // Nobody else writes: what is read is the last that was, or nothing is known.
+        // There is no other writer: a read returns the last value written, or misses.
         assert_eq!(cache.get::<String>(&held[0]).unwrap(), None);
         if let Some(old) = cache.get::<String>(&held[1]).unwrap() {
             assert_eq!(old, "old");
@@ -289,7 +289,7 @@ fn a_replica_takes_over() {
 }
 
 #[test]
-fn a_cluster_without_a_node_that_answers_is_a_miss() {
+fn cluster_without_an_answering_node_is_a_miss() {
     let url = "redis+cluster://127.0.0.1:1,127.0.0.1:2";
     let cache = onetrip::Cache::builder(url).build().unwrap().blocking();
     assert_eq!(cache.get::<i64>("a").unwrap(), None);
@@ -305,7 +305,7 @@ fn a_cluster_without_a_node_that_answers_is_a_miss() {
 }
 
 #[test]
-fn a_server_that_is_no_cluster_says_so() {
+fn server_without_cluster_support_is_named() {
     let server = Server::start();
     let url = format!("redis+cluster://127.0.0.1:{}", server.port());
     let cache = onetrip::Cache::builder(url).on_error(OnError::Raise);

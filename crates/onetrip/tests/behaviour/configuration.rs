@@ -1,10 +1,10 @@
-//! What cannot work is refused when the cache is made, in words that say what would.
+//! Invalid options are refused when the cache is built, with advice.
 
 use std::time::Duration;
 
 use onetrip::{Builder, Cache, Compression, ErrorKind, Serializer};
 
-/// The message with which these options are refused.
+/// Returns the message with which these options are refused.
 #[track_caller]
 fn refused(builder: Builder) -> String {
     let error = builder.build().unwrap_err();
@@ -21,7 +21,7 @@ fn assert_refused(url: &str, words: &[&str]) {
 }
 
 #[test]
-fn an_unknown_scheme_is_told_which_there_are() {
+fn unknown_scheme_lists_the_schemes() {
     assert_refused(
         "carrier-pigeon://loft",
         &[
@@ -39,7 +39,7 @@ fn an_unknown_scheme_is_told_which_there_are() {
 }
 
 #[test]
-fn what_is_no_url_is_told_how_one_looks() {
+fn invalid_url_shows_an_example() {
     for text in [
         "",
         "localhost",
@@ -52,7 +52,7 @@ fn what_is_no_url_is_told_how_one_looks() {
 }
 
 #[test]
-fn an_unknown_option_is_told_which_there_are() {
+fn unknown_option_lists_the_options() {
     assert_refused("memory://?sise=1MB", &["sise", "size", "latency"]);
     assert_refused("redis://localhost?timeout=5", &["timeout", "db"]);
     assert_refused("redis+unix:///run/redis.sock?size=5", &["size", "db"]);
@@ -63,12 +63,12 @@ fn an_unknown_option_is_told_which_there_are() {
     assert_refused("memcached://localhost?db=1", &["db", "none"]);
     assert_refused("kt://localhost?db=1", &["db", "none"]);
     assert_refused("kt://me:secret@localhost", &["user", "password"]);
-    // Of TLS alone.
+    // For TLS only.
     assert_refused("redis://localhost?ssl_ca_certs=x", &["ssl_ca_certs"]);
 }
 
 #[test]
-fn a_value_of_an_option_is_told_what_is_expected() {
+fn invalid_option_value_says_what_is_expected() {
     for size in [
         "",
         "0",
@@ -95,7 +95,7 @@ fn a_value_of_an_option_is_told_what_is_expected() {
 }
 
 #[test]
-fn sizes_and_spans_have_units() {
+fn sizes_and_durations_have_units() {
     for url in [
         "memory://?size=4096",
         "memory://?size=64kB&latency=500us",
@@ -123,7 +123,7 @@ fn sizes_and_spans_have_units() {
 }
 
 #[test]
-fn many_servers_are_a_cluster_or_sentinels_of_a_service() {
+fn several_servers_need_a_cluster_or_sentinel_scheme() {
     assert_refused("redis://a,b", &["redis+cluster://", "redis+sentinel://"]);
     assert_refused("redis+sentinel://a,b", &["service", "mymaster"]);
     assert_refused("redis+sentinel://a/notes/x", &["redis://host/0"]);
@@ -141,7 +141,7 @@ fn many_servers_are_a_cluster_or_sentinels_of_a_service() {
 }
 
 #[test]
-fn a_socket_needs_a_path() {
+fn socket_needs_a_path() {
     assert_refused("redis+unix://", &["redis+unix:///run/redis.sock"]);
     assert_refused("redis+unix:///", &["redis+unix:///run/redis.sock"]);
     for url in [
@@ -154,7 +154,7 @@ fn a_socket_needs_a_path() {
 }
 
 #[test]
-fn certificates_are_read_when_the_cache_is_made() {
+fn certificates_are_read_when_the_cache_is_built() {
     assert_refused(
         "rediss://localhost?ssl_ca_certs=/no/such/file",
         &["/no/such/file", "PEM"],
@@ -162,7 +162,7 @@ fn certificates_are_read_when_the_cache_is_made() {
 }
 
 #[test]
-fn memcached_takes_servers_and_nothing_else() {
+fn memcached_url_takes_only_servers() {
     assert_refused("memcached://h1,h2:x", &["memcached://h2:x"]);
     assert_refused("memcached://h1,h2,h1:11211", &["h1:11211 twice"]);
     assert_refused("memcached://h1/0", &["prefix"]);
@@ -174,14 +174,14 @@ fn memcached_takes_servers_and_nothing_else() {
 }
 
 #[test]
-fn a_list_of_hosts_is_for_stores_that_take_one() {
+fn host_list_is_refused_by_stores_of_one_server() {
     assert_refused("redis://h1:1,h2:2/0", &["redis://h1:1,h2:2/0", "takes one"]);
     assert_refused("memory://a,b", &["takes one"]);
     assert_refused("kt://h1,h2", &["takes one"]);
 }
 
 #[test]
-fn a_password_is_never_shown() {
+fn password_is_never_shown() {
     let cache = Cache::open("redis://user:s3cret@localhost:1/0").unwrap();
     assert_eq!(cache.label(), "redis://user@localhost:1/0");
     assert!(!format!("{cache:?}").contains("s3cret"));
@@ -190,7 +190,7 @@ fn a_password_is_never_shown() {
 }
 
 #[test]
-fn secrets_are_given_or_not_but_never_empty() {
+fn empty_secrets_are_refused() {
     assert!(refused(Cache::builder("memory://").secrets([""])).contains("empty"));
     assert!(refused(Cache::builder("memory://").secrets(["long", ""])).contains("empty"));
     let pickle = Cache::builder("memory://").serializer(Serializer::Pickle);
@@ -199,7 +199,7 @@ fn secrets_are_given_or_not_but_never_empty() {
 }
 
 #[test]
-fn raw_takes_neither_secret_nor_compression() {
+fn raw_serializer_takes_neither_secret_nor_compression() {
     let raw = Cache::builder("memory://").serializer(Serializer::Raw);
     assert!(refused(raw.clone().secrets(["long"])).contains("raw"));
     assert!(refused(raw.clone().compression(Some(Compression::Lz4))).contains("raw"));
@@ -207,7 +207,7 @@ fn raw_takes_neither_secret_nor_compression() {
 }
 
 #[test]
-fn no_time_at_all_is_no_timeout_of_a_trip() {
+fn zero_trip_timeout_is_refused() {
     let cache = Cache::builder("memory://");
     assert!(refused(cache.clone().connect_timeout(Duration::ZERO)).contains("connect_timeout"));
     assert!(refused(cache.trip_timeout(Duration::ZERO)).contains("trip_timeout"));

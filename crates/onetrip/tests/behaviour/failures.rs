@@ -1,4 +1,4 @@
-//! Law 6, as far as it goes yet: a store that fails is a miss, or an error if that is asked for.
+//! Law 6: a failing store is a miss, or an error under `OnError::Raise`.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,57 +12,54 @@ use onetrip::{Builder, Context, ErrorKind, OnError, Result, Ttl};
 
 use crate::support::Server;
 
-/// What every operation answers, the page around some of them included.
+/// Runs every operation, some of them also in a page, and returns the results.
 fn everything(cache: &Cache) -> Vec<(&'static str, Result<String>)> {
-    fn told<T: std::fmt::Debug>(answer: Result<T>) -> Result<String> {
+    fn shown<T: std::fmt::Debug>(answer: Result<T>) -> Result<String> {
         answer.map(|answer| format!("{answer:?}"))
     }
     let keys = ["a", "b"];
     let hour = Duration::from_secs(60 * 60);
     vec![
-        ("None", told(cache.get::<i64>("a"))),
-        ("[None, None]", told(cache.get_many::<i64, _>(&keys))),
-        ("false", told(cache.contains("a"))),
-        ("()", told(cache.set("a", &1))),
-        ("()", told(cache.set_for("a", &1, Duration::ZERO))),
-        ("()", told(cache.set_many([("a", 1), ("b", 2)], hour))),
-        ("false", told(cache.add("a", &1, Ttl::Default))),
-        ("None", told(cache.incr("a", 1))),
-        ("false", told(cache.touch("a", hour))),
-        ("0", told(cache.touch_many(&keys, hour))),
-        ("false", told(cache.delete("a"))),
-        ("0", told(cache.delete_many(&keys))),
-        ("0", told(cache.clear())),
-        ("5", told(cache.get_or_insert_with("a", hour, || 5))),
-        ("6", told(cache.preload(keys, || 6))),
+        ("None", shown(cache.get::<i64>("a"))),
+        ("[None, None]", shown(cache.get_many::<i64, _>(&keys))),
+        ("false", shown(cache.contains("a"))),
+        ("()", shown(cache.set("a", &1))),
+        ("()", shown(cache.set_for("a", &1, Duration::ZERO))),
+        ("()", shown(cache.set_many([("a", 1), ("b", 2)], hour))),
+        ("false", shown(cache.add("a", &1, Ttl::Default))),
+        ("None", shown(cache.incr("a", 1))),
+        ("false", shown(cache.touch("a", hour))),
+        ("0", shown(cache.touch_many(&keys, hour))),
+        ("false", shown(cache.delete("a"))),
+        ("0", shown(cache.delete_many(&keys))),
+        ("0", shown(cache.clear())),
+        ("5", shown(cache.get_or_insert_with("a", hour, || 5))),
+        ("6", shown(cache.preload(keys, || 6))),
         (
             "()",
-            told(cache.scope(|| cache.set("a", &1)).and_then(|set| set)),
+            shown(cache.scope(|| cache.set("a", &1)).and_then(|set| set)),
         ),
     ]
 }
 
 fn refusing() -> Builder {
-    // The port of tcpmux, which needs a privilege to listen on and which nobody uses.
+    // The port of tcpmux: listening needs a privilege, and nobody uses it.
     onetrip::Cache::builder("redis://127.0.0.1:1/0")
 }
 
 #[test]
-fn a_port_that_refuses_is_a_miss() {
+fn refused_connection_is_a_miss() {
     let cache = refusing().build().unwrap().blocking();
     for (expected, answer) in everything(&cache) {
         assert_eq!(answer.unwrap(), expected);
     }
     let stats = cache.asynchronous().stats();
     assert_eq!(stats.hits, 0);
-    assert_eq!(
-        stats.errors, 23,
-        "one for each operation that was not carried out"
-    );
+    assert_eq!(stats.errors, 23, "one for each failed operation");
 }
 
 #[test]
-fn a_port_that_refuses_is_an_error_where_that_is_asked_for() {
+fn refused_connection_is_an_error_with_on_error_raise() {
     let cache = refusing().on_error(OnError::Raise).build().unwrap();
     for (would, answer) in everything(&cache.blocking()) {
         let error = answer.expect_err(would);
@@ -78,11 +75,11 @@ fn a_port_that_refuses_is_an_error_where_that_is_asked_for() {
 }
 
 #[test]
-fn what_a_preload_could_not_learn_is_not_absent() {
+fn failed_preload_makes_no_key_absent() {
     let server = Server::start();
     let cache = onetrip::Cache::open(server.url()).unwrap().blocking();
     cache.set("a", &1).unwrap();
-    // The server refuses one trip, and serves the next.
+    // The server refuses one trip and serves the next.
     let allow = |keys| -> () { server.ask(&["ACL", "SETUSER", "default", "resetkeys", keys]) };
     allow("~none");
     let page = || {
@@ -95,7 +92,7 @@ fn what_a_preload_could_not_learn_is_not_absent() {
 }
 
 #[test]
-fn a_user_and_a_password_are_shown_to_the_server() {
+fn user_and_password_are_sent_to_the_server() {
     let server = Server::start();
     let rules = ["ACL", "SETUSER", "alice", "on", ">p@ss/w:rd", "~*", "+@all"];
     let _: () = server.ask(&rules);
@@ -114,9 +111,9 @@ fn a_user_and_a_password_are_shown_to_the_server() {
     assert!(!error.to_string().contains("wrong"), "{error}");
 }
 
-/// It says again what it was told, since it does not know the command.
+/// The server's error repeats the command, since it does not know it.
 #[test]
-fn a_password_is_told_to_nobody_else() {
+fn password_is_not_in_errors() {
     let server = Server::start_with(&["--save", "", "--rename-command", "AUTH", ""]);
     let url = format!("redis://:hunter2@127.0.0.1:{}", server.port());
     let cache = onetrip::Cache::builder(url).on_error(OnError::Raise);
@@ -124,15 +121,15 @@ fn a_password_is_told_to_nobody_else() {
     let error = error.unwrap_err();
     assert!(error.to_string().contains("AUTH"), "{error}");
     let source = std::error::Error::source(&error).unwrap();
-    for told in [error.to_string(), source.to_string()] {
-        assert!(!told.contains("hunter2"), "{told}");
+    for shown in [error.to_string(), source.to_string()] {
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }
 
-/// A server that is full, adds to a number and closes the connection: what follows a write that was
-/// refused finds it closed, which is no reason to add once more.
+/// A full server that executes an increment and closes the connection. The next command finds the
+/// connection closed; that must not repeat the increment.
 #[test]
-fn what_was_answered_is_not_done_twice_since_what_follows_could_not_be_sent() {
+fn answered_command_is_not_repeated_when_the_next_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let added = Arc::new(AtomicU32::new(0));
@@ -181,31 +178,31 @@ fn what_was_answered_is_not_done_twice_since_what_follows_could_not_be_sent() {
 }
 
 #[test]
-fn a_server_that_came_back_is_used_again() {
+fn restarted_server_is_used_again() {
     let server = Server::start();
     let cache = onetrip::Cache::builder(server.url()).on_error(OnError::Raise);
     let cache = cache.build().unwrap().blocking();
     cache.set("a", &1).unwrap();
-    // It closes every connection, as a restart does. What may be asked twice is asked again.
+    // All connections are closed, as by a restart. Idempotent commands are sent again.
     let _: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     assert_eq!(cache.get("a").unwrap(), Some(1));
 }
 
-/// A connection is looked at before it is used: nothing was sent, so nothing is done twice.
+/// A connection is checked before use: nothing was sent, so nothing is repeated.
 #[test]
-fn what_must_not_be_done_twice_is_done_after_the_server_closed_the_connection() {
+fn increment_works_on_a_closed_idle_connection() {
     let server = Server::start();
     let cache = onetrip::Cache::builder(server.url()).on_error(OnError::Raise);
     let cache = cache.build().unwrap();
     let close = || {
         let _: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     };
-    let lane = cache.blocking();
-    lane.set("a", &1).unwrap();
+    let blocking = cache.blocking();
+    blocking.set("a", &1).unwrap();
     close();
-    assert_eq!(lane.incr("a", 1).unwrap(), Some(2));
+    assert_eq!(blocking.incr("a", 1).unwrap(), Some(2));
     close();
-    assert!(lane.add("b", &1, Ttl::Default).unwrap());
+    assert!(blocking.add("b", &1, Ttl::Default).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -219,12 +216,12 @@ fn what_must_not_be_done_twice_is_done_after_the_server_closed_the_connection() 
 }
 
 #[test]
-fn an_entry_that_is_too_large_is_refused_and_removes_the_old_one() {
+fn too_large_entry_is_refused_and_removes_the_old_one() {
     let server = Server::start();
     let cache = onetrip::Cache::builder(server.url()).on_error(OnError::Raise);
     let cache = cache.build().unwrap();
     cache.blocking().set("a", "old").unwrap();
-    // Never touched and never sent, so it takes no memory but addresses.
+    // Neither touched nor sent, so it takes only address space.
     let entry = bytes::Bytes::from(vec![0; (512 << 20) + 1]);
     let name = bytes::Bytes::from("a");
     let write = |op: Op| {
@@ -245,11 +242,11 @@ fn an_entry_that_is_too_large_is_refused_and_removes_the_old_one() {
         entry,
         ttl: None,
     };
-    assert_eq!(write(set), None, "what was there is out of date");
+    assert_eq!(write(set), None, "the old entry is outdated");
 }
 
 #[test]
-fn a_blocking_call_in_a_task_is_told_to_await() {
+fn blocking_call_in_a_task_fails_with_advice() {
     let server = Server::start();
     let remote = onetrip::Cache::open(server.url()).unwrap();
     let slow = onetrip::Cache::open("memory://?latency=1us").unwrap();
@@ -268,7 +265,7 @@ fn a_blocking_call_in_a_task_is_told_to_await() {
 }
 
 #[test]
-fn a_cache_works_after_its_connections_were_closed() {
+fn cache_works_after_its_connections_were_closed() {
     let server = Server::start();
     let cache = onetrip::Cache::builder(server.url()).on_error(OnError::Raise);
     let cache = cache.build().unwrap();

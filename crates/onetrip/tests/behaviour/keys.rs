@@ -1,4 +1,4 @@
-//! Any string of bytes is a key.
+//! Any byte string is a key.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::support::{Bed, Outcome};
 on_every_store![
     any_bytes_are_a_key,
     keys_are_not_mixed_up,
-    a_cache_without_prefix_names_keys_as_they_are,
+    keys_are_unchanged_without_a_prefix,
 ];
 
 fn strange_keys() -> Vec<Vec<u8>> {
@@ -67,7 +67,7 @@ async fn keys_are_not_mixed_up(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_cache_without_prefix_names_keys_as_they_are(bed: Bed) -> Outcome {
+async fn keys_are_unchanged_without_a_prefix(bed: Bed) -> Outcome {
     let (cache, bare) = (bed.cache(), bed.open(bed.builder().prefix("")));
     cache.set("note", &1).await?;
     assert_eq!(bare.get(bed.name("note")).await?, Some(1));

@@ -1,4 +1,4 @@
-//! What a server refuses: to a user, as a replica, and when it is full.
+//! Commands that a server refuses: lacking permission, as a replica, or when full.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn open(url: String, on_error: OnError) -> Cache {
 }
 
 #[test]
-fn a_user_who_may_only_read_is_told_so() {
+fn read_only_user_gets_a_clear_error() {
     let server = Server::start();
     let rules = [
         "ACL", "SETUSER", "reader", "on", ">secret", "~*", "+get", "+mget",
@@ -36,7 +36,7 @@ fn a_user_who_may_only_read_is_told_so() {
 }
 
 #[test]
-fn a_replica_reads_and_refuses_writes() {
+fn replica_reads_and_refuses_writes() {
     let primary = Server::start();
     open(primary.url(), OnError::Raise).set("a", &1).unwrap();
     let port = primary.port().to_string();
@@ -70,7 +70,7 @@ fn full() -> Server {
 }
 
 #[test]
-fn a_full_server_says_so_and_keeps_nothing_that_is_out_of_date() {
+fn full_server_is_an_error_and_keeps_no_outdated_entry() {
     let server = full();
     let cache = open(server.url(), OnError::Raise);
     assert_eq!(cache.get("a").unwrap(), Some("old".to_owned()));
@@ -87,7 +87,7 @@ fn a_full_server_says_so_and_keeps_nothing_that_is_out_of_date() {
 }
 
 #[test]
-fn what_leaves_a_page_for_a_full_server_leaves_nothing_old_behind() {
+fn post_to_a_full_server_leaves_no_outdated_entry() {
     let server = full();
     let cache = open(server.url(), OnError::Miss);
     let page = || {

@@ -1,13 +1,13 @@
 //! One behaviour suite, run over every store and through both faces of the cache.
 //!
 //! A test is an `async fn` that takes a [`Bed`](support::Bed): a store, a prefix of its own and a
-//! face. [`on_every_store!`] makes of it one `#[test]` for each store and face, and
-//! [`on_every_server!`] one for each store whose server counts what it is asked. To add a store,
-//! add its line there.
+//! face. [`on_every_store!`] makes one `#[test]` of it for each store and face, and
+//! [`on_every_server!`] one for each store whose server counts its commands. To add a store, add a
+//! line to these macros.
 //!
-//! Kyoto Tycoon's line is there when `KT_URL` names a server while the suite is built, as in
-//! `KT_URL=kt://127.0.0.1:1978/1 cargo test -p onetrip`: the server is rarely packaged. Without it
-//! the recorded exchanges of `tests/kyoto` are what is tested.
+//! Kyoto Tycoon is included if `KT_URL` names a server while the suite is built, as in
+//! `KT_URL=kt://127.0.0.1:1978/1 cargo test -p onetrip`: the server is rarely packaged. Without it,
+//! only the recorded exchanges of `tests/kyoto` are tested.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@
     reason = "a test stops at the first surprise, in its helpers too"
 )]
 
-/// Tests of this suite run beside each other.
+/// Tests of this suite run in parallel.
 pub(crate) const ONE_AT_A_TIME: bool = false;
 
 #[macro_use]

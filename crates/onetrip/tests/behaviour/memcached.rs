@@ -1,5 +1,5 @@
-//! What is Memcached's own: keys and times that it does not take, numbers without a sign, limits,
-//! and servers of which one is gone.
+//! Specifics of Memcached: its limits on keys and times, unsigned numbers, and one dead server of
+//! several.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -24,7 +24,7 @@ fn open(builder: Builder) -> Cache {
 }
 
 #[test]
-fn a_number_that_became_shorter_is_digits_alone() {
+fn shortened_number_has_no_trailing_space() {
     let cache = raising(memcached_server().url()).prefix("shorter");
     let (cache, raw) = (open(cache.clone()), open(cache.serializer(Serializer::Raw)));
     cache.set("n", &1000).unwrap();
@@ -40,7 +40,7 @@ fn a_number_that_became_shorter_is_digits_alone() {
         let Blob(stored) = raw.get("n").unwrap().unwrap();
         assert_eq!(stored, digits.as_bytes());
     }
-    // As other clients leave a number that they subtracted from.
+    // As other clients leave a number after a decrement.
     raw.set("n", &Blob(b"99 ".to_vec())).unwrap();
     assert_eq!(
         cache.incr("n", 1).unwrap_err().kind(),
@@ -49,9 +49,9 @@ fn a_number_that_became_shorter_is_digits_alone() {
 }
 
 #[test]
-fn every_increment_of_many_at_once_is_counted() {
+fn concurrent_increments_are_all_counted() {
     let cache = open(raising(memcached_server().url()).prefix("at-once"));
-    // From below nought to above, so that numbers are replaced and added to in place.
+    // From below zero to above, so that numbers are both replaced and added to in place.
     cache.set("n", &-100).unwrap();
     std::thread::scope(|threads| {
         for _ in 0..4 {
@@ -66,7 +66,7 @@ fn every_increment_of_many_at_once_is_counted() {
 }
 
 #[test]
-fn an_operation_after_an_increment_sees_it() {
+fn operation_sees_the_increment_before_it() {
     use onetrip::trip::{Op, Reply, Trip};
     let cache = raising(memcached_server().url())
         .prefix("order")
@@ -87,7 +87,7 @@ fn an_operation_after_an_increment_sees_it() {
     let replies = cache
         .send_blocking(&onetrip::Context::default(), &trip)
         .unwrap();
-    let told: Vec<String> = replies.iter().map(|reply| format!("{reply:?}")).collect();
+    let shown: Vec<String> = replies.iter().map(|reply| format!("{reply:?}")).collect();
     let entry = |digits: &'static str| format!("{:?}", Reply::Entry(Some(digits.into())));
     let number = |number| format!("{:?}", Reply::Number(number));
     let expected = [
@@ -98,11 +98,11 @@ fn an_operation_after_an_increment_sees_it() {
         number(Some(-1)),
         entry("-1"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(shown, expected);
 }
 
 #[test]
-fn names_that_it_does_not_take_are_hashed() {
+fn invalid_memcached_keys_are_hashed() {
     let server = memcached_server();
     let cache = open(raising(server.url()).serializer(Serializer::Raw));
     let names = [
@@ -122,7 +122,7 @@ fn names_that_it_does_not_take_are_hashed() {
 }
 
 #[test]
-fn an_entry_above_the_servers_limit_is_refused_and_removes_the_old_one() {
+fn entry_above_the_server_limit_is_refused_and_removes_the_old_one() {
     let server = Memcached::start(&["-I", "1m"]);
     let cache = open(raising(server.url()));
     let large = Blob(vec![0; 2 << 20]);
@@ -130,13 +130,17 @@ fn an_entry_above_the_servers_limit_is_refused_and_removes_the_old_one() {
     let error = cache.set("a", &large).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("-I"), "{error}");
-    assert_eq!(cache.get::<i64>("a").unwrap(), None, "it is out of date");
+    assert_eq!(
+        cache.get::<i64>("a").unwrap(),
+        None,
+        "the old entry is outdated"
+    );
     let error = cache.add("b", &large, Ttl::Never).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    // Some versions of the server remove what was there for this too: never another value.
+    // Some server versions remove the old value for this too; none returns another value.
     let left: Option<i64> = cache.get("b").unwrap();
     assert!(left.is_none_or(|left| left == 2), "{left:?}");
-    // Its neighbours in the same exchange are served.
+    // Other keys in the same exchange are served.
     let lenient = open(onetrip::Cache::builder(server.url()));
     let small = Blob(vec![1]);
     let many = [("c", &small), ("a", &large), ("d", &small)];
@@ -147,7 +151,7 @@ fn an_entry_above_the_servers_limit_is_refused_and_removes_the_old_one() {
 }
 
 #[test]
-fn a_server_that_is_full_refuses() {
+fn full_server_refuses_writes() {
     let server = Memcached::start(&["-I", "1m", "-m", "8", "-M"]);
     let cache = open(raising(server.url()));
     let value = Blob(vec![0; 500_000]);
@@ -157,7 +161,7 @@ fn a_server_that_is_full_refuses() {
 }
 
 #[test]
-fn one_dead_server_of_two_costs_its_own_keys_alone() {
+fn dead_server_costs_only_its_own_keys() {
     let (alive, dead) = (Memcached::start(&[]), Memcached::start(&[]));
     let port = dead.port();
     let url = format!("memcached://127.0.0.1:{},127.0.0.1:{port}", alive.port());
@@ -174,7 +178,7 @@ fn one_dead_server_of_two_costs_its_own_keys_alone() {
     let page = || {
         let stats = cache.asynchronous().stats();
         assert_eq!(stats.errors, there.len() as u64, "unknown, each of them");
-        // It is back, and somebody has written to it.
+        // The server is back, and somebody has written to it.
         let back = Memcached::start_on(port);
         open(raising(&url)).set(there[0], &2).unwrap();
         assert_eq!(cache.get(here[0]).unwrap(), Some(1));
@@ -201,7 +205,7 @@ fn one_dead_server_of_two_costs_its_own_keys_alone() {
 }
 
 #[test]
-fn without_a_prefix_all_that_the_servers_hold_is_cleared() {
+fn clear_without_a_prefix_clears_the_servers() {
     let (first, second) = (Memcached::start(&[]), Memcached::start(&[]));
     let port = second.port();
     let url = format!("memcached://127.0.0.1:{},127.0.0.1:{port}", first.port());
@@ -227,14 +231,14 @@ fn without_a_prefix_all_that_the_servers_hold_is_cleared() {
     fill(&bare);
     assert_eq!(left(&bare), 40, "written in the same second");
 
-    // A server that is down is cleared when it is back, before anything is read there.
+    // A server that is down is cleared once it is back, before anything is read there.
     let there = keys.iter().find(|key| second.life(key).is_some()).unwrap();
     drop(second);
     assert_eq!(bare.clear().unwrap_err().kind(), ErrorKind::Unavailable);
     let _back = Memcached::start_on(port);
     open(raising(&url)).set(there, &2).unwrap();
     let read = loop {
-        // Until the breaker lets one try.
+        // Until the breaker lets a trip through.
         if let Ok(read) = bare.get::<i64>(there) {
             break read;
         }
@@ -270,23 +274,23 @@ fn tasks_of_one_runtime_share_few_connections() {
     let open = stats
         .iter()
         .find_map(|line| line.strip_prefix("STAT curr_connections "));
-    // Some are the server's own, and one asks it.
+    // Some are internal, and one is this request's.
     let open: u32 = open.unwrap().parse().unwrap();
     assert!(open < 32 + 8, "{open}");
     drop(runtime);
 }
 
-/// Behind an answer of the impostor: it ends the connection.
+/// After this answer the impostor closes the connection.
 const BYE: &str = "bye";
 
-/// A server that answers each batch as told, and reports: the number of the connection and the
-/// batch, or nothing when a connection has ended.
+/// A server that answers each batch by `answer`. It reports each batch with the number of its
+/// connection, and `None` when a connection has ended.
 fn impostor(
     answer: impl Fn(&str) -> String + Send + 'static,
 ) -> (String, Receiver<Option<(usize, String)>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("memcached://{}", listener.local_addr().unwrap());
-    let (tell, told) = channel();
+    let (tell, batches) = channel();
     std::thread::spawn(move || {
         for (number, stream) in (0..).zip(listener.incoming()) {
             let mut stream: TcpStream = stream.unwrap();
@@ -307,7 +311,7 @@ fn impostor(
             }
         }
     });
-    (url, told)
+    (url, batches)
 }
 
 fn read_batch(stream: &mut TcpStream) -> Option<String> {
@@ -321,37 +325,37 @@ fn read_batch(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&batch).into_owned())
 }
 
-/// The token of the only command of a batch.
+/// Returns the token of the only command of a batch.
 fn opaque(batch: &str) -> u64 {
     let (_, token) = batch.lines().next().unwrap().rsplit_once(" O").unwrap();
     token.parse().unwrap()
 }
 
 #[test]
-fn an_answer_to_another_question_is_nobodys() {
-    // The same bytes would be a good answer, but for the token.
-    let (url, told) = impostor(|batch| format!("VA 1 O{}\r\n5\r\nMN\r\n", opaque(batch) + 1));
+fn answer_to_another_command_is_refused() {
+    // Except for the token, these bytes would be a valid answer.
+    let (url, batches) = impostor(|batch| format!("VA 1 O{}\r\n5\r\nMN\r\n", opaque(batch) + 1));
     let cache = open(raising(url));
     for number in 0..2 {
         let error = cache.get::<i64>("key").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("another command"), "{error}");
-        let (connection, _) = told.recv().unwrap().unwrap();
-        assert_eq!(connection, number, "none is used again");
-        assert!(told.recv().unwrap().is_none(), "it was closed");
+        let (connection, _) = batches.recv().unwrap().unwrap();
+        assert_eq!(connection, number, "connections are not used again");
+        assert!(batches.recv().unwrap().is_none(), "it was closed");
     }
 }
 
 #[test]
-fn a_server_without_meta_commands_is_told_from_one_that_fails() {
+fn server_without_meta_commands_is_named() {
     let (url, _told) = impostor(|_| "ERROR\r\nERROR\r\n".to_owned());
     let error = open(raising(url)).get::<i64>("key").unwrap_err();
     assert!(error.to_string().contains("1.6"), "{error}");
 }
 
 #[test]
-fn all_keys_of_a_server_go_in_one_exchange() {
-    let (url, told) = impostor(|batch| {
+fn keys_of_a_server_share_one_exchange() {
+    let (url, batches) = impostor(|batch| {
         let misses: String = batch
             .lines()
             .filter_map(|line| line.rsplit_once(" O"))
@@ -364,7 +368,7 @@ fn all_keys_of_a_server_go_in_one_exchange() {
     for _ in 0..2 {
         let values: Vec<Option<i64>> = cache.get_many(&keys).unwrap();
         assert_eq!(values, [None; 100]);
-        let (connection, batch) = told.recv().unwrap().unwrap();
+        let (connection, batch) = batches.recv().unwrap().unwrap();
         assert_eq!(connection, 0);
         assert_eq!(batch.lines().count(), 101);
         assert!(
@@ -374,13 +378,13 @@ fn all_keys_of_a_server_go_in_one_exchange() {
                 .all(|line| line.starts_with("mg key:"))
         );
     }
-    assert!(told.try_recv().is_err());
+    assert!(batches.try_recv().is_err());
 }
 
 #[test]
-fn what_must_not_be_repeated_is_not_sent_where_nobody_listens() {
-    // Ends each connection behind the second batch, which is the second step of an increment.
-    let (url, told) = impostor(|batch| {
+fn increment_is_not_sent_on_a_closed_connection() {
+    // Closes each connection after the second batch, which is the second step of an increment.
+    let (url, batches) = impostor(|batch| {
         let token = opaque(batch);
         if batch.contains(" t O") {
             format!("VA 1 c1 t-1 O{token}\r\n5\r\nMN\r\n")
@@ -392,9 +396,12 @@ fn what_must_not_be_repeated_is_not_sent_where_nobody_listens() {
     for number in 0..5 {
         assert_eq!(cache.incr("key", 1).unwrap(), Some(6));
         for _ in 0..2 {
-            assert_eq!(told.recv().unwrap().unwrap().0, number);
+            assert_eq!(batches.recv().unwrap().unwrap().0, number);
         }
-        assert!(told.recv().unwrap().is_none(), "closed, while it was idle");
+        assert!(
+            batches.recv().unwrap().is_none(),
+            "closed, while it was idle"
+        );
     }
     assert_eq!(cache.asynchronous().stats().errors, 0);
 }

@@ -1,4 +1,4 @@
-//! What only a store within the process is: bounded, and shared by name.
+//! Specifics of the memory store: it is bounded, and shared by name.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn living(cache: &Cache, keys: usize) -> usize {
 }
 
 #[test]
-fn it_holds_no_more_bytes_than_it_was_given() {
+fn store_stays_within_its_size() {
     for (size, bytes) in [("1MiB", 1 << 20), ("32MiB", 32 << 20)] {
         let cache = open(&format!("memory://?size={size}"));
         let value = Blob(vec![1; 10_000]);
@@ -41,7 +41,7 @@ fn it_holds_no_more_bytes_than_it_was_given() {
 }
 
 #[test]
-fn small_entries_and_long_names_weigh_as_well() {
+fn small_entries_and_long_names_count_towards_the_size() {
     let cache = open("memory://?size=1MiB");
     for key in 0..20_000 {
         cache.set(key.to_string(), &1).unwrap();
@@ -60,7 +60,7 @@ fn small_entries_and_long_names_weigh_as_well() {
 }
 
 #[test]
-fn entries_that_are_added_count_as_well() {
+fn added_entries_count_towards_the_size() {
     let cache = open("memory://?size=1MiB");
     let value = Blob(vec![1; 10_000]);
     for key in 0..300 {
@@ -73,7 +73,7 @@ fn entries_that_are_added_count_as_well() {
 }
 
 #[test]
-fn an_entry_that_is_too_large_is_refused_and_removes_the_old_one() {
+fn too_large_entry_is_refused_and_removes_the_old_one() {
     let cache = open("memory://?size=1MiB");
     cache.set("a", "old").unwrap();
     let large = Blob(vec![1; 1 << 20]);
@@ -81,10 +81,7 @@ fn an_entry_that_is_too_large_is_refused_and_removes_the_old_one() {
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("size="), "{error}");
     assert!(error.to_string().contains("\"a\""), "{error}");
-    assert!(
-        !cache.contains("a").unwrap(),
-        "the old value is out of date"
-    );
+    assert!(!cache.contains("a").unwrap(), "the old entry is outdated");
     let error = cache.add("a", &large, Ttl::Default).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     cache.set("a", "small").unwrap();
@@ -92,7 +89,7 @@ fn an_entry_that_is_too_large_is_refused_and_removes_the_old_one() {
 }
 
 #[test]
-fn the_largest_entry_that_is_taken_is_kept() {
+fn largest_accepted_entry_is_kept() {
     for (size, largest) in [("1MiB", 1_000_000), ("32MiB", 4_000_000)] {
         let cache = open(&format!("memory://?size={size}"));
         let value = Blob(vec![1; largest]);
@@ -104,7 +101,7 @@ fn the_largest_entry_that_is_taken_is_kept() {
 }
 
 #[test]
-fn what_is_too_large_is_dropped_where_failures_are_misses() {
+fn too_large_entry_is_dropped_with_on_error_miss() {
     let cache = onetrip::Cache::open("memory://?size=1MiB")
         .unwrap()
         .blocking();
@@ -116,14 +113,14 @@ fn what_is_too_large_is_dropped_where_failures_are_misses() {
 }
 
 #[test]
-fn each_cache_has_its_own() {
+fn unnamed_stores_are_separate() {
     let (one, other) = (open("memory://"), open("memory://"));
     one.set("a", &1).unwrap();
     assert!(!other.contains("a").unwrap());
 }
 
 #[test]
-fn a_name_is_shared_while_a_cache_is_there_to_hold_it() {
+fn named_store_lasts_as_long_as_one_of_its_caches() {
     let (one, other) = (open("memory://shared-name"), open("memory://shared-name"));
     one.set("a", &1).unwrap();
     assert_eq!(other.get("a").unwrap(), Some(1));
@@ -135,7 +132,7 @@ fn a_name_is_shared_while_a_cache_is_there_to_hold_it() {
 }
 
 #[test]
-fn a_shared_name_has_one_size() {
+fn named_store_has_one_size() {
     let _first = open("memory://sized?size=1MiB");
     open("memory://sized");
     open("memory://sized?size=1024KiB");
@@ -146,7 +143,7 @@ fn a_shared_name_has_one_size() {
 }
 
 #[test]
-fn latency_delays_answers_and_changes_none() {
+fn latency_only_delays_answers() {
     let (slow, fast) = (open("memory://late?latency=100us"), open("memory://late"));
     assert!(!slow.asynchronous().is_local());
     assert!(fast.asynchronous().is_local());
@@ -159,7 +156,7 @@ fn latency_delays_answers_and_changes_none() {
     slow.preload(["a", "b"], page).unwrap().unwrap();
     assert_eq!(fast.get("a").unwrap(), Some(2));
     assert_eq!(slow.get("b").unwrap(), Some(3));
-    // Whatever the machine does meanwhile, a trip takes no less than this.
+    // However busy the machine is, a trip takes at least this long.
     let slow = open("memory://?latency=20ms");
     let began = std::time::Instant::now();
     slow.get::<i64>("a").unwrap();
@@ -167,7 +164,7 @@ fn latency_delays_answers_and_changes_none() {
 }
 
 #[test]
-fn an_expired_entry_is_as_good_as_none() {
+fn expired_entry_counts_as_absent() {
     let clock = Clock::manual();
     let cache = build(onetrip::Cache::builder("memory://").clock(clock.clone()));
     let second = Duration::from_secs(1);
@@ -181,11 +178,11 @@ fn an_expired_entry_is_as_good_as_none() {
     assert_eq!(cache.incr("incr", 1).unwrap(), None);
     assert!(!cache.touch("touch", second).unwrap());
     assert!(!cache.delete("delete").unwrap());
-    assert_eq!(cache.clear().unwrap(), 1, "only what was added lives");
+    assert_eq!(cache.clear().unwrap(), 1, "only the added entry is alive");
 }
 
 #[test]
-fn only_one_of_many_threads_adds() {
+fn one_of_many_threads_adds() {
     let cache = open("memory://");
     let added = std::thread::scope(|threads| {
         let all: Vec<_> = (0..8)
@@ -205,7 +202,7 @@ fn only_one_of_many_threads_adds() {
 }
 
 #[test]
-fn no_increment_of_many_threads_is_lost() {
+fn increments_of_many_threads_are_all_counted() {
     let cache = open("memory://");
     cache.set("n", &0).unwrap();
     std::thread::scope(|threads| {

@@ -1,32 +1,32 @@
-//! What each operation answers and leaves in the store.
+//! What each operation returns and leaves in the store.
 
 use onetrip::{ErrorKind, Ttl};
 
 use crate::support::{Bed, Outcome};
 
 on_every_store![
-    get_answers_what_was_set,
+    get_returns_the_value_set,
     set_replaces,
-    get_many_answers_in_the_order_of_its_keys,
+    get_many_keeps_the_order_of_keys,
     set_many_sets_all,
-    nothing_at_all_is_no_trip,
-    add_writes_only_where_nothing_is,
-    incr_adds_to_what_is_there,
-    incr_of_nothing_is_nothing,
-    incr_refuses_what_is_no_number,
-    incr_counts_to_the_ends_of_64_bits_and_no_further,
-    delete_tells_whether_there_was_one,
-    delete_many_counts_what_was_there,
-    touch_tells_whether_there_is_one,
-    contains_tells_whether_there_is_one,
-    clear_removes_its_prefix_alone,
-    clear_takes_no_character_for_a_pattern,
-    get_or_insert_makes_what_is_missing_once,
-    a_value_of_another_type_is_a_miss,
-    an_entry_of_another_type_can_be_replaced,
+    operations_without_keys_make_no_trip,
+    add_writes_only_if_absent,
+    incr_adds_to_the_number,
+    incr_of_an_absent_key_returns_none,
+    incr_refuses_other_values,
+    incr_is_exact_up_to_the_limits_of_64_bits,
+    delete_returns_whether_the_key_existed,
+    delete_many_counts_existing_keys,
+    touch_returns_whether_the_key_exists,
+    contains_returns_whether_the_key_exists,
+    clear_removes_only_its_prefix,
+    clear_treats_no_character_as_a_pattern,
+    get_or_insert_computes_once,
+    value_of_another_type_is_a_miss,
+    entry_of_another_type_can_be_replaced,
 ];
 
-async fn get_answers_what_was_set(bed: Bed) -> Outcome {
+async fn get_returns_the_value_set(bed: Bed) -> Outcome {
     let cache = bed.cache();
     assert_eq!(cache.get::<String>("note").await?, None);
     cache.set("note", "hello").await?;
@@ -43,7 +43,7 @@ async fn set_replaces(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn get_many_answers_in_the_order_of_its_keys(bed: Bed) -> Outcome {
+async fn get_many_keeps_the_order_of_keys(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("a", "A").await?;
     cache.set("c", "C").await?;
@@ -64,7 +64,7 @@ async fn set_many_sets_all(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn nothing_at_all_is_no_trip(bed: Bed) -> Outcome {
+async fn operations_without_keys_make_no_trip(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let none: [&str; 0] = [];
     let trips = cache.trips(async {
@@ -78,7 +78,7 @@ async fn nothing_at_all_is_no_trip(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn add_writes_only_where_nothing_is(bed: Bed) -> Outcome {
+async fn add_writes_only_if_absent(bed: Bed) -> Outcome {
     let cache = bed.cache();
     assert!(cache.add("lock", "mine", Ttl::Default).await?);
     assert!(!cache.add("lock", "yours", Ttl::Default).await?);
@@ -89,7 +89,7 @@ async fn add_writes_only_where_nothing_is(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn incr_adds_to_what_is_there(bed: Bed) -> Outcome {
+async fn incr_adds_to_the_number(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("hits", &40).await?;
     assert_eq!(cache.incr("hits", 2).await?, Some(42));
@@ -99,14 +99,17 @@ async fn incr_adds_to_what_is_there(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn incr_of_nothing_is_nothing(bed: Bed) -> Outcome {
+async fn incr_of_an_absent_key_returns_none(bed: Bed) -> Outcome {
     let cache = bed.cache();
     assert_eq!(cache.incr("hits", 1).await?, None);
-    assert!(!cache.contains("hits").await?, "nothing was made");
+    assert!(
+        !cache.contains("hits").await?,
+        "incr must not create the key"
+    );
     Ok(())
 }
 
-async fn incr_refuses_what_is_no_number(bed: Bed) -> Outcome {
+async fn incr_refuses_other_values(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("word", "12 apples").await?;
     cache.set("digits", "12").await?;
@@ -121,9 +124,9 @@ async fn incr_refuses_what_is_no_number(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn incr_counts_to_the_ends_of_64_bits_and_no_further(bed: Bed) -> Outcome {
+async fn incr_is_exact_up_to_the_limits_of_64_bits(bed: Bed) -> Outcome {
     let cache = bed.cache();
-    // The first number that a double, as in Lua, cannot tell from its neighbour.
+    // The first number that a double, as in Lua, confuses with its neighbour.
     cache.set("big", &((1_i64 << 53) - 1)).await?;
     assert_eq!(cache.incr("big", 2).await?, Some((1 << 53) + 1));
     cache.set("top", &(i64::MAX - 1)).await?;
@@ -140,7 +143,7 @@ async fn incr_counts_to_the_ends_of_64_bits_and_no_further(bed: Bed) -> Outcome 
     Ok(())
 }
 
-async fn delete_tells_whether_there_was_one(bed: Bed) -> Outcome {
+async fn delete_returns_whether_the_key_existed(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("note", "hello").await?;
     assert!(cache.delete("note").await?);
@@ -149,7 +152,7 @@ async fn delete_tells_whether_there_was_one(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn delete_many_counts_what_was_there(bed: Bed) -> Outcome {
+async fn delete_many_counts_existing_keys(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let values = [("a", 1), ("b", 2), ("c", 3)];
     cache.set_many(values, Ttl::Default).await?;
@@ -159,7 +162,7 @@ async fn delete_many_counts_what_was_there(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn touch_tells_whether_there_is_one(bed: Bed) -> Outcome {
+async fn touch_returns_whether_the_key_exists(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("a", &1).await?;
     cache.set("b", &2).await?;
@@ -172,7 +175,7 @@ async fn touch_tells_whether_there_is_one(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn contains_tells_whether_there_is_one(bed: Bed) -> Outcome {
+async fn contains_returns_whether_the_key_exists(bed: Bed) -> Outcome {
     let cache = bed.cache();
     assert!(!cache.contains("note").await?);
     cache.set("note", "hello").await?;
@@ -180,7 +183,7 @@ async fn contains_tells_whether_there_is_one(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn clear_removes_its_prefix_alone(bed: Bed) -> Outcome {
+async fn clear_removes_only_its_prefix(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let neighbour = bed.open(bed.builder().prefix(format!("{}2", bed.prefix())));
     let notes = (0..2500).map(|number| (format!("note:{number}"), number));
@@ -194,7 +197,7 @@ async fn clear_removes_its_prefix_alone(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn clear_takes_no_character_for_a_pattern(bed: Bed) -> Outcome {
+async fn clear_treats_no_character_as_a_pattern(bed: Bed) -> Outcome {
     for (special, neighbour) in [
         ("*", "x"),
         ("?", "x"),
@@ -220,7 +223,7 @@ async fn clear_takes_no_character_for_a_pattern(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn get_or_insert_makes_what_is_missing_once(bed: Bed) -> Outcome {
+async fn get_or_insert_computes_once(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let made = std::cell::Cell::new(0);
     let make = || {
@@ -235,7 +238,7 @@ async fn get_or_insert_makes_what_is_missing_once(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_value_of_another_type_is_a_miss(bed: Bed) -> Outcome {
+async fn value_of_another_type_is_a_miss(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("note", "hello").await?;
     assert_eq!(cache.get::<i64>("note").await?, None);
@@ -245,7 +248,7 @@ async fn a_value_of_another_type_is_a_miss(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn an_entry_of_another_type_can_be_replaced(bed: Bed) -> Outcome {
+async fn entry_of_another_type_can_be_replaced(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("note", "hello").await?;
     let value: i64 = cache.get_or_insert_with("note", Ttl::Default, || 5).await?;

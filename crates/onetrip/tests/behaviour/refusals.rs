@@ -1,5 +1,5 @@
-//! Law 6, of a Redis that answers and refuses: a delete that it did not take is owed to it, and
-//! until it takes it what it holds there is unknown.
+//! Law 6 for a Redis that answers but refuses: a refused delete becomes a pending delete, and until
+//! it succeeds its key is unknown.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use onetrip::{Builder, Clock, ErrorKind, OnError};
 
 use crate::support::{Cluster, Server, eventually};
 
-/// Longer than a server is left alone with what it refused.
+/// Longer than the pause after a refusal.
 const LATER: Duration = Duration::from_secs(5);
 
-/// What one user may, through a cache whose time the test moves on.
+/// A user with few permissions, through a cache whose clock the test advances.
 struct Restricted<'a> {
     servers: &'a [Server],
     builder: Builder,
@@ -55,7 +55,7 @@ fn each(test: impl Fn(&str, &[Server])) {
 }
 
 #[test]
-fn a_delete_that_is_not_permitted_is_owed() {
+fn forbidden_delete_is_pending() {
     each(|url, servers| {
         let (alice, direct) = (Restricted::new(url, servers), direct(url));
         let cache = alice.cache();
@@ -66,13 +66,17 @@ fn a_delete_that_is_not_permitted_is_owed() {
         assert!(!cache.delete("old").unwrap());
         assert_eq!(cache.delete_many(&["renewed"]).unwrap(), 0);
         let get = |key: &str| cache.get::<String>(key).unwrap();
-        assert_eq!(get("old"), None, "it was to be deleted");
+        assert_eq!(get("old"), None, "its delete is pending");
         assert!(!cache.touch("old", LATER).unwrap());
         assert_eq!(get("other"), Some("other".into()), "nobody deleted it");
         cache.set("renewed", "again").unwrap();
-        assert_eq!(get("renewed"), Some("again".into()), "it was written since");
+        assert_eq!(
+            get("renewed"),
+            Some("again".into()),
+            "it was written after the delete"
+        );
         assert_eq!(direct.get("old").unwrap(), Some("old".to_owned()));
-        // Tried again, and refused again.
+        // Tried again and refused again.
         alice.clock.advance(LATER);
         assert_eq!(get("other"), Some("other".into()));
         assert_eq!(get("old"), None);
@@ -81,14 +85,18 @@ fn a_delete_that_is_not_permitted_is_owed() {
         alice.clock.advance(LATER);
         assert_eq!(get("old"), None);
         assert_eq!(direct.get::<String>("old").unwrap(), None, "delivered");
-        assert_eq!(get("renewed"), Some("again".into()), "owed no longer");
+        assert_eq!(
+            get("renewed"),
+            Some("again".into()),
+            "nothing is pending any more"
+        );
         direct.set("old", "new").unwrap();
         assert_eq!(get("old"), Some("new".into()));
     });
 }
 
 #[test]
-fn what_was_deleted_and_is_there_is_an_error_where_that_is_asked_for() {
+fn key_of_a_pending_delete_is_an_error_with_on_error_raise() {
     each(|url, servers| {
         let alice = Restricted::new(url, servers);
         direct(url).set("old", &1).unwrap();
@@ -109,7 +117,7 @@ fn what_was_deleted_and_is_there_is_an_error_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_clear_that_is_not_permitted_is_owed() {
+fn forbidden_clear_is_pending() {
     for missing in ["scan", "unlink"] {
         each(|url, servers| {
             let (alice, direct) = (Restricted::new(url, servers), direct(url));
@@ -131,20 +139,20 @@ fn a_clear_that_is_not_permitted_is_owed() {
             assert_eq!(direct.get("1").unwrap(), Some(1));
 
             alice.rule(&[&format!("+{missing}")]);
-            // A cluster's nodes hear of it one after the other.
+            // The nodes of a cluster get the clear one after the other.
             for _ in servers {
                 alice.clock.advance(LATER);
                 assert_eq!(page(), [None; 20]);
             }
             assert_eq!(direct.get::<i32>("1").unwrap(), None, "delivered");
             cache.set("1", &5).unwrap();
-            assert_eq!(page()[1], Some(5), "owed no longer");
+            assert_eq!(page()[1], Some(5), "nothing is pending any more");
         });
     }
 }
 
 #[test]
-fn a_delete_that_a_replica_refused_is_delivered_when_it_is_one_no_more() {
+fn delete_refused_by_a_replica_is_delivered_after_promotion() {
     let primary = Server::start();
     let port = primary.port().to_string();
     let replica = Server::start_with(&["--save", "", "--replicaof", "127.0.0.1", &port]);
@@ -167,7 +175,7 @@ fn a_delete_that_a_replica_refused_is_delivered_when_it_is_one_no_more() {
 }
 
 #[test]
-fn a_server_that_is_full_takes_deletes() {
+fn full_server_accepts_deletes() {
     each(|url, servers| {
         let cache = direct(url);
         cache.set("old", "value").unwrap();

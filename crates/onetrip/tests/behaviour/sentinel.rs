@@ -1,4 +1,4 @@
-//! Redis Sentinel: the primary is whichever server the sentinels name.
+//! Redis Sentinel: the sentinels name the primary.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn cache(watched: &Watched) -> Cache {
     cache.build().unwrap().blocking()
 }
 
-/// Reads and writes until `failover` is over: never anything but what was last written.
+/// Reads and writes during `failover`: a read returns only the last value written.
 fn goes_on(watched: &Watched, failover: impl FnOnce()) {
     watched.wait_until_ready();
     let (cache, direct) = (cache(watched), &watched.replica);
@@ -32,7 +32,7 @@ fn goes_on(watched: &Watched, failover: impl FnOnce()) {
         if let Some(seen) = cache.get::<i64>("round").unwrap() {
             assert!(seen <= round, "{seen} was not written yet");
         }
-        // A sentinel closes the connections of a server that it promotes, this one too.
+        // A sentinel closes the connections of a server that it promotes, including this one.
         let told: Result<String, _> = direct.try_ask(&["INFO", "replication"]);
         told.is_ok_and(|told| told.contains("role:master"))
             && cache.get::<i64>("round").unwrap() == Some(round)
@@ -51,7 +51,7 @@ fn goes_on(watched: &Watched, failover: impl FnOnce()) {
 }
 
 #[test]
-fn a_failover_that_was_asked_for_is_followed() {
+fn requested_failover_is_followed() {
     let watched = Watched::start();
     goes_on(&watched, || {
         let _: () = watched.sentinels[0].ask(&["SENTINEL", "FAILOVER", "notes"]);
@@ -59,20 +59,20 @@ fn a_failover_that_was_asked_for_is_followed() {
 }
 
 #[test]
-fn a_primary_that_dies_is_replaced() {
+fn dead_primary_is_replaced() {
     let watched = Watched::start();
     let pid = watched.primary.info("process_id");
     goes_on(&watched, || Server::signal(pid, "KILL"));
 }
 
 #[test]
-fn a_primary_that_became_a_replica_is_left_at_the_first_write() {
+fn demoted_primary_is_left_at_the_first_write() {
     let watched = Watched::with(60_000, "");
     watched.wait_until_ready();
     let cache = onetrip::Cache::builder(watched.url()).on_error(OnError::Raise);
     let cache = cache.build().unwrap().blocking();
     cache.set("a", &1).unwrap();
-    // Behind the sentinels' backs, and with the connection left open.
+    // Without telling the sentinels, and with the connection left open.
     let port = watched.replica.port().to_string();
     let _: () = watched.replica.ask(&["REPLICAOF", "NO", "ONE"]);
     let _: () = watched.primary.ask(&["REPLICAOF", "127.0.0.1", &port]);
@@ -89,7 +89,7 @@ fn a_primary_that_became_a_replica_is_left_at_the_first_write() {
 }
 
 #[test]
-fn one_connection_that_finds_a_new_primary_takes_the_others_along() {
+fn first_connection_to_a_new_primary_moves_the_others() {
     let watched = Watched::with(60_000, "");
     let cache = onetrip::Cache::builder(watched.url()).on_error(OnError::Raise);
     let cache = cache.build().unwrap();
@@ -98,17 +98,17 @@ fn one_connection_that_finds_a_new_primary_takes_the_others_along() {
         .build();
     let runtime = runtime.unwrap();
     runtime.block_on(cache.set("a", &1)).unwrap();
-    // As where a network is split: both take themselves for the primary.
+    // As in a network partition: both servers consider themselves primary.
     let _: () = watched.replica.ask(&["REPLICAOF", "NO", "ONE"]);
     watched.name(&watched.replica);
     cache.blocking().set("a", &2).unwrap();
     assert_eq!(runtime.block_on(cache.get("a")).unwrap(), Some(2));
     let old: u64 = watched.primary.ask(&["EXISTS", "a"]);
-    assert_eq!(old, 1, "it still is there, out of date");
+    assert_eq!(old, 1, "the outdated value is still there");
 }
 
 #[test]
-fn a_sentinel_that_hangs_or_is_gone_is_passed_over() {
+fn hung_or_dead_sentinel_is_skipped() {
     let watched = Watched::with(60_000, "");
     let pid = watched.sentinels[0].info("process_id");
     Server::signal(pid, "STOP");
@@ -123,7 +123,7 @@ fn a_sentinel_that_hangs_or_is_gone_is_passed_over() {
 }
 
 #[test]
-fn a_service_that_nobody_watches_is_named() {
+fn unknown_service_is_named() {
     let url = Watched::shared().url().replace("/notes/", "/nots/");
     let cache = onetrip::Cache::builder(url).on_error(OnError::Raise);
     let error = cache
@@ -140,7 +140,7 @@ fn a_service_that_nobody_watches_is_named() {
 }
 
 #[test]
-fn sentinels_and_servers_have_passwords_of_their_own() {
+fn sentinels_and_servers_have_separate_passwords() {
     let watched = Watched::with(60_000, "requirepass watch");
     let rules = [
         "ACL", "SETUSER", "alice", "on", ">secret", "~*", "+@all", "-role",

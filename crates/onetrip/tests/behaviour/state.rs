@@ -1,4 +1,4 @@
-//! Law 1, state: plain calls mean the same with a scope and without one.
+//! Law 1, state: scopes never change the results of plain calls.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use onetrip::Ttl;
 use crate::support::{Bed, Face, Outcome};
 
 on_every_store![
-    a_plain_write_in_a_scope_is_there_for_others_when_it_returns,
+    plain_write_in_a_scope_is_stored_when_it_returns,
     plain_writes_keep_their_order,
-    a_scope_sees_its_own_writes,
-    a_scope_sees_its_own_deletes,
+    scope_sees_its_own_writes,
+    scope_sees_its_own_deletes,
     writes_after_a_preload_are_seen,
-    an_inner_write_is_seen_outside_its_scope,
-    an_outer_write_is_seen_inside,
-    a_plain_read_in_a_scope_asks_the_store_each_time,
-    a_read_after_an_own_write_asks_the_store,
-    add_tells_what_the_store_holds,
-    incr_adds_to_what_the_store_holds,
-    a_touch_in_a_scope_is_the_timeout_that_counts,
-    delete_counts_what_the_store_holds,
-    clear_takes_what_the_scope_wrote,
-    zero_removes_what_was_there,
-    a_timeout_that_passes_in_the_scope_is_kept_to,
-    a_page_that_fails_has_written,
-    two_caches_have_scopes_of_their_own,
+    inner_write_is_seen_outside_its_scope,
+    outer_write_is_seen_inside,
+    plain_read_in_a_scope_reads_the_store_each_time,
+    read_after_an_own_write_reads_the_store,
+    add_depends_on_the_store,
+    incr_adds_to_the_stored_number,
+    touch_in_a_scope_sets_the_ttl,
+    delete_counts_stored_keys,
+    clear_removes_writes_of_the_scope,
+    zero_ttl_removes_the_entry,
+    entry_expires_within_the_scope,
+    failing_page_keeps_its_writes,
+    caches_have_separate_scopes,
     nothing_is_cached_in_debug,
 ];
 
@@ -39,7 +39,7 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-async fn a_plain_write_in_a_scope_is_there_for_others_when_it_returns(bed: Bed) -> Outcome {
+async fn plain_write_in_a_scope_is_stored_when_it_returns(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     cache.set("n", &1).await?;
     let page = async {
@@ -80,7 +80,7 @@ async fn plain_writes_keep_their_order(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_scope_sees_its_own_writes(bed: Bed) -> Outcome {
+async fn scope_sees_its_own_writes(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set("a", "old").await?;
     let page = async {
@@ -99,7 +99,7 @@ async fn a_scope_sees_its_own_writes(bed: Bed) -> Outcome {
     cache.scope(page).await
 }
 
-async fn a_scope_sees_its_own_deletes(bed: Bed) -> Outcome {
+async fn scope_sees_its_own_deletes(bed: Bed) -> Outcome {
     let (cache, outside) = (&bed.cache(), bed.cache());
     cache.set("a", "old").await?;
     let page = async {
@@ -135,7 +135,7 @@ async fn writes_after_a_preload_are_seen(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn an_inner_write_is_seen_outside_its_scope(bed: Bed) -> Outcome {
+async fn inner_write_is_seen_outside_its_scope(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set("d", "old").await?;
     let page = async {
@@ -155,7 +155,7 @@ async fn an_inner_write_is_seen_outside_its_scope(bed: Bed) -> Outcome {
     cache.preload(["a", "d"], page).await
 }
 
-async fn an_outer_write_is_seen_inside(bed: Bed) -> Outcome {
+async fn outer_write_is_seen_inside(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let page = async {
         cache.set("a", "outer").await?;
@@ -171,7 +171,7 @@ async fn an_outer_write_is_seen_inside(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_plain_read_in_a_scope_asks_the_store_each_time(bed: Bed) -> Outcome {
+async fn plain_read_in_a_scope_reads_the_store_each_time(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         assert_eq!(read(cache, "a").await?, None);
@@ -190,7 +190,7 @@ async fn a_plain_read_in_a_scope_asks_the_store_each_time(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_read_after_an_own_write_asks_the_store(bed: Bed) -> Outcome {
+async fn read_after_an_own_write_reads_the_store(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         cache.set("a", "ours").await?;
@@ -201,24 +201,24 @@ async fn a_read_after_an_own_write_asks_the_store(bed: Bed) -> Outcome {
     cache.scope(page).await
 }
 
-async fn add_tells_what_the_store_holds(bed: Bed) -> Outcome {
+async fn add_depends_on_the_store(bed: Bed) -> Outcome {
     let (cache, outside) = (&bed.cache(), bed.cache());
     let others = bed.elsewhere();
     let page = async {
         assert!(cache.add("a", "mine", Ttl::Default).await?);
         assert!(!outside.add("a", "yours", Ttl::Default).await?);
         assert_eq!(read(cache, "a").await?, text("mine"));
-        // Another's lock is not taken for absent, though the preload found none.
+        // Another process's lock must not pass for absent, though the preload found none.
         others.set("b", "theirs").await?;
         assert!(!cache.add("b", "mine", Ttl::Default).await?);
-        // And who holds it can be read after the add that failed.
+        // After the failed add, the holder of the lock can be read.
         assert_eq!(read(cache, "b").await?, text("theirs"));
         Ok(())
     };
     cache.preload(["a", "b"], page).await
 }
 
-async fn incr_adds_to_what_the_store_holds(bed: Bed) -> Outcome {
+async fn incr_adds_to_the_stored_number(bed: Bed) -> Outcome {
     let (cache, outside) = (&bed.cache(), bed.cache());
     let page = async {
         cache.set_for("a", &5, HOUR).await?;
@@ -234,7 +234,7 @@ async fn incr_adds_to_what_the_store_holds(bed: Bed) -> Outcome {
     bed.assert_lives(cache, "a", HOUR).await
 }
 
-async fn a_touch_in_a_scope_is_the_timeout_that_counts(bed: Bed) -> Outcome {
+async fn touch_in_a_scope_sets_the_ttl(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set_for("a", "old", Ttl::Never).await?;
     let page = async {
@@ -251,7 +251,7 @@ async fn a_touch_in_a_scope_is_the_timeout_that_counts(bed: Bed) -> Outcome {
     bed.assert_lives(cache, "b", HOUR).await
 }
 
-async fn delete_counts_what_the_store_holds(bed: Bed) -> Outcome {
+async fn delete_counts_stored_keys(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set("before", "old").await?;
     cache.set("both", "old").await?;
@@ -266,7 +266,7 @@ async fn delete_counts_what_the_store_holds(bed: Bed) -> Outcome {
     cache.scope(page).await
 }
 
-async fn clear_takes_what_the_scope_wrote(bed: Bed) -> Outcome {
+async fn clear_removes_writes_of_the_scope(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set("a", "old").await?;
     let page = async {
@@ -282,7 +282,7 @@ async fn clear_takes_what_the_scope_wrote(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn zero_removes_what_was_there(bed: Bed) -> Outcome {
+async fn zero_ttl_removes_the_entry(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     cache.set("a", "old").await?;
     let page = async {
@@ -295,10 +295,10 @@ async fn zero_removes_what_was_there(bed: Bed) -> Outcome {
     cache.preload(["a"], page).await
 }
 
-async fn a_timeout_that_passes_in_the_scope_is_kept_to(bed: Bed) -> Outcome {
+async fn entry_expires_within_the_scope(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     if !cache.cache().is_local() {
-        // A server's own clock is not moved by hand.
+        // A server's own clock cannot be advanced.
         return Ok(());
     }
     let page = async {
@@ -313,7 +313,7 @@ async fn a_timeout_that_passes_in_the_scope_is_kept_to(bed: Bed) -> Outcome {
     cache.scope(page).await
 }
 
-async fn a_page_that_fails_has_written(bed: Bed) -> Outcome {
+async fn failing_page_keeps_its_writes(bed: Bed) -> Outcome {
     let (cache, others) = (&bed.cache(), bed.elsewhere());
     let page = async {
         cache.set("a", "new").await?;
@@ -327,7 +327,7 @@ async fn a_page_that_fails_has_written(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn two_caches_have_scopes_of_their_own(bed: Bed) -> Outcome {
+async fn caches_have_separate_scopes(bed: Bed) -> Outcome {
     let (cache, other) = (&bed.cache(), &bed.open(bed.builder().prefix(bed.name("x"))));
     let page = async {
         cache.set("a", "one").await?;
@@ -380,7 +380,7 @@ async fn nothing_is_cached_in_debug(bed: Bed) -> Outcome {
 }
 
 #[test]
-fn a_scope_within_scopes_costs_the_stack_no_more_than_one() {
+fn nested_scopes_need_no_more_stack() {
     let cache = onetrip::Cache::open("memory://").unwrap();
     let one = size_of_val(&cache.scope(cache.get::<i64>("a")));
     let many = cache.scope(cache.scope(cache.scope(cache.get::<i64>("a"))));

@@ -1,4 +1,4 @@
-//! What is counted, and what a watch sees.
+//! Counters and watches.
 
 use onetrip::{Stats, Ttl};
 
@@ -6,12 +6,12 @@ use crate::support::{Bed, Blob, Face, Outcome};
 
 on_every_store![
     every_counter_counts,
-    a_reset_begins_anew,
-    a_watch_sees_the_trips_within,
-    a_watch_describes_each_trip,
+    reset_zeroes_the_counters,
+    watch_sees_the_trips_within,
+    watch_describes_each_trip,
     watches_nest,
-    a_watch_sees_its_own_cache_alone,
-    a_watch_over_everything_sees_all,
+    watch_sees_only_its_cache,
+    global_watch_sees_all_caches,
 ];
 
 fn fields(stats: &Stats) -> Vec<(&'static str, u64)> {
@@ -47,7 +47,7 @@ async fn every_counter_counts(bed: Bed) -> Outcome {
         ("bytes_in", 3 * entry),
         ("bytes_out", 4 * entry),
     ];
-    // What is wrong with an operation, such as to count on from bytes, is no failure of the store.
+    // A mistake in an operation, such as an increment of bytes, is no failure of the store.
     if !bed.clears() {
         expected.insert(5, ("errors", 1));
     }
@@ -55,7 +55,7 @@ async fn every_counter_counts(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_reset_begins_anew(bed: Bed) -> Outcome {
+async fn reset_zeroes_the_counters(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("a", &1).await?;
     cache.cache().reset_stats();
@@ -66,7 +66,7 @@ async fn a_reset_begins_anew(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_watch_sees_the_trips_within(bed: Bed) -> Outcome {
+async fn watch_sees_the_trips_within(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set("before", &1).await?;
     let (done, seen) = cache.watch(cache.get::<i64>("a")).await;
@@ -79,7 +79,7 @@ async fn a_watch_sees_the_trips_within(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_watch_describes_each_trip(bed: Bed) -> Outcome {
+async fn watch_describes_each_trip(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     let work = async {
         cache.set("a", &Blob(vec![1; 100])).await?;
@@ -117,7 +117,7 @@ async fn watches_nest(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_watch_sees_its_own_cache_alone(bed: Bed) -> Outcome {
+async fn watch_sees_only_its_cache(bed: Bed) -> Outcome {
     let (cache, other) = (&bed.cache(), &bed.cache());
     let both = async |cache: &Face, other: &Face| {
         cache.get::<i64>("a").await?;
@@ -129,12 +129,12 @@ async fn a_watch_sees_its_own_cache_alone(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_watch_over_everything_sees_all(bed: Bed) -> Outcome {
+async fn global_watch_sees_all_caches(bed: Bed) -> Outcome {
     let (cache, other) = (&bed.cache(), &bed.cache());
     let everything = onetrip::watch_everything();
     cache.get::<i64>("seen").await?;
     other.get::<i64>("seen").await?;
-    // Other tests run meanwhile, and are seen as well.
+    // Other tests run at the same time and are seen, too.
     let ours = |name: &str| {
         let records = everything.watch().records();
         let names = records.iter().flat_map(|record| record.ops.iter());

@@ -7,27 +7,27 @@ use onetrip::Ttl;
 use crate::support::{Bed, Outcome};
 
 on_every_store![
-    left_out_it_is_the_default,
-    the_default_may_be_another,
-    the_default_may_be_never,
-    never_is_never,
-    thirty_days_are_no_limit,
-    zero_stores_nothing_and_removes_what_was_there,
-    a_zero_default_stores_nothing,
-    less_than_a_second_is_kept_to,
-    the_shortest_span_is_no_error,
-    the_longest_span_is_no_error,
+    omitted_ttl_is_the_default,
+    default_ttl_can_be_changed,
+    default_ttl_can_be_never,
+    never_does_not_expire,
+    ttl_may_exceed_thirty_days,
+    zero_ttl_stores_nothing_and_removes_the_entry,
+    zero_default_ttl_stores_nothing,
+    ttl_below_a_second_expires,
+    shortest_ttl_is_no_error,
+    longest_ttl_is_no_error,
     touch_counts_from_now,
-    set_forgets_the_old_timeout,
-    incr_keeps_the_timeout,
-    add_over_nothing_takes_its_timeout,
-    add_over_an_entry_leaves_its_timeout,
+    set_replaces_the_ttl,
+    incr_keeps_the_ttl,
+    add_of_an_absent_key_sets_the_ttl,
+    add_over_an_entry_keeps_its_ttl,
 ];
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-async fn left_out_it_is_the_default(bed: Bed) -> Outcome {
+async fn omitted_ttl_is_the_default(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("a", &1).await?;
     bed.assert_lives(&cache, "a", Duration::from_secs(300))
@@ -37,7 +37,7 @@ async fn left_out_it_is_the_default(bed: Bed) -> Outcome {
         .await
 }
 
-async fn the_default_may_be_another(bed: Bed) -> Outcome {
+async fn default_ttl_can_be_changed(bed: Bed) -> Outcome {
     let cache = bed.open(bed.builder().ttl(Some(HOUR)));
     cache.set("a", &1).await?;
     bed.assert_lives(&cache, "a", HOUR).await?;
@@ -45,13 +45,13 @@ async fn the_default_may_be_another(bed: Bed) -> Outcome {
     bed.assert_lives(&cache, "b", HOUR).await
 }
 
-async fn the_default_may_be_never(bed: Bed) -> Outcome {
+async fn default_ttl_can_be_never(bed: Bed) -> Outcome {
     let cache = bed.open(bed.builder().ttl(None));
     cache.set("a", &1).await?;
     bed.assert_lives_on(&cache, "a").await
 }
 
-async fn never_is_never(bed: Bed) -> Outcome {
+async fn never_does_not_expire(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set_for("a", &1, Ttl::Never).await?;
     cache.add("b", &1, Ttl::Never).await?;
@@ -59,7 +59,7 @@ async fn never_is_never(bed: Bed) -> Outcome {
     bed.assert_lives_on(&cache, "b").await
 }
 
-async fn thirty_days_are_no_limit(bed: Bed) -> Outcome {
+async fn ttl_may_exceed_thirty_days(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set_for("a", &1, 31 * DAY).await?;
     bed.assert_lives(&cache, "a", 31 * DAY).await?;
@@ -67,7 +67,7 @@ async fn thirty_days_are_no_limit(bed: Bed) -> Outcome {
     bed.assert_lives(&cache, "b", 3650 * DAY).await
 }
 
-async fn zero_stores_nothing_and_removes_what_was_there(bed: Bed) -> Outcome {
+async fn zero_ttl_stores_nothing_and_removes_the_entry(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache
         .set_many([("a", 1), ("b", 1), ("c", 1)], Ttl::Never)
@@ -78,7 +78,7 @@ async fn zero_stores_nothing_and_removes_what_was_there(bed: Bed) -> Outcome {
     assert!(!cache.touch("c", Duration::ZERO).await?);
     let left: Vec<Option<i64>> = cache.get_many(&["a", "b", "c", "x"]).await?;
     assert_eq!(left, [None; 4]);
-    // As Django has it: it would have been added, and has expired at once.
+    // As in Django: the entry counts as added and expires at once.
     assert!(cache.add("d", &1, Duration::ZERO).await?);
     assert_eq!(cache.get::<i64>("d").await?, None);
     cache.set("d", &1).await?;
@@ -87,24 +87,24 @@ async fn zero_stores_nothing_and_removes_what_was_there(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn a_zero_default_stores_nothing(bed: Bed) -> Outcome {
+async fn zero_default_ttl_stores_nothing(bed: Bed) -> Outcome {
     let cache = bed.open(bed.builder().ttl(Some(Duration::ZERO)));
     cache.set("a", &1).await?;
     assert_eq!(cache.get::<i64>("a").await?, None);
     Ok(())
 }
 
-async fn less_than_a_second_is_kept_to(bed: Bed) -> Outcome {
+async fn ttl_below_a_second_expires(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set_for("a", &1, Duration::from_millis(20)).await?;
-    // A store rounds up or down to its own tick, never to "for ever": the loop would not end.
+    // A store rounds to its own tick, but never up to "forever": then this loop would not end.
     while cache.contains("a").await? {
         bed.clock().advance(Duration::from_millis(1));
     }
     Ok(())
 }
 
-async fn the_shortest_span_is_no_error(bed: Bed) -> Outcome {
+async fn shortest_ttl_is_no_error(bed: Bed) -> Outcome {
     let cache = bed.cache();
     let shortest = Duration::from_nanos(1);
     cache.set_for("a", &1, shortest).await?;
@@ -119,7 +119,7 @@ async fn the_shortest_span_is_no_error(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn the_longest_span_is_no_error(bed: Bed) -> Outcome {
+async fn longest_ttl_is_no_error(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set_for("a", &1, Duration::MAX).await?;
     cache.add("b", &1, Duration::MAX).await?;
@@ -145,7 +145,7 @@ async fn touch_counts_from_now(bed: Bed) -> Outcome {
     bed.assert_lives_on(&cache, "c").await
 }
 
-async fn set_forgets_the_old_timeout(bed: Bed) -> Outcome {
+async fn set_replaces_the_ttl(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set_for("a", &1, HOUR).await?;
     cache.set_for("a", &2, DAY).await?;
@@ -155,20 +155,20 @@ async fn set_forgets_the_old_timeout(bed: Bed) -> Outcome {
     bed.assert_lives_on(&cache, "b").await
 }
 
-async fn incr_keeps_the_timeout(bed: Bed) -> Outcome {
+async fn incr_keeps_the_ttl(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set_for("a", &1, HOUR).await?;
     cache.incr("a", 1).await?;
     bed.assert_lives(&cache, "a", HOUR).await
 }
 
-async fn add_over_nothing_takes_its_timeout(bed: Bed) -> Outcome {
+async fn add_of_an_absent_key_sets_the_ttl(bed: Bed) -> Outcome {
     let cache = bed.cache();
     assert!(cache.add("a", &1, HOUR).await?);
     bed.assert_lives(&cache, "a", HOUR).await
 }
 
-async fn add_over_an_entry_leaves_its_timeout(bed: Bed) -> Outcome {
+async fn add_over_an_entry_keeps_its_ttl(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set_for("a", &1, HOUR).await?;
     assert!(!cache.add("a", &1, DAY).await?);

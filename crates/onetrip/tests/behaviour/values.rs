@@ -1,4 +1,4 @@
-//! What can be cached comes back as it was.
+//! Values come back as they were.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -12,14 +12,14 @@ use crate::support::{Bed, Blob, Face, Outcome};
 
 on_every_store![
     none_is_a_value,
-    an_absent_option_is_not_none,
-    every_shape_comes_back,
-    large_values_come_back,
-    compressed_values_come_back,
-    signed_values_come_back,
-    raw_takes_bytes_alone,
-    a_value_that_cannot_be_written_names_its_type,
-    changing_an_answer_changes_nothing,
+    absent_option_is_not_a_cached_none,
+    every_serde_shape_round_trips,
+    large_values_round_trip,
+    compressed_values_round_trip,
+    signed_values_round_trip,
+    raw_serializer_takes_only_bytes,
+    unserializable_value_names_its_type,
+    changing_a_returned_value_changes_nothing,
 ];
 
 async fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(
@@ -49,7 +49,7 @@ async fn none_is_a_value(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn an_absent_option_is_not_none(bed: Bed) -> Outcome {
+async fn absent_option_is_not_a_cached_none(bed: Bed) -> Outcome {
     let cache = bed.cache();
     assert_eq!(cache.get::<Option<i64>>("absent").await?, None);
     Ok(())
@@ -77,7 +77,8 @@ struct Wrapped<T>(T);
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Unit;
 
-/// Writes itself as a word for people and as a number for machines, as types with `bitflags` do.
+/// Serializes as a word for readable formats and as a number for binary ones, like types of
+/// `bitflags`.
 #[derive(Debug, PartialEq)]
 struct Flags(u8);
 
@@ -102,7 +103,7 @@ impl<'de> Deserialize<'de> for Flags {
     }
 }
 
-async fn every_shape_comes_back(bed: Bed) -> Outcome {
+async fn every_serde_shape_round_trips(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     for number in [0, 1, -1, 127, 128, -128, 65_536, i64::MAX, i64::MIN] {
         same(cache, number).await?;
@@ -166,14 +167,14 @@ async fn every_shape_comes_back(bed: Bed) -> Outcome {
     .await
 }
 
-async fn large_values_come_back(bed: Bed) -> Outcome {
+async fn large_values_round_trip(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     same(cache, "x".repeat(5_000_000)).await?;
     same(cache, Blob((0..=255).cycle().take(1_000_000).collect())).await?;
     same(cache, (0..100_000).collect::<Vec<u32>>()).await
 }
 
-async fn compressed_values_come_back(bed: Bed) -> Outcome {
+async fn compressed_values_round_trip(bed: Bed) -> Outcome {
     for compression in [Compression::Zstd, Compression::Lz4] {
         let cache = bed.open(bed.builder().compression(Some(compression)));
         same(&cache, "short".to_owned()).await?;
@@ -184,13 +185,13 @@ async fn compressed_values_come_back(bed: Bed) -> Outcome {
         assert!(stored.len() < text.len() / 10, "{} bytes", stored.len());
         assert_eq!(cache.get("text").await?, Some(text.clone()));
         assert!(cache.stats().bytes_out < text.len() as u64);
-        // A reader follows the header, whatever it would write itself.
+        // A reader follows the header, whatever its own options are.
         assert_eq!(bed.cache().get("text").await?, Some(text));
     }
     Ok(())
 }
 
-async fn signed_values_come_back(bed: Bed) -> Outcome {
+async fn signed_values_round_trip(bed: Bed) -> Outcome {
     let cache = &bed.open(bed.builder().secrets(["s3cret"]));
     same(cache, "hello".to_owned()).await?;
     same(cache, 5).await?;
@@ -204,7 +205,7 @@ async fn signed_values_come_back(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn raw_takes_bytes_alone(bed: Bed) -> Outcome {
+async fn raw_serializer_takes_only_bytes(bed: Bed) -> Outcome {
     let cache = &bed.open(bed.builder().serializer(Serializer::Raw));
     same(cache, Blob(b"hello".to_vec())).await?;
     same(cache, Blob(vec![])).await?;
@@ -228,7 +229,7 @@ impl Serialize for Stubborn {
     }
 }
 
-async fn a_value_that_cannot_be_written_names_its_type(bed: Bed) -> Outcome {
+async fn unserializable_value_names_its_type(bed: Bed) -> Outcome {
     let cache = bed.cache();
     cache.set("value", "old").await?;
     let error = cache.set("value", &Stubborn).await.unwrap_err();
@@ -241,7 +242,7 @@ async fn a_value_that_cannot_be_written_names_its_type(bed: Bed) -> Outcome {
     Ok(())
 }
 
-async fn changing_an_answer_changes_nothing(bed: Bed) -> Outcome {
+async fn changing_a_returned_value_changes_nothing(bed: Bed) -> Outcome {
     let cache = &bed.cache();
     cache.set("list", &vec![1]).await?;
     let read = async || cache.get::<Vec<i64>>("list").await;

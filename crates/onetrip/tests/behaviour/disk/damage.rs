@@ -1,4 +1,4 @@
-//! A file that is not what it should be is set aside, with a warning, and begun anew.
+//! A damaged file is set aside with a warning, and a new one begun.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use onetrip::Ttl;
 use super::open;
 use crate::support::{Blob, Folder};
 
-/// A folder with a store in it that is closed, and its file.
+/// Returns a folder with a closed store, and the store's file.
 fn filled() -> (Folder, PathBuf) {
     let folder = Folder::new();
     let cache = open(&folder.url());
@@ -30,7 +30,7 @@ fn set_aside(folder: &Folder) -> usize {
         .count()
 }
 
-/// Checks that the store works, and answers nothing wrong.
+/// Checks that the store works and returns nothing wrong.
 fn assert_works(folder: &Folder) {
     let cache = open(&folder.url());
     for key in 0..50 {
@@ -42,7 +42,7 @@ fn assert_works(folder: &Folder) {
 }
 
 #[test]
-fn a_sound_file_is_not_set_aside() {
+fn intact_file_is_not_set_aside() {
     let (folder, _) = filled();
     assert_works(&folder);
     assert_eq!(set_aside(&folder), 0);
@@ -51,7 +51,7 @@ fn a_sound_file_is_not_set_aside() {
 }
 
 #[test]
-fn garbage_is_set_aside() {
+fn garbage_file_is_set_aside() {
     for length in [1, 16, 100, 4096, 10_000, 300_000] {
         for byte in [0, 1, 0xFF] {
             let (folder, data) = filled();
@@ -63,7 +63,7 @@ fn garbage_is_set_aside() {
 }
 
 #[test]
-fn a_file_that_was_cut_is_set_aside() {
+fn truncated_file_is_set_aside() {
     let length = filled().1.metadata().unwrap_or_else(|_| {
         let (_folder, data) = filled();
         data.metadata().unwrap()
@@ -84,7 +84,7 @@ fn a_file_that_was_cut_is_set_aside() {
 }
 
 #[test]
-fn descriptions_that_are_wrong_are_set_aside() {
+fn file_with_wrong_header_is_set_aside() {
     for page in [0, 1] {
         for (at, bytes) in [
             (0, &[0; 4096][..]),
@@ -109,10 +109,10 @@ fn descriptions_that_are_wrong_are_set_aside() {
 }
 
 #[test]
-fn pages_that_contradict_one_another_are_set_aside() {
+fn file_with_inconsistent_pages_is_set_aside() {
     let (folder, data) = filled();
     let mut all = fs::read(&data).unwrap();
-    // What describes the file is sound, and what it describes is not there.
+    // The file's header is intact, but the pages it describes are missing.
     all[2 * 4096..].fill(0);
     fs::write(&data, all).unwrap();
     let cache = open(&folder.url());
@@ -123,7 +123,7 @@ fn pages_that_contradict_one_another_are_set_aside() {
 }
 
 #[test]
-fn what_killed_processes_left_behind_is_removed() {
+fn leftovers_of_killed_processes_are_removed() {
     let (folder, data) = filled();
     let left = folder.path().join("fork-1-0");
     fs::create_dir(&left).unwrap();
@@ -133,7 +133,7 @@ fn what_killed_processes_left_behind_is_removed() {
 }
 
 #[test]
-fn what_lies_in_the_place_of_its_files_is_no_obstacle() {
+fn foreign_files_in_the_way_are_replaced() {
     let (folder, data) = filled();
     fs::remove_file(&data).unwrap();
     fs::create_dir(&data).unwrap();
@@ -143,11 +143,11 @@ fn what_lies_in_the_place_of_its_files_is_no_obstacle() {
     let (folder, _) = filled();
     fs::write(folder.path().join("lock.mdb"), vec![7; 300_000]).unwrap();
     assert_works(&folder);
-    assert_eq!(set_aside(&folder), 0, "locks of nobody are made anew");
+    assert_eq!(set_aside(&folder), 0, "an unused lock file is replaced");
 }
 
 #[test]
-fn another_version_and_another_boot_are_begun_anew() {
+fn other_version_or_boot_begins_a_new_file() {
     for (mark, kept) in [("", 1), ("another program", 1)] {
         let (folder, _) = filled();
         fs::write(folder.path().join("onetrip"), mark).unwrap();
@@ -167,7 +167,7 @@ fn another_version_and_another_boot_are_begun_anew() {
     let cache = open(&folder.url());
     assert!(
         !cache.contains("1").unwrap(),
-        "a failing system may have left anything"
+        "a crashed system may have left anything"
     );
     assert_eq!(set_aside(&folder), 0);
 }

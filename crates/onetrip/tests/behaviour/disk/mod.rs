@@ -1,4 +1,4 @@
-//! What only a store in a folder is: it outlives its processes, and is bounded on the disk.
+//! Specifics of the disk store: it outlives its processes, and its files are bounded.
 
 mod damage;
 mod processes;
@@ -27,7 +27,7 @@ fn refused(url: &str) -> String {
 }
 
 #[test]
-fn entries_stay_when_it_is_closed() {
+fn entries_outlive_the_cache() {
     let folder = Folder::new();
     for round in 0..3 {
         let cache = open(&folder.url());
@@ -39,7 +39,7 @@ fn entries_stay_when_it_is_closed() {
 }
 
 #[test]
-fn a_folder_is_shared_by_the_caches_that_name_it() {
+fn caches_of_one_folder_share_it() {
     let folder = Folder::new();
     let link = folder.path().with_extension("link");
     std::os::unix::fs::symlink(folder.path(), &link).unwrap();
@@ -56,7 +56,7 @@ fn a_folder_is_shared_by_the_caches_that_name_it() {
 }
 
 #[test]
-fn a_folder_has_one_size_at_a_time() {
+fn folder_has_one_size_at_a_time() {
     let folder = Folder::new();
     let sized = |size: &str| format!("{}?size={size}", folder.url());
     let first = open(&sized("2MiB"));
@@ -71,7 +71,7 @@ fn a_folder_has_one_size_at_a_time() {
 }
 
 #[test]
-fn what_names_no_folder_is_refused() {
+fn url_without_a_folder_is_refused() {
     for url in [
         "disk://",
         "disk:",
@@ -95,7 +95,7 @@ fn what_names_no_folder_is_refused() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_fails_at_the_first_trip() {
+fn impossible_folder_fails_at_the_first_trip() {
     let url = "disk:///proc/no/such/folder";
     let error = open(url).set("a", &1).unwrap_err();
     assert!(error.kind().is_store_failure(), "{error:?}");
@@ -108,7 +108,7 @@ fn a_folder_that_cannot_be_made_fails_at_the_first_trip() {
 }
 
 #[test]
-fn nothing_is_made_before_the_first_trip_and_then_for_this_user_alone() {
+fn folder_is_created_at_the_first_trip_for_this_user_only() {
     let folder = Folder::new();
     let path = folder.path().join("deep/er");
     let cache = open(&format!("disk://{}", path.display()));
@@ -122,7 +122,7 @@ fn nothing_is_made_before_the_first_trip_and_then_for_this_user_alone() {
 }
 
 #[test]
-fn an_expired_entry_is_as_good_as_none() {
+fn expired_entry_counts_as_absent() {
     let folder = Folder::new();
     let clock = Clock::manual();
     let cache = build(onetrip::Cache::builder(folder.url()).clock(clock.clone()));
@@ -137,11 +137,11 @@ fn an_expired_entry_is_as_good_as_none() {
     assert_eq!(cache.incr("incr", 1).unwrap(), None);
     assert!(!cache.touch("touch", second).unwrap());
     assert!(!cache.delete("delete").unwrap());
-    assert_eq!(cache.clear().unwrap(), 1, "only what was added lives");
+    assert_eq!(cache.clear().unwrap(), 1, "only the added entry is alive");
 }
 
 #[test]
-fn a_prefix_is_cleared_of_long_names_too() {
+fn clear_includes_long_names() {
     let folder = Folder::new();
     let keys: Vec<Vec<u8>> = [0, 1, 300, 470, 478, 479, 505, 509, 510, 511, 512, 700, 2000]
         .iter()
@@ -178,7 +178,7 @@ fn distinct(keys: &[Vec<u8>]) -> u64 {
 }
 
 #[test]
-fn a_folder_that_is_removed_is_begun_anew() {
+fn removed_folder_is_created_again() {
     let folder = Folder::new();
     let clock = Clock::manual();
     let cache = build(onetrip::Cache::builder(folder.url()).clock(clock.clone()));
@@ -219,7 +219,7 @@ fn threads_add_once_and_lose_no_increment() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_and_removes_the_old_one() {
+fn too_large_entry_is_refused_and_removes_the_old_one() {
     let folder = Folder::new();
     let cache = open(&format!("{}?size=1MiB", folder.url()));
     cache.set("a", "old").unwrap();
@@ -227,10 +227,7 @@ fn what_is_too_large_is_refused_and_removes_the_old_one() {
     let error = cache.set("a", &large).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("size="), "{error}");
-    assert!(
-        !cache.contains("a").unwrap(),
-        "the old value is out of date"
-    );
+    assert!(!cache.contains("a").unwrap(), "the old entry is outdated");
     let error = cache.add("a", &large, Ttl::Default).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     let largest = Blob(vec![1; 130_000]);

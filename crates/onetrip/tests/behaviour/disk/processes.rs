@@ -1,7 +1,7 @@
 //! Several processes use one folder at once; some are killed, some fork.
 //!
-//! The other processes are this test program itself, run again for the one test [`part`] with what
-//! it is to do in its environment.
+//! The other processes are this test program, started for the test [`part`], with their task in the
+//! environment.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ const SEED: &str = "ONETRIP_TEST_SEED";
 
 const KEYS: u64 = 200;
 
-/// What one of the other processes does. Within the test program's own run it does nothing.
+/// Runs the task of another process. Does nothing in the test program's own run.
 #[test]
 fn part() {
     let Ok(part) = std::env::var(PART) else {
@@ -77,7 +77,7 @@ fn finish(child: Child) {
     assert!(output.status.success(), "{}: {said}", output.status);
 }
 
-/// A value that tells whether it is whole, and of which key.
+/// Returns a value from which `assert_whole` can tell its key, and whether it is complete.
 fn value(key: u64, seed: u64) -> Blob {
     let length = (seed * 37 % 97) * (seed % 7) * (seed % 11) + 16;
     let words = (0..length).flat_map(|word| (key ^ seed ^ word).to_le_bytes());
@@ -90,7 +90,7 @@ fn assert_whole(key: u64, found: &Blob) {
     assert!(*found == value(key, seed), "another value at {key}");
 }
 
-/// Writes, reads and deletes, and checks whatever it finds.
+/// Writes, reads and deletes, and checks all values found.
 fn work(cache: &Cache, seed: u64, rounds: u64) {
     for round in 0..rounds {
         let seed = seed + round * 1009;
@@ -123,7 +123,7 @@ fn check(cache: &Cache, keys: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// Checks everything, that all still works and that nothing had to be set aside.
+/// Checks all values, that the store works, and that no file was set aside.
 fn assert_sound(folder: &Folder, cache: &Cache) {
     check(cache, 0..KEYS);
     assert_eq!(cache.asynchronous().stats().bad_entries, 0);
@@ -141,7 +141,7 @@ fn assert_sound(folder: &Folder, cache: &Cache) {
 }
 
 #[test]
-fn they_read_and_write_at_once() {
+fn processes_read_and_write_at_once() {
     let folder = Folder::new();
     let url = format!("{}?size=2MiB", folder.url());
     let children = [1, 2, 3].map(|seed| start("work", &url, seed));
@@ -152,7 +152,7 @@ fn they_read_and_write_at_once() {
 }
 
 #[test]
-fn they_count_together() {
+fn processes_count_together() {
     let folder = Folder::new();
     let cache = open(&folder.url());
     cache
@@ -165,7 +165,7 @@ fn they_count_together() {
 }
 
 #[test]
-fn they_open_at_once_what_is_damaged() {
+fn processes_open_a_damaged_file_at_once() {
     for _ in 0..5 {
         let folder = Folder::new();
         std::fs::write(folder.path().join("data.mdb"), "garbage").unwrap();
@@ -178,7 +178,7 @@ fn they_open_at_once_what_is_damaged() {
 }
 
 #[test]
-fn killed_writers_harm_nobody() {
+fn killed_writers_leave_the_store_intact() {
     let folder = Folder::new();
     let url = format!("{}?size=2MiB", folder.url());
     let cache = open(&url);
@@ -187,7 +187,7 @@ fn killed_writers_harm_nobody() {
         let mut child = start("write", &url, round);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("ready")));
-        // At any moment: what is done meanwhile takes longer each time.
+        // Kill at any moment: the work in between takes longer each time.
         work(&cache, round, round % 20 * 5);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -198,7 +198,7 @@ fn killed_writers_harm_nobody() {
 }
 
 #[test]
-fn a_process_that_forks_while_it_works_harms_nobody() {
+fn forking_process_leaves_the_store_intact() {
     let folder = Folder::new();
     let url = format!("{}?size=2MiB", folder.url());
     let cache = open(&url);
@@ -209,13 +209,13 @@ fn a_process_that_forks_while_it_works_harms_nobody() {
 }
 
 #[test]
-fn a_child_may_be_the_first_to_open_it() {
+fn forked_child_may_open_the_store_first() {
     let folder = Folder::new();
     finish(start("early", &folder.url(), 1));
     assert_eq!(open(&folder.url()).get("a").unwrap(), Some(2));
 }
 
-/// Forks again and again while threads read and write, and each child does so as well.
+/// Forks repeatedly while threads read and write; each child reads and writes too.
 fn fork(cache: &Cache) {
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -253,7 +253,7 @@ fn fork(cache: &Cache) {
     });
 }
 
-/// Does `work` in a forked child, which ends without what the test program does at its end.
+/// Does `work` in a forked child, which skips the test program's own exit code.
 fn in_a_child(work: impl FnOnce()) -> libc::pid_t {
     let child = fork_once();
     if child == 0 {
@@ -289,9 +289,9 @@ fn leave(status: i32) -> ! {
 }
 
 #[test]
-fn a_file_that_cannot_grow_fails_writes_and_nothing_else() {
+fn full_disk_fails_only_writes() {
     let folder = Folder::new();
-    // No file may be larger, as if the disk were full.
+    // File sizes are limited, as if the disk were full.
     let limited = "trap '' XFSZ; ulimit -f 1000; exec \"$@\"";
     let direct = command("full", &folder.url(), 1);
     let child = Command::new("sh")
@@ -308,7 +308,7 @@ fn a_file_that_cannot_grow_fails_writes_and_nothing_else() {
         .spawn()
         .unwrap();
     finish(child);
-    // Where there is room again, it is used.
+    // Once there is room again, writes work.
     let cache = open(&folder.url());
     work(&cache, 1, 300);
     assert_sound(&folder, &cache);

@@ -1,4 +1,4 @@
-//! It stays within its bounds, and what goes first is what is needed least.
+//! The store stays within its size, and evicts the least needed entries first.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{Blob, Folder};
 
 const MIB: u64 = 1 << 20;
 
-/// What the file of a store of this size may grow to.
+/// Returns the largest file of a store of this size.
 fn bound(size: u64) -> u64 {
     size + size / 4 + (320 << 10)
 }
@@ -19,7 +19,7 @@ fn length(folder: &Folder) -> u64 {
     data.metadata().unwrap().len()
 }
 
-/// Numbers that look random and are the same each time.
+/// Returns pseudorandom numbers, the same each time.
 fn numbers(mut seed: u64) -> impl FnMut(u64) -> u64 {
     move |below| {
         seed ^= seed << 13;
@@ -30,7 +30,7 @@ fn numbers(mut seed: u64) -> impl FnMut(u64) -> u64 {
 }
 
 #[test]
-fn it_is_filled_three_times_over_and_stays_within_its_bounds() {
+fn overfilled_store_stays_within_its_size() {
     for size in [1, 4, 16] {
         let folder = Folder::new();
         let cache = open(&format!("{}?size={size}MiB", folder.url()));
@@ -71,7 +71,7 @@ fn it_is_filled_three_times_over_and_stays_within_its_bounds() {
 }
 
 #[test]
-fn many_small_entries_in_one_trip_are_bounded_too() {
+fn many_small_entries_in_one_trip_stay_within_the_size() {
     let folder = Folder::new();
     let cache = open(&format!("{}?size=1MiB", folder.url()));
     for round in 0..3 {
@@ -88,7 +88,7 @@ fn many_small_entries_in_one_trip_are_bounded_too() {
 }
 
 #[test]
-fn it_stays_within_a_smaller_size_than_it_had() {
+fn store_shrinks_to_a_smaller_size() {
     let folder = Folder::new();
     let value = Blob(vec![1; 1500]);
     let fill = |size: &str, keys: std::ops::Range<usize>| {
@@ -112,7 +112,7 @@ fn it_stays_within_a_smaller_size_than_it_had() {
 }
 
 #[test]
-fn what_has_expired_goes_first() {
+fn expired_entries_are_evicted_first() {
     let folder = Folder::new();
     let clock = Clock::manual();
     let url = format!("{}?size=1MiB", folder.url());
@@ -131,12 +131,12 @@ fn what_has_expired_goes_first() {
     };
     set("old", 60, Ttl::Never);
     set("brief", 120, Ttl::After(Duration::from_secs(10)));
-    // Those that were given more time do not count as expired.
+    // Entries whose ttl was extended do not count as expired.
     for key in 0..20 {
         assert!(cache.touch(format!("brief{key}"), Ttl::Never).unwrap());
     }
     clock.advance(Duration::from_secs(11));
-    // As many as there is no room for, unless most that have expired go.
+    // There is room for these only if most expired entries are evicted.
     set("new", 130, Ttl::Never);
     assert_eq!(living("old", 60), 60);
     assert_eq!(living("brief", 120), 20);
@@ -144,7 +144,7 @@ fn what_has_expired_goes_first() {
 }
 
 #[test]
-fn what_is_used_stays_longer_than_what_is_not() {
+fn used_entries_are_evicted_last() {
     let folder = Folder::new();
     let cache = open(&format!("{}?size=1MiB", folder.url()));
     let value = Blob(vec![1; 3000]);
@@ -168,7 +168,7 @@ fn what_is_used_stays_longer_than_what_is_not() {
 }
 
 #[test]
-fn a_brief_entry_is_not_sacrificed_to_those_that_stay_for_ever() {
+fn short_ttl_is_not_evicted_for_entries_that_never_expire() {
     let folder = Folder::new();
     let cache = open(&format!("{}?size=1MiB", folder.url()));
     let value = Blob(vec![1; 3000]);
