@@ -29,7 +29,7 @@ type Idle = PerProcess<Mutex<Vec<Runtime>>>;
 static ALL: ArcSwapOption<Vec<Weak<Idle>>> = ArcSwapOption::const_empty();
 
 thread_local! {
-    /// Whether this thread polls a future once, outside of any runtime.
+    /// Whether this thread polls a future that must not use a runtime yet.
     static POLLING_ONCE: Cell<bool> = const { Cell::new(false) };
 
     /// Whether this thread may block although it belongs to a runtime.
@@ -103,8 +103,8 @@ pub(crate) fn may_wait() -> bool {
 }
 
 impl BlockingRuntimes {
-    /// Runs `work` on this thread. Polls it once without a runtime, which is enough for answers of
-    /// a scope or a local store, and then in a blocking runtime.
+    /// Runs `work` on this thread. Polls it once without a runtime, which is enough for answers from
+    /// a scope or a local store. Then runs it in a blocking runtime.
     ///
     /// # Errors
     ///
@@ -203,7 +203,7 @@ impl Drop for BlockingRuntimes {
     }
 }
 
-/// Polls `work` once, outside of any runtime.
+/// Polls `work` once, without letting it use a runtime.
 pub(crate) fn poll_once<F: Future + ?Sized>(work: Pin<&mut F>) -> Poll<F::Output> {
     let _reset = Reset(&POLLING_ONCE, POLLING_ONCE.replace(true));
     work.poll(&mut TaskContext::from_waker(Waker::noop()))

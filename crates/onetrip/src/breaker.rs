@@ -18,7 +18,7 @@ use crate::trip::{Replies, Reply};
 /// too much.
 const MAX_FAILURES: u32 = 3;
 
-/// How many times longer than a failed probe the pause before the next one is.
+/// The pause after a failure, as a multiple of the time that it took.
 const PAUSE_FACTOR: u32 = 10;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);

@@ -24,7 +24,7 @@ pub enum OnError {
     Raise,
 }
 
-/// A trip that was started.
+/// A started trip.
 pub(crate) enum Dispatched<F> {
     /// It was answered or refused at once.
     Ready(Result<Replies>),
@@ -174,8 +174,8 @@ impl Dispatcher {
         }
     }
 
-    /// Reads the replies to the writes that `scope` posted, or to all posted writes. Returns at once
-    /// if there are none, and is never counted. Failures go to the [`Late`] of each post.
+    /// Reads the replies to writes that `scope` posted; `None` means all posted writes. Returns at
+    /// once if there are none, and is never counted. Failures go to the [`Late`] of each post.
     pub(crate) async fn drain(&self, scope: Option<ScopeId>) {
         let trip = Trip::drain(scope);
         let Exchange::Pending(draining) = self.store.exchange(&trip) else {

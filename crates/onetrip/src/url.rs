@@ -1,4 +1,4 @@
-//! The URLs that name stores, and the options in them.
+//! Parsing the URLs of stores and their options.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -101,13 +101,13 @@ impl StoreUrl {
         label + path
     }
 
-    /// Takes option `name`, if it is given.
+    /// Takes the option `name`. `None` if it is not given.
     pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         let index = self.options.iter().position(|(given, _)| given == name)?;
         Some(self.options.remove(index).1)
     }
 
-    /// Takes option `name` and reads it with `parse`, which says what it expects.
+    /// Takes the option `name` and parses it. The error of `parse` says what it expects.
     pub(crate) fn take_as<T>(
         &mut self,
         name: &str,
@@ -124,7 +124,7 @@ impl StoreUrl {
         })
     }
 
-    /// Ends taking: what is left is not an option of this store.
+    /// Checks that no option is left: it would not be one of this store's.
     pub(crate) fn finish(&self, known: &[&str]) -> Result<()> {
         match self.options.first() {
             None => Ok(()),
@@ -160,7 +160,7 @@ fn parse(text: &str) -> Result<Url> {
     })
 }
 
-/// What cannot be parsed, with whatever may be a password in it left out.
+/// Returns `text`, which cannot be parsed, without anything that may be a password.
 fn without_login(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
@@ -197,7 +197,7 @@ fn decode(text: &str) -> String {
         .into_owned()
 }
 
-/// A list of names for a message: `size, latency`.
+/// Returns a list of names for a message: `size, latency`.
 pub(crate) fn list(names: &[&str]) -> String {
     if names.is_empty() {
         "none".into()
@@ -206,7 +206,7 @@ pub(crate) fn list(names: &[&str]) -> String {
     }
 }
 
-/// Bytes, written as `1048576`, `64MB` or `256MiB`.
+/// Parses a number of bytes, such as `1048576`, `64MB` or `256MiB`.
 pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
     const EXPECTED: &str = "a size such as 64MB, 256MiB or 1GiB, of one byte or more";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -227,7 +227,7 @@ pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
         .ok_or(EXPECTED)
 }
 
-/// A span of time, written as `500us`, `2ms` or `1.5s`.
+/// Parses a span of time, such as `500us`, `2ms` or `1.5s`.
 pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
     const EXPECTED: &str = "a span of time such as 500us, 2ms or 1.5s";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_come_in_lists() {
+    fn lists_of_hosts_are_parsed() {
         let hosts = |text| StoreUrl::parse(text).unwrap().hosts();
         let host = |host: &str, port| (host.to_owned(), port);
         assert_eq!(hosts("x:///path"), []);

@@ -157,7 +157,7 @@ pub(crate) fn is_watched(watches: &[Arc<Watch>]) -> bool {
     !watches.is_empty() || EVERYWHERE.load().is_some()
 }
 
-/// Records a trip in `watches`, and in those over the whole process.
+/// Records a trip in `watches` and in all watches over the whole process.
 pub(crate) fn show(
     watches: &[Arc<Watch>],
     store: &Arc<str>,

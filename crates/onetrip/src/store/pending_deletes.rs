@@ -57,7 +57,7 @@ pub(super) struct Due {
     pub(super) until: u64,
 }
 
-/// The deletes of a trip under way. When it is dropped, those without a
+/// The deletes of a trip under way. When it is dropped, deletes without a
 /// [successful reply](Self::record_replies) become pending.
 #[derive(Debug)]
 pub(super) struct InFlight<'a, P> {

@@ -100,8 +100,8 @@ async fn wait<P: Poster>(
     changed.map_err(|_| poster.timed_out())
 }
 
-/// Takes back connections of scopes that were never closed, such as those of cancelled tasks. Their
-/// replies have arrived by now, or never will. Each trip does this first.
+/// Takes back connections of scopes that were never closed, such as scopes of cancelled tasks.
+/// Their replies have arrived by now, or never will. Each trip does this first.
 async fn sweep<P: Poster>(poster: &P) {
     let Some(then) = Instant::now().checked_sub(poster.trip_timeout()) else {
         return;

@@ -37,7 +37,7 @@ pub(in crate::store) struct Held<C: Park> {
     /// Time of the last post on it.
     pub(super) since: Option<Instant>,
     pub(super) tickets: Vec<Ticket<C>>,
-    /// Whether it may be in use in another runtime than the one of its pool.
+    /// Whether it may be in use in another runtime than its pool's.
     pub(super) may_change_runtime: bool,
     /// Whether it is only read from: if dropped, it is parked, and the next user continues reading.
     pub(super) resumable: bool,

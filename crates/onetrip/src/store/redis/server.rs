@@ -35,7 +35,7 @@ pub(super) struct Server {
     way: Arc<Way>,
     connect_timeout: Duration,
     pub(super) trip_timeout: Duration,
-    /// Those of lanes, where one trip is made at a time.
+    /// Idle connections of blocking callers (one trip at a time).
     idle: ByRuntime<Idle>,
     /// Those with writes whose answers are unread.
     pub(super) posted: Posted<Box<Connection>>,
@@ -249,7 +249,7 @@ impl Server {
         self.free_line(None).await
     }
 
-    /// A connection that is idle on this lane.
+    /// Takes an idle connection of this blocking runtime.
     pub(super) fn idle_line(&self) -> Option<Held<Box<Connection>>> {
         let pool = self.idle.get(Pool::new);
         let silent = *self.silent();
