@@ -103,8 +103,8 @@ pub(crate) fn may_wait() -> bool {
 }
 
 impl BlockingRuntimes {
-    /// Runs `work` on this thread. Polls it once without a runtime, which is enough for answers from
-    /// a scope or a local store. Then runs it in a blocking runtime.
+    /// Runs `work` on this thread. Polls it once without a runtime, which is enough for answers
+    /// from a scope or a local store. Then runs it in a blocking runtime.
     ///
     /// # Errors
     ///
