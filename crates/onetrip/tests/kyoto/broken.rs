@@ -1,4 +1,4 @@
-//! A server that breaks off: no answer is wrong, and no connection is used again out of step.
+//! A server that breaks off: no wrong answers, and no connection is reused out of step.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const ONE: &str = r"
 ";
 
 #[test]
-fn a_reply_cut_anywhere_is_an_error() {
+fn truncated_reply_is_an_error() {
     let whole = recording("many");
     let length: usize = whole.answers().map(<[u8]>::len).sum();
     for cut in 0..length {
@@ -36,7 +36,7 @@ fn a_reply_cut_anywhere_is_an_error() {
 }
 
 #[test]
-fn an_idle_connection_that_was_closed_is_opened_again() {
+fn closed_idle_connection_is_opened_again() {
     let text = format!("connection{ONE}hung up\nconnection{ONE}");
     let replayer = Replayer::of(Recording::parse(&text));
     let cache = Stage::at(replayer.port());
@@ -48,7 +48,7 @@ fn an_idle_connection_that_was_closed_is_opened_again() {
 }
 
 #[test]
-fn a_clear_finds_that_its_connection_was_closed() {
+fn clear_works_on_a_closed_idle_connection() {
     let clear = r"
         > POST /rpc/match_prefix HTTP/1.1\r\n
         > Host: kyoto\r\n
@@ -74,9 +74,9 @@ fn a_clear_finds_that_its_connection_was_closed() {
 }
 
 #[test]
-fn a_trip_that_was_dropped_takes_its_connection_along() {
-    // The first connection is asked, and never answers; had it been used again, its answer to the
-    // first question would be taken for one to the second.
+fn dropped_trip_closes_its_connection() {
+    // The first connection is asked and never answers. If it were reused, its answer to the first
+    // request would pass for an answer to the second.
     let asked = ONE.lines().nth(1).unwrap();
     let text = format!("connection\n{asked}\nconnection{ONE}");
     let replayer = Replayer::of(Recording::parse(&text));
@@ -93,7 +93,7 @@ fn a_trip_that_was_dropped_takes_its_connection_along() {
 }
 
 #[test]
-fn nonsense_is_an_error_and_ends_the_connection() {
+fn invalid_reply_is_an_error_and_closes_the_connection() {
     let asked = ONE.lines().nth(1).unwrap();
     for nonsense in [
         r"< \xb8\x00\x00\x00\x01",
@@ -116,7 +116,7 @@ fn nonsense_is_an_error_and_ends_the_connection() {
 }
 
 #[test]
-fn a_server_that_hangs_costs_one_timeout_and_a_connection() {
+fn hung_server_costs_one_timeout_and_a_connection() {
     let asked = ONE.lines().nth(1).unwrap();
     let text = format!("connection\n{asked}\nconnection{ONE}");
     let replayer = Replayer::of(Recording::parse(&text));
@@ -127,7 +127,7 @@ fn a_server_that_hangs_costs_one_timeout_and_a_connection() {
     let cache = stage.open(builder.clock(clock.clone()));
     let error = cache.get::<i64>("a").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    // The breaker answers, and nothing is asked, until it tries again.
+    // The breaker answers without asking the server, until its next try.
     assert_eq!(
         cache.get::<i64>("a").unwrap_err().kind(),
         ErrorKind::Timeout

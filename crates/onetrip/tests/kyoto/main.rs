@@ -1,16 +1,15 @@
-//! Kyoto Tycoon as a real server answered it: recorded exchanges, replayed byte for byte.
+//! Kyoto Tycoon: recorded exchanges with a real server, replayed byte for byte.
 //!
-//! The server is rarely packaged, so the files in `recorded/` stand for it: the client has to send
-//! exactly the bytes that are there, and is answered with those that a server answered. They are
-//! recorded anew, through a proxy, from an empty server with two databases, and from one that was
-//! started read-only:
+//! The server is rarely packaged, so the files in `recorded/` stand in for it: the client must send
+//! exactly the recorded bytes, and gets the recorded answers. To record them again, through a
+//! proxy, start an empty server with two databases and a read-only server:
 //!
 //! ```text
 //! KT_RECORD=1 KT_URL=kt://127.0.0.1:1978 KT_READ_ONLY_URL=kt://127.0.0.1:1979 \
 //!     cargo test -p onetrip --test kyoto
 //! ```
 //!
-//! Everything in both servers is removed by that.
+//! This removes everything in both servers.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A proxy in front of a real server that writes down what passes.
+//! A proxy in front of a real server that records what passes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,14 +8,14 @@ use std::thread;
 
 use crate::recording::{Recording, Step};
 
-/// A recorder on a port of its own.
+/// A recorder on its own port.
 pub(crate) struct Recorder {
     address: SocketAddr,
     steps: Arc<Mutex<Recording>>,
 }
 
 impl Recorder {
-    /// Records what is said to the server at `upstream`.
+    /// Starts a recorder in front of the server at `upstream`.
     pub(crate) fn of(upstream: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -38,7 +38,7 @@ impl Recorder {
                 thread::spawn(move || pass(from, to, &forth, number, Some(&over)));
                 thread::spawn(move || {
                     pass(server, client, &back, number, None);
-                    // A server that answers an end by an end has not hung up.
+                    // A server that closes after the client closed has not hung up.
                     if !is_over.load(Ordering::SeqCst) {
                         back.lock().unwrap().0[number].push(Step::HungUp);
                     }
@@ -52,14 +52,14 @@ impl Recorder {
         self.address.port()
     }
 
-    /// What has passed so far. A client that has its answer finds it here.
+    /// Returns what has passed so far. Once a client has its answer, the answer is included.
     pub(crate) fn recording(&self) -> Recording {
         self.steps.lock().unwrap().clone()
     }
 }
 
-/// Carries one direction of a connection, and writes it down before it arrives. The client's end
-/// is told before it is passed on.
+/// Forwards one direction of a connection, and records bytes before it forwards them. The end of
+/// the client's direction is recorded first, too.
 fn pass(
     mut from: TcpStream,
     mut to: TcpStream,

@@ -1,20 +1,20 @@
-//! What went over connections, as text: `>` is what the client sent, `<` what the server answered.
+//! Traffic of connections as text: `>` is what the client sent, `<` what the server answered.
 //!
-//! Bytes are escaped as in Rust, and `\*{1000*61}` is a thousand times the byte `61`.
+//! Bytes are escaped as in Rust; `\*{1000*61}` is the byte `61` a thousand times.
 
 use std::fmt;
 
-/// What begins every file.
+/// The first line of every file.
 const PREAMBLE: &str = "# Recorded from ktserver; see tests/kyoto/main.rs.\n";
 
-/// Repetitions that are worth writing as such.
+/// Fewest repetitions written as a run.
 const RUN: usize = 64;
 
-/// Each connection of a client, in the order in which they were opened.
+/// The connections of a client, in the order they were opened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recording(pub(crate) Vec<Vec<Step>>);
 
-/// What happens next on a connection.
+/// One event on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Sent(Vec<u8>),
@@ -45,13 +45,13 @@ impl Recording {
                 (">", _) => steps.push(Step::Sent(bytes)),
                 ("<", Some(Step::Answered(before))) => before.extend(bytes),
                 ("<", _) => steps.push(Step::Answered(bytes)),
-                _ => panic!("{line:?} is no line of a recording"),
+                _ => panic!("{line:?} is not a line of a recording"),
             }
         }
         Self(connections)
     }
 
-    /// What the server answered, all of it, in order.
+    /// Returns all answers of the server, in order.
     pub(crate) fn answers(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().flatten().filter_map(|step| match step {
             Step::Answered(bytes) => Some(bytes.as_slice()),
@@ -77,7 +77,7 @@ impl fmt::Display for Recording {
     }
 }
 
-/// One line for each line that there is in what is mostly text.
+/// Writes bytes that are mostly text as one line for each of their lines.
 fn lines(f: &mut fmt::Formatter<'_>, mark: char, bytes: &[u8]) -> fmt::Result {
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         writeln!(f, "{mark} {}", escape(line))?;
@@ -128,7 +128,7 @@ fn unescape(mut text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn recording_round_trips() {
     let all: Vec<u8> = (0..=255).collect();
     let long = [b"a\r\n".to_vec(), vec![b'b'; 1000], vec![b'\\'; 100]].concat();
     let recording = Recording(vec![

@@ -1,4 +1,4 @@
-//! A server that takes what was recorded, and nothing else, and answers as was recorded.
+//! A server that accepts exactly the recorded requests and gives the recorded answers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::recording::{Recording, Step};
 
-/// A replayer on a port of its own, for one client.
+/// A replayer on its own port, for one client.
 pub(crate) struct Replayer {
     address: SocketAddr,
     is_over: Arc<AtomicBool>,
@@ -20,7 +20,7 @@ impl Replayer {
         Self::cut(recording, usize::MAX)
     }
 
-    /// One that hangs up after so many bytes of answers on each connection.
+    /// Starts a replayer that hangs up after `after` bytes of answers on each connection.
     pub(crate) fn cut(recording: Recording, after: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -39,7 +39,7 @@ impl Replayer {
                     None => more += 1,
                 }
             }
-            // A difference comes first: where there is one, the client tries once more.
+            // Report a difference first: after one, the client tries again.
             for connection in open {
                 connection.join().unwrap()?;
             }
@@ -61,10 +61,11 @@ impl Replayer {
         self.address.port()
     }
 
-    /// Ends, once the client has closed its connections: what it did otherwise than recorded.
+    /// Ends the replayer, after the client has closed its connections. Returns how the client
+    /// deviated from the recording, if it did.
     pub(crate) fn finish(self) -> Result<(), String> {
         self.is_over.store(true, Ordering::SeqCst);
-        // It may wait for one more client.
+        // It may be waiting for one more client.
         let _ = TcpStream::connect(self.address);
         self.server.join().unwrap()
     }
@@ -98,7 +99,7 @@ fn serve(mut client: TcpStream, steps: Vec<Step>, after: usize) -> Result<(), St
     }
 }
 
-/// Takes what the client sends, which must be what is expected.
+/// Reads from the client, which must send exactly `expected`.
 fn take(client: &mut TcpStream, expected: &[u8]) -> Result<(), String> {
     let mut buffer = vec![0; 1 << 16];
     let mut rest = expected;

@@ -1,4 +1,4 @@
-//! What is recorded, and what it has to mean.
+//! The recorded scenarios, and what their answers must mean.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn many() {
         let cache = stage.cache();
         let values = [("a", "A"), ("b", "B"), ("c", ""), ("a", "A2")];
         cache.set_many(values, Ttl::Default).unwrap();
-        // Out of the order they were written in, one twice, one not there.
+        // Not in the order they were written, one repeated, one absent.
         let read: Vec<Option<String>> = cache.get_many(&["c", "x", "a", "b", "a"]).unwrap();
         assert_eq!(read, [text(""), None, text("A2"), text("B"), text("A2")]);
         let absent: Vec<Option<String>> = cache.get_many(&["x", "y"]).unwrap();
@@ -65,7 +65,7 @@ fn expiry() {
             assert_eq!(cache.get(key).unwrap(), Some(1));
         }
     });
-    // As the server tells them, in seconds since 1970.
+    // As the server gives them, in seconds since 1970.
     let recording = recording("expiry");
     let answers = recording.answers().filter(|bytes| bytes[0] == 0xBA);
     let expires: Vec<i64> = answers
@@ -189,7 +189,7 @@ fn keys() {
             assert_eq!(cache.incr(key, 1).unwrap(), Some(number + 1));
             assert!(cache.touch(key, HOUR).unwrap());
         }
-        // Each of them once comes back encoded in its own way.
+        // The server chooses another encoding for each of these keys.
         assert_eq!(cache.clear().unwrap(), 5);
     });
 }
@@ -233,7 +233,7 @@ fn refused() {
             assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
         };
         refused(cache.set("a", &1).unwrap_err());
-        // The server has hung up; what may be read still is.
+        // The server has hung up; reads that are allowed still work.
         assert_eq!(cache.get::<i64>("a").unwrap(), None);
         refused(cache.delete("a").unwrap_err());
         refused(cache.add("a", &1, Ttl::Default).unwrap_err());
@@ -241,5 +241,5 @@ fn refused() {
     });
     let recording = recording("refused");
     assert!(recording.answers().any(|bytes| bytes == [0xBF]));
-    assert!(recording.0.len() > 1, "what follows goes another way");
+    assert!(recording.0.len() > 1, "later trips use another connection");
 }

@@ -1,4 +1,4 @@
-//! Where a scenario is played: in front of a real server that is recorded, or of the recording.
+//! Runs a scenario against a real server that is recorded, or against its recording.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,10 +12,10 @@ use crate::recorder::Recorder;
 use crate::recording::Recording;
 use crate::replayer::Replayer;
 
-/// Long enough for a machine that builds something else meanwhile.
+/// Long enough for a machine that is busy building.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a scenario needs to know: where the server is.
+/// The server of a scenario.
 pub(crate) struct Stage {
     port: u16,
     clock: Clock,
@@ -29,7 +29,7 @@ impl Stage {
         }
     }
 
-    /// A cache in the first database, which raises whatever goes wrong.
+    /// Returns a cache in the first database that raises errors.
     pub(crate) fn cache(&self) -> Cache {
         self.open(self.builder(0).prefix("kt"))
     }
@@ -47,12 +47,12 @@ impl Stage {
     }
 }
 
-/// Plays a scenario over a server: an empty one, or its recording.
+/// Runs a scenario against an empty server, or its recording.
 pub(crate) fn play(name: &str, scenario: fn(&Stage)) {
     play_over("KT_URL", name, scenario);
 }
 
-/// The same, over the server that `variable` names.
+/// Runs a scenario against the server that `variable` names, or its recording.
 pub(crate) fn play_over(variable: &str, name: &str, scenario: fn(&Stage)) {
     if env::var_os("KT_RECORD").is_some() {
         record(variable, name, scenario);
@@ -60,14 +60,14 @@ pub(crate) fn play_over(variable: &str, name: &str, scenario: fn(&Stage)) {
     let replayer = Replayer::of(recording(name));
     let stage = Stage::at(replayer.port());
     let played = catch_unwind(AssertUnwindSafe(|| scenario(&stage)));
-    // What was sent otherwise than recorded comes first: the scenario fails by it.
+    // Report a difference first: it makes the scenario fail.
     if let Err(difference) = replayer.finish() {
-        panic!("{name} is not played as it was recorded:\n{difference}");
+        panic!("{name} differs from its recording:\n{difference}");
     }
     played.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-/// What was recorded of a scenario.
+/// Returns the recording of a scenario.
 pub(crate) fn recording(name: &str) -> Recording {
     let text = std::fs::read_to_string(file(name)).expect("the scenario was recorded");
     Recording::parse(&text)
@@ -80,7 +80,7 @@ fn file(name: &str) -> PathBuf {
 
 fn record(variable: &str, name: &str, scenario: fn(&Stage)) {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    // One that fails leaves the server to the next, which empties it.
+    // A scenario that fails leaves its entries to the next one, which removes them.
     let _alone = ONE_AT_A_TIME
         .lock()
         .unwrap_or_else(|failed| failed.into_inner());
