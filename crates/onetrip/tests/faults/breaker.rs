@@ -1,4 +1,4 @@
-//! Law 6: a page does not wait for a store that fails, but once.
+//! Law 6: a page waits for a failing store at most once.
 
 use onetrip::{Error, ErrorKind};
 
@@ -7,27 +7,27 @@ use crate::proxy::Fault;
 use crate::stand::Stand;
 
 on_every_server!(
-    a_page_of_fifty_reads_waits_for_one_timeout,
-    a_server_that_hangs_from_the_start_costs_one_timeout,
-    a_port_that_refuses_is_asked_a_few_times,
-    while_it_is_open_one_trip_at_a_time_tries,
-    the_other_servers_are_asked_meanwhile,
-    every_change_is_logged_once,
+    page_of_fifty_reads_waits_for_one_timeout,
+    server_hung_from_the_start_costs_one_timeout,
+    refusing_port_is_tried_a_few_times,
+    open_breaker_lets_one_trip_at_a_time_try,
+    open_breaker_spares_the_other_servers,
+    each_breaker_change_is_logged_once,
 );
 
-/// Reads fifty keys, one after the other. The reads that failed.
+/// Reads fifty keys, one after the other. Returns the errors.
 fn page(cache: &onetrip::blocking::Cache, keys: &[String]) -> Vec<Error> {
     let reads = keys.iter().map(|key| cache.get::<String>(key));
     reads.filter_map(Result::err).collect()
 }
 
-/// Those that a server was waited for; the others were answered at once.
+/// Returns the errors of reads that waited for a server; the others failed at once.
 fn waited(errors: &[Error]) -> Vec<&Error> {
-    let is_told = |error: &&Error| !error.to_string().contains("is not asked");
-    errors.iter().filter(is_told).collect()
+    let has_waited = |error: &&Error| !error.to_string().contains("is not asked");
+    errors.iter().filter(has_waited).collect()
 }
 
-fn a_page_of_fifty_reads_waits_for_one_timeout(stand: Stand) {
+fn page_of_fifty_reads_waits_for_one_timeout(stand: Stand) {
     let (cache, keys) = (stand.raising(), stand.keys(50));
     cache.set(&keys[0], "connected").unwrap();
     stand.fail(Fault::Hang);
@@ -50,7 +50,7 @@ fn a_page_of_fifty_reads_waits_for_one_timeout(stand: Stand) {
     assert_eq!(lenient.asynchronous().stats().errors, 50);
 }
 
-fn a_server_that_hangs_from_the_start_costs_one_timeout(stand: Stand) {
+fn server_hung_from_the_start_costs_one_timeout(stand: Stand) {
     let keys = stand.keys(50);
     stand.fail(Fault::Hang);
     let errors = page(&stand.raising(), &keys);
@@ -58,7 +58,7 @@ fn a_server_that_hangs_from_the_start_costs_one_timeout(stand: Stand) {
     assert_eq!(waited(&errors).len(), 1, "one timeout was waited for");
 }
 
-fn a_port_that_refuses_is_asked_a_few_times(stand: Stand) {
+fn refusing_port_is_tried_a_few_times(stand: Stand) {
     let (cache, keys) = (stand.raising(), stand.keys(50));
     cache.set(&keys[0], "connected").unwrap();
     stand.fail(Fault::Refuse);
@@ -72,7 +72,7 @@ fn a_port_that_refuses_is_asked_a_few_times(stand: Stand) {
     );
 }
 
-fn while_it_is_open_one_trip_at_a_time_tries(stand: Stand) {
+fn open_breaker_lets_one_trip_at_a_time_try(stand: Stand) {
     let (cache, key) = (stand.raising(), stand.key("key"));
     stand.fail(Fault::Hang);
     page(&cache, std::slice::from_ref(&key));
@@ -93,7 +93,7 @@ fn while_it_is_open_one_trip_at_a_time_tries(stand: Stand) {
     }
 }
 
-fn the_other_servers_are_asked_meanwhile(stand: Stand) {
+fn open_breaker_spares_the_other_servers(stand: Stand) {
     let Some(elsewhere) = stand.key_elsewhere() else {
         return;
     };
@@ -106,7 +106,7 @@ fn the_other_servers_are_asked_meanwhile(stand: Stand) {
     assert_eq!(cache.get(elsewhere).unwrap(), Some(5));
 }
 
-fn every_change_is_logged_once(stand: Stand) {
+fn each_breaker_change_is_logged_once(stand: Stand) {
     log::keep();
     let (cache, keys) = (stand.cache(), stand.keys(50));
     let marker = stand.marker();
@@ -118,7 +118,7 @@ fn every_change_is_logged_once(stand: Stand) {
         let before = log::lines(&marker, "").len();
         stand.fail(fault);
         page(&cache, &keys);
-        // Tried again, and once more for nothing.
+        // The next try fails.
         stand.recover();
         stand.fail(fault);
         page(&cache, &keys);
@@ -139,20 +139,19 @@ fn every_change_is_logged_once(stand: Stand) {
             "{opened}"
         );
         assert!(closed.contains("answers again"), "{closed}");
-        // Failures before it opened are told, those behind it are not.
-        let told = lines.len() - 2;
-        assert!(told < 3, "{lines:?}");
+        // Failures are logged before it opens, not after.
+        let failures = lines.len() - 2;
+        assert!(failures < 3, "{lines:?}");
     }
 }
 
-/// Connections that lead nowhere any more may all have lost their way at once: one timeout tells of
-/// all that were idle then.
+/// Idle connections may all be dead at once, so one timeout closes all that were idle then.
 #[test]
-fn after_a_silence_no_connection_from_before_is_used() {
+fn timeout_closes_all_older_idle_connections() {
     let stand = crate::stand::redis();
     let (cache, key) = (stand.cache(), stand.key("key"));
     cache.set(&key, &5).unwrap();
-    // So many at once, each with a connection.
+    // Concurrent reads, each with its own connection.
     let together = || {
         stand.fail(Fault::Delay(std::time::Duration::from_millis(200)));
         let barrier = std::sync::Barrier::new(6);
@@ -172,6 +171,6 @@ fn after_a_silence_no_connection_from_before_is_used() {
     assert_eq!(cache.get(&key).unwrap(), Some(5));
     let before = stand.proxy.connections();
     together();
-    // All but the one that has just been used.
+    // All but the one that was just used.
     assert!(stand.proxy.connections() > before + 1);
 }

@@ -1,9 +1,8 @@
-//! What stands in for a Kyoto Tycoon server, which is rarely packaged, where `KT_URL` names none.
+//! A stand-in for a Kyoto Tycoon server, which is rarely packaged, if `KT_URL` names none.
 //!
-//! It speaks as much of the binary protocol and of the calls by HTTP as the client uses, over a
-//! map, and as little as it can get away with: tests of failures ask what the client makes of the
-//! network, and they are the same over a live server. What the server itself answers is recorded
-//! in `tests/kyoto`, byte for byte.
+//! It implements just the parts of the two protocols that the client uses, over a map. That
+//! suffices: tests of failures check how the client handles the network, and also run over a live
+//! server. Answers of a real server are recorded in `tests/kyoto`, byte for byte.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,14 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The expiry of what never expires, as a request says it and as an answer does.
+/// The expiry of entries that never expire, in requests and in answers.
 const NEVER: i64 = i64::MAX;
 const NEVER_SEEN: i64 = (1 << 40) - 1;
 
-/// Entries, each with the second in which it expires.
+/// Entries, each with its expiry in seconds.
 type Records = HashMap<Vec<u8>, (Vec<u8>, i64)>;
 
-/// A server on a port of its own, until it is dropped.
+/// A server on its own port, until it is dropped.
 pub(crate) struct Kyoto {
     address: SocketAddr,
     is_over: Arc<AtomicBool>,
@@ -74,7 +73,7 @@ fn now() -> i64 {
     now.as_secs().try_into().unwrap()
 }
 
-/// When what lives for `span` from now on expires; below nought it is said outright.
+/// Returns the expiry for `span` from now; a negative one is a Unix time.
 fn expiry(span: i64) -> i64 {
     match span {
         NEVER => NEVER_SEEN,
@@ -188,7 +187,7 @@ fn call(from: &mut impl BufRead, records: &Mutex<Records>) -> io::Result<Vec<u8>
         }
         "/rpc/status" => "200 OK",
         "/rpc/add" | "/rpc/cas" => "450 Logical Inconsistency",
-        other => panic!("{other} is not asked of a Kyoto Tycoon"),
+        other => panic!("{other} is not a supported call"),
     };
     let length = answer.len();
     let head = format!(

@@ -1,4 +1,4 @@
-//! What was logged, for tests that count it.
+//! Collects log lines, for tests that count them.
 
 use std::sync::{Mutex, Once};
 
@@ -21,7 +21,7 @@ impl Log for Kept {
     fn flush(&self) {}
 }
 
-/// Begins to keep what is logged.
+/// Starts collecting log lines.
 pub(crate) fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -30,7 +30,7 @@ pub(crate) fn keep() {
     });
 }
 
-/// The lines that name `label` and contain `text`.
+/// Returns the lines that name `label` and contain `text`.
 pub(crate) fn lines(label: &str, text: &str) -> Vec<String> {
     let kept = KEPT.0.lock().unwrap();
     let lines = kept.iter().map(|(_, line)| line.clone());

@@ -1,10 +1,10 @@
-//! What a page sees of a store that fails: a real server behind a proxy that makes it fail.
+//! What a page sees of a failing store: a real server behind a proxy that makes it fail.
 //!
-//! Each test is run for every store with a server; a store is a line in [`on_every_server!`]. Of a
-//! store of several servers one fails.
+//! Each test runs for every store with a server; a store is a line in [`on_every_server!`]. If a
+//! store has several servers, one of them fails.
 //!
-//! Time for the breaker moves on only where a test says so: what is open stays open, however busy
-//! this machine is, and no test waits for it.
+//! The breaker's clock advances only when a test says so: an open breaker stays open, however busy
+//! the machine is, and no test waits for it.
 
 #![expect(
     clippy::unwrap_used,
@@ -44,11 +44,12 @@ mod page;
 mod proxy;
 mod stand;
 
-// As the servers of the behaviour suite know them.
+// The shared files of the behaviour suite refer to these names.
 pub(crate) use server::Server;
 pub(crate) use stand::eventually;
 
-/// The given tests, over every store that has a server. Those `alone` keep all processors busy.
+/// Runs the given tests over every store with a server. Tests marked `alone` keep all processors
+/// busy.
 macro_rules! on_every_server {
     ($($test:ident),* $(; alone: $($heavy:ident),*)? $(,)?) => {
         on_servers!(redis, $($test),* $(; $($heavy),*)?);

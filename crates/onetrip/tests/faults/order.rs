@@ -1,4 +1,4 @@
-//! Law 3: whatever names what was posted follows it, and every reply goes to its own question.
+//! Law 3: operations on a posted key follow the post, and every reply goes to its own caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,24 +8,24 @@ use onetrip::Context;
 use onetrip::blocking::Cache;
 use onetrip::trip::{Op, Replies, Reply, ScopeId, Trip};
 
-use crate::page::{Page, Told, are_posted, name, posted, set, tagged};
+use crate::page::{LateErrors, Page, are_posted, name, posted, set, tagged};
 use crate::proxy::Fault;
 use crate::stand::Stand;
 
 on_every_server!(
-    a_delete_elsewhere_follows_a_post,
-    a_post_of_another_scope_follows_a_post,
-    a_clear_follows_all_posts,
-    nothing_is_posted_where_a_delete_is_owed,
+    delete_from_another_caller_follows_a_post,
+    post_of_another_scope_follows_a_post,
+    clear_follows_all_posts,
+    key_of_a_pending_delete_is_not_posted,
     tasks_and_threads_wait_for_each_others_posts,
-    what_a_task_posts_waits_for_nobody_on_its_own_connection;
-    alone: replies_to_posts_are_never_anothers,
+    post_of_a_task_does_not_wait_on_its_own_connection;
+    alone: replies_to_posts_are_never_mixed_up,
 );
 
-/// The proxy holds up what is sent behind a post, as long as its reply is late.
+/// While the reply to a post is late, the proxy holds back what is sent after the post.
 const LATE: Duration = Duration::from_millis(3);
 
-fn a_delete_elsewhere_follows_a_post(stand: Stand) {
+fn delete_from_another_caller_follows_a_post(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let [key, other, warm] = ["key", "other", "warm"].map(|name| stand.key(name));
     cache.get::<String>(&warm).unwrap();
@@ -52,11 +52,11 @@ fn a_delete_elsewhere_follows_a_post(stand: Stand) {
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
         page.drain();
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
-        assert_eq!(page.told.count(), 0);
+        assert_eq!(page.late.count(), 0);
     }
 }
 
-fn a_post_of_another_scope_follows_a_post(stand: Stand) {
+fn post_of_another_scope_follows_a_post(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let [key, other, warm] = ["key", "other", "warm"].map(|name| stand.key(name));
     stand.fail(Fault::Delay(LATE));
@@ -65,7 +65,7 @@ fn a_post_of_another_scope_follows_a_post(stand: Stand) {
         first.post(&[&other]);
         first.post(&[&key]);
         let value = format!("round {round}");
-        let trip = posted(second.scope, &second.told, [set(&cache, &key, &value)]);
+        let trip = posted(second.scope, &second.late, [set(&cache, &key, &value)]);
         let asynchronous = cache.asynchronous();
         asynchronous
             .send_blocking(&Context::default(), &trip)
@@ -76,7 +76,7 @@ fn a_post_of_another_scope_follows_a_post(stand: Stand) {
     }
 }
 
-fn a_clear_follows_all_posts(stand: Stand) {
+fn clear_follows_all_posts(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let keys = stand.keys(3);
     stand.fail(Fault::Delay(LATE));
@@ -94,13 +94,13 @@ fn a_clear_follows_all_posts(stand: Stand) {
     }
 }
 
-fn nothing_is_posted_where_a_delete_is_owed(stand: Stand) {
+fn key_of_a_pending_delete_is_not_posted(stand: Stand) {
     let (cache, direct) = (stand.cache(), stand.direct());
     let [key, other] = ["key", "other"].map(|name| stand.key(name));
     direct.set(&key, "stale").unwrap();
     let page = Page::of(&cache, &other);
     stand.fail(Fault::Refuse);
-    // The idle connection is gone, and the breaker does not open at once.
+    // The idle connection is closed, and the breaker does not open at once.
     cache.delete(&key).unwrap();
     stand.recover();
     let dropped = page.post(&[&key]);
@@ -120,7 +120,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// As whoever posts in a task does: begun at once, and left to another task.
+/// Begins a post and leaves it to another task, as tasks do.
 fn post_by_a_task(
     cache: &Cache,
     runtime: &tokio::runtime::Runtime,
@@ -128,7 +128,7 @@ fn post_by_a_task(
 ) -> tokio::task::JoinHandle<Replies> {
     let cache = cache.asynchronous().clone();
     let mut sending = Box::pin(async move { cache.send(&Context::default(), &trip).await });
-    // Outside of a runtime it gets no further than to be registered.
+    // Outside of a runtime the post is only registered.
     let waker = std::task::Waker::noop();
     let begun = sending
         .as_mut()
@@ -149,7 +149,7 @@ fn tasks_and_threads_wait_for_each_others_posts(stand: Stand) {
         let value = tagged(&key);
         if round % 2 == 0 {
             // A thread deletes what a task has posted.
-            let trip = posted(page.scope, &page.told, [set(&cache, &key, &value)]);
+            let trip = posted(page.scope, &page.late, [set(&cache, &key, &value)]);
             let post = post_by_a_task(&cache, &runtime, trip);
             assert!(cache.delete(&key).unwrap(), "round {round}");
             let replies = runtime.block_on(post).unwrap();
@@ -162,11 +162,11 @@ fn tasks_and_threads_wait_for_each_others_posts(stand: Stand) {
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
         page.drain();
         assert_eq!(direct.get::<String>(&key).unwrap(), None, "round {round}");
-        assert_eq!(page.told.count(), 0);
+        assert_eq!(page.late.count(), 0);
     }
 }
 
-fn what_a_task_posts_waits_for_nobody_on_its_own_connection(stand: Stand) {
+fn post_of_a_task_does_not_wait_on_its_own_connection(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let [key, warm] = ["key", "warm"].map(|name| stand.key(name));
     let runtime = runtime();
@@ -175,7 +175,7 @@ fn what_a_task_posts_waits_for_nobody_on_its_own_connection(stand: Stand) {
     let page = Page::of(&cache, &warm);
     stand.fail(Fault::Delay(LATE));
     for round in 0..20 {
-        let trip = posted(page.scope, &page.told, [set(&cache, &key, &tagged(&key))]);
+        let trip = posted(page.scope, &page.late, [set(&cache, &key, &tagged(&key))]);
         let post = post_by_a_task(&cache, &runtime, trip);
         assert!(
             runtime.block_on(asynchronous.delete(&key)).unwrap(),
@@ -187,12 +187,12 @@ fn what_a_task_posts_waits_for_nobody_on_its_own_connection(stand: Stand) {
     }
 }
 
-/// Threads post and read, alone and in scopes that two of them share, while the network fails in
-/// ways that end soon.
-fn replies_to_posts_are_never_anothers(stand: Stand) {
+/// Threads post and read, alone and in scopes that two of them share, through network faults that
+/// end soon.
+fn replies_to_posts_are_never_mixed_up(stand: Stand) {
     let keys = stand.keys(40);
     let shared = ScopeId::next();
-    let told = Arc::new(Told::default());
+    let late = Arc::new(LateErrors::default());
     let done = AtomicBool::new(false);
     let cache = stand.cache();
     let found = AtomicUsize::new(0);
@@ -217,14 +217,14 @@ fn replies_to_posts_are_never_anothers(stand: Stand) {
         });
         let readers: Vec<_> = (0..4)
             .map(|reader| {
-                let (cache, keys, told, found) = (&cache, &keys, &told, &found);
+                let (cache, keys, late, found) = (&cache, &keys, &late, &found);
                 threads.spawn(move || {
                     for round in 0..600 {
                         let scope = if reader < 2 { shared } else { ScopeId::next() };
                         let page = Page {
                             cache,
                             scope,
-                            told: Arc::clone(told),
+                            late: Arc::clone(late),
                         };
                         let at =
                             |step: usize| &*keys[(round * 7 + reader * 13 + step) % keys.len()];
@@ -249,6 +249,6 @@ fn replies_to_posts_are_never_anothers(stand: Stand) {
         }
         done.store(true, Ordering::Relaxed);
     });
-    // While the breaker is open nothing is.
+    // Nothing is posted while the breaker is open.
     assert!(found.load(Ordering::Relaxed) > 100, "{found:?}");
 }

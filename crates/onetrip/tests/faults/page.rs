@@ -1,4 +1,4 @@
-//! A thread's page that posts writes, and hears what became of them.
+//! A thread's page that posts writes and collects their errors.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,21 +9,21 @@ use onetrip::entry::Kind;
 use onetrip::trip::{Late, Op, Replies, Reply, ScopeId, Trip};
 use onetrip::{Context, Error, Keyspace};
 
-/// What came to light late.
+/// Errors of posted writes, which are reported late.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct LateErrors {
     pub(crate) failed: AtomicUsize,
     pub(crate) errors: Mutex<Vec<String>>,
 }
 
-impl Late for Told {
+impl Late for LateErrors {
     fn failed(&self, failed: usize, error: &Error) {
         self.failed.fetch_add(failed, Ordering::SeqCst);
         self.errors.lock().unwrap().push(error.to_string());
     }
 }
 
-impl Told {
+impl LateErrors {
     pub(crate) fn count(&self) -> usize {
         self.failed.load(Ordering::SeqCst)
     }
@@ -50,8 +50,12 @@ pub(crate) fn set(cache: &Cache, key: &str, value: &str) -> Op {
     }
 }
 
-pub(crate) fn posted(scope: ScopeId, told: &Arc<Told>, ops: impl IntoIterator<Item = Op>) -> Trip {
-    let late: Arc<dyn Late> = told.clone();
+pub(crate) fn posted(
+    scope: ScopeId,
+    late: &Arc<LateErrors>,
+    ops: impl IntoIterator<Item = Op>,
+) -> Trip {
+    let late: Arc<dyn Late> = late.clone();
     let trip: Trip = ops.into_iter().collect();
     trip.within(Some(scope)).posted(late)
 }
@@ -60,23 +64,23 @@ pub(crate) fn posted(scope: ScopeId, told: &Arc<Told>, ops: impl IntoIterator<It
 pub(crate) struct Page<'c> {
     pub(crate) cache: &'c Cache,
     pub(crate) scope: ScopeId,
-    pub(crate) told: Arc<Told>,
+    pub(crate) late: Arc<LateErrors>,
 }
 
 impl<'c> Page<'c> {
-    /// Of a cache that has an idle connection.
+    /// Creates a page of a cache that has an idle connection.
     pub(crate) fn of(cache: &'c Cache, warm: &str) -> Self {
         cache.get::<String>(warm).unwrap();
         Self {
             cache,
             scope: ScopeId::next(),
-            told: Arc::default(),
+            late: Arc::default(),
         }
     }
 
     pub(crate) fn post(&self, keys: &[&str]) -> Replies {
         let ops = keys.iter().map(|key| set(self.cache, key, &tagged(key)));
-        let trip = posted(self.scope, &self.told, ops);
+        let trip = posted(self.scope, &self.late, ops);
         let cache = self.cache.asynchronous();
         cache.send_blocking(&Context::default(), &trip).unwrap()
     }

@@ -1,4 +1,4 @@
-//! Law 3: what is posted is not waited for, arrives, and is never sent again.
+//! Law 3: posts are not waited for, arrive, and are never sent again.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use crate::proxy::Fault;
 use crate::stand::{Stand, TRIP_TIMEOUT};
 
 on_every_server!(
-    a_post_arrives_and_waits_for_nothing,
-    a_trip_reads_the_replies_to_posts_with_its_own,
-    what_is_posted_in_a_row_is_all_there,
-    what_is_posted_last_is_there_when_its_cache_is_dropped,
-    what_was_lost_is_told_and_not_sent_again,
-    a_server_that_hangs_costs_one_timeout_in_all,
-    a_scope_that_was_forgotten_keeps_no_connection;
-    alone: a_child_leaves_what_its_parent_posted_alone,
+    post_arrives_without_waiting,
+    trip_reads_the_replies_to_posts_with_its_own,
+    many_posts_in_a_row_all_arrive,
+    last_post_arrives_when_the_cache_is_dropped,
+    lost_post_is_reported_and_not_sent_again,
+    hung_server_costs_all_posts_one_timeout,
+    forgotten_scope_keeps_no_connection;
+    alone: forked_child_ignores_posts_of_its_parent,
 );
 
-fn a_post_arrives_and_waits_for_nothing(stand: Stand) {
+fn post_arrives_without_waiting(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let keys = stand.keys(3);
     let page = Page::of(&cache, &keys[0]);
@@ -31,7 +31,7 @@ fn a_post_arrives_and_waits_for_nothing(stand: Stand) {
     assert!(are_posted(&page.post(&[&keys[0], &keys[1]])));
     assert!(are_posted(&page.post(&[&keys[2]])));
     assert!(began.elapsed() < delay, "{:?}", began.elapsed());
-    // The first two, since the proxy holds up what follows with the reply.
+    // The first two only, since the proxy holds back the rest with the reply.
     for key in &keys[..2] {
         eventually("a post arrives", || {
             direct.get(key).unwrap() == Some(tagged(key))
@@ -39,10 +39,10 @@ fn a_post_arrives_and_waits_for_nothing(stand: Stand) {
     }
     page.drain();
     assert_eq!(direct.get(&keys[2]).unwrap(), Some(tagged(&keys[2])));
-    assert_eq!(page.told.count(), 0);
+    assert_eq!(page.late.count(), 0);
 }
 
-fn a_trip_reads_the_replies_to_posts_with_its_own(stand: Stand) {
+fn trip_reads_the_replies_to_posts_with_its_own(stand: Stand) {
     let cache = stand.patient();
     let keys = stand.keys(3);
     let page = Page::of(&cache, &keys[0]);
@@ -53,10 +53,10 @@ fn a_trip_reads_the_replies_to_posts_with_its_own(stand: Stand) {
         assert!(String::from_utf8_lossy(&held).contains(&tagged(&keys[1])));
         assert!(page.get(&keys[2]).is_none());
     }
-    // All on one connection, and no more was sent than that.
+    // All on one connection, without other requests.
     assert_eq!(stand.proxy.connections(), connections);
     assert!(stand.proxy.requests() - requests <= 15);
-    // What is a call by HTTP, or a question of several steps, is answered rightly too.
+    // HTTP calls and operations of several steps get their own answers, too.
     page.post(&[&keys[0]]);
     let added = page.ask([Op::Add {
         name: name(&cache, &keys[0]),
@@ -70,12 +70,12 @@ fn a_trip_reads_the_replies_to_posts_with_its_own(stand: Stand) {
         ttl: None,
     }]);
     assert!(matches!(touched[..], [Reply::Flag(true)]), "{touched:?}");
-    assert_eq!(page.told.count(), 0);
+    assert_eq!(page.late.count(), 0);
 }
 
 const MANY: usize = 2_000;
 
-fn what_is_posted_in_a_row_is_all_there(stand: Stand) {
+fn many_posts_in_a_row_all_arrive(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let keys = stand.keys(MANY);
     let page = Page::of(&cache, &keys[0]);
@@ -86,62 +86,62 @@ fn what_is_posted_in_a_row_is_all_there(stand: Stand) {
     cache.asynchronous().close_idle();
     let found = direct.get_many::<String, _>(&keys).unwrap();
     let lost = found.iter().filter(|value| value.is_none()).count();
-    assert_eq!((lost, page.told.count()), (0, 0));
+    assert_eq!((lost, page.late.count()), (0, 0));
 }
 
-fn what_is_posted_last_is_there_when_its_cache_is_dropped(stand: Stand) {
+fn last_post_arrives_when_the_cache_is_dropped(stand: Stand) {
     let direct = stand.direct();
     let keys = stand.keys(MANY);
-    let told = {
+    let late = {
         let cache = stand.patient();
         let page = Page::of(&cache, &keys[0]);
         for key in &keys {
             page.post(&[key]);
         }
-        page.told
+        page.late
     };
     let found = direct.get_many::<String, _>(&keys).unwrap();
     let lost = found.iter().filter(|value| value.is_none()).count();
-    assert_eq!((lost, told.count()), (0, 0));
+    assert_eq!((lost, late.count()), (0, 0));
 }
 
-fn what_was_lost_is_told_and_not_sent_again(stand: Stand) {
+fn lost_post_is_reported_and_not_sent_again(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let [key, other] = ["key", "other"].map(|name| stand.key(name));
     direct.set(&other, "other").unwrap();
     let page = Page::of(&cache, &key);
-    // It never arrives.
+    // The post never arrives.
     stand.fail(Fault::Hang);
     let requests = stand.proxy.requests();
     assert!(are_posted(&page.post(&[&key])));
-    eventually("it is on its way", || stand.proxy.requests() > requests);
+    eventually("the post is sent", || stand.proxy.requests() > requests);
     stand.proxy.close_all();
     assert!(page.get(&other).is_some(), "the next trip works");
-    assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
+    assert_eq!(page.late.count(), 1, "{:?}", page.late.errors);
     assert_eq!(direct.get::<String>(&key).unwrap(), None);
-    // And once more where nobody of its scope makes a trip.
+    // Also if no trip of its scope follows.
     for drains in [true, false] {
         page.get(&other);
         stand.fail(Fault::Hang);
-        let (requests, before) = (stand.proxy.requests(), page.told.count());
+        let (requests, before) = (stand.proxy.requests(), page.late.count());
         assert!(are_posted(&page.post(&[&key])));
-        eventually("it is on its way", || stand.proxy.requests() > requests);
+        eventually("the post is sent", || stand.proxy.requests() > requests);
         stand.proxy.close_all();
         if drains {
             page.drain();
         } else {
             assert_eq!(cache.get::<String>(&key).unwrap(), None);
         }
-        assert_eq!(page.told.count() - before, 1);
+        assert_eq!(page.late.count() - before, 1);
         assert_eq!(direct.get::<String>(&key).unwrap(), None);
     }
 }
 
-fn a_server_that_hangs_costs_one_timeout_in_all(stand: Stand) {
+fn hung_server_costs_all_posts_one_timeout(stand: Stand) {
     let cache = stand.cache();
     let keys = stand.keys(60);
     let pages = [0, 1].map(|_| Page::of(&cache, &keys[0]));
-    // Each has a connection of its own.
+    // Each has its own connection.
     pages[0].post(&[&keys[58]]);
     assert!(pages[1].get(&keys[59]).is_none());
     stand.fail(Fault::Hang);
@@ -160,28 +160,28 @@ fn a_server_that_hangs_costs_one_timeout_in_all(stand: Stand) {
     }
     let took = began.elapsed();
     assert!(took < TRIP_TIMEOUT * 3 / 2, "{took:?}");
-    let told: usize = pages.iter().map(|page| page.told.count()).sum();
-    // One was answered before, and counts with those behind it on its connection.
-    assert_eq!(told, 51);
+    let late: usize = pages.iter().map(|page| page.late.count()).sum();
+    // One was answered before; it counts together with the posts after it on its connection.
+    assert_eq!(late, 51);
     stand.recover();
     assert!(cache.get::<String>(&keys[50]).unwrap().is_none());
     assert!(pages[0].get(&keys[51]).is_none());
 }
 
-fn a_scope_that_was_forgotten_keeps_no_connection(stand: Stand) {
+fn forgotten_scope_keeps_no_connection(stand: Stand) {
     let cache = stand.cache();
     let keys = stand.keys(2);
     Page::of(&cache, &keys[0]).post(&[&keys[0]]);
     let before = stand.proxy.connections();
     std::thread::sleep(TRIP_TIMEOUT + Duration::from_millis(100));
-    // Whoever comes next reads what it left, and has its connection.
+    // The next caller reads the replies left unread, and takes over the connection.
     for _ in 0..3 {
         assert!(cache.get::<String>(&keys[1]).unwrap().is_none());
     }
     assert_eq!(stand.proxy.connections(), before);
 }
 
-fn a_child_leaves_what_its_parent_posted_alone(stand: Stand) {
+fn forked_child_ignores_posts_of_its_parent(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let keys = stand.keys(20);
     let page = Page::of(&cache, &keys[0]);
@@ -191,7 +191,7 @@ fn a_child_leaves_what_its_parent_posted_alone(stand: Stand) {
     }
     let child = fork();
     if child == 0 {
-        // The same scope, even: nothing of the parent's is used.
+        // The same scope id, too: the child uses nothing of the parent's.
         let work = || {
             page.drain();
             let trip: Trip = [Op::Get {
@@ -214,11 +214,11 @@ fn a_child_leaves_what_its_parent_posted_alone(stand: Stand) {
     for key in &keys {
         assert_eq!(direct.get(key).unwrap(), Some(tagged(key)));
     }
-    // Before a fork all is read.
+    // All replies are read before a fork.
     page.post(&[&keys[0]]);
     onetrip::close_all_idle();
     page.drain();
-    assert_eq!(page.told.count(), 0);
+    assert_eq!(page.late.count(), 0);
 }
 
 #[expect(
@@ -246,9 +246,9 @@ fn leave(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// The slot of a posted write has moved: it is dropped, and the map is mended.
+/// The slot of a posted write has moved: the write is dropped, and the slot map is corrected.
 #[test]
-fn a_post_to_a_node_that_has_given_up_the_slot_is_dropped() {
+fn post_to_a_node_without_the_slot_is_dropped() {
     let _turn = crate::turn::beside_others();
     let cluster = crate::cluster::Cluster::start();
     let cache = onetrip::Cache::open(cluster.url()).unwrap().blocking();
@@ -261,9 +261,9 @@ fn a_post_to_a_node_that_has_given_up_the_slot_is_dropped() {
         .unwrap();
     cluster.move_slot(slot, to, || {});
     let sets = || -> u64 {
-        let told = cluster.servers.iter().map(|server| {
-            let told: String = server.ask(&["INFO", "commandstats"]);
-            let line = told.lines().find(|line| line.starts_with("cmdstat_set:"));
+        let counts = cluster.servers.iter().map(|server| {
+            let info: String = server.ask(&["INFO", "commandstats"]);
+            let line = info.lines().find(|line| line.starts_with("cmdstat_set:"));
             let calls = line.and_then(|line| {
                 line.split([':', ','])
                     .nth(1)?
@@ -273,20 +273,20 @@ fn a_post_to_a_node_that_has_given_up_the_slot_is_dropped() {
             });
             calls.unwrap_or(0)
         });
-        told.sum()
+        counts.sum()
     };
     let before = sets();
     assert!(are_posted(&page.post(&[key])));
     page.drain();
-    assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
-    assert!(page.told.errors.lock().unwrap()[0].contains("MOVED"));
+    assert_eq!(page.late.count(), 1, "{:?}", page.late.errors);
+    assert!(page.late.errors.lock().unwrap()[0].contains("MOVED"));
     assert_eq!(sets(), before, "no node has carried it out");
-    // Now it is known where.
+    // Now the new node is known.
     assert!(matches!(
         page.post(&[key])[..],
         [Reply::Posted | Reply::Done]
     ));
     page.drain();
-    assert_eq!(page.told.count(), 1, "{:?}", page.told.errors);
+    assert_eq!(page.late.count(), 1, "{:?}", page.late.errors);
     assert_eq!(cache.get(key).unwrap(), Some(tagged(key)));
 }

@@ -11,38 +11,38 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-/// What no client sends. It is not counted.
+/// Bytes that no client sends. They are not counted.
 const PROBE: &[u8] = b"\0probe";
 
-/// What happens to the replies of the server.
+/// How the network fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing: the proxy is not noticed.
+    /// Not at all: the proxy is transparent.
     None,
     /// Connections are refused.
     Refuse,
-    /// Connections are accepted, requests taken, and nothing is ever answered.
+    /// Connections and requests are accepted and never answered.
     Hang,
-    /// Each reply comes so much later.
+    /// Each reply is delayed.
     Delay(Duration),
-    /// After so many bytes of replies the connection ends, as if the server had closed it.
+    /// The connection is closed after this many bytes of replies, as by the server.
     Cut(usize),
-    /// After so many bytes of replies the connection is reset.
+    /// The connection is reset after this many bytes of replies.
     Reset(usize),
-    /// Replies are replaced by bytes of no meaning.
+    /// Replies are replaced by meaningless bytes.
     Garbage,
 }
 
-/// A proxy on a port of its own, until it is dropped.
+/// A proxy on its own port, until it is dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    // Kept for its tasks; dropping it ends them.
+    // Keeps the tasks alive; dropping it ends them.
     _runtime: Runtime,
 }
 
 struct Shared {
-    /// What fails, and how many times all connections that were open had to end.
+    /// The current fault, and how many times all open connections had to end.
     fault: watch::Sender<(Fault, usize)>,
     upstream: Mutex<SocketAddr>,
     connections: AtomicUsize,
@@ -97,43 +97,43 @@ impl Proxy {
         self.address.port()
     }
 
-    /// From now on, for connections that are open as well, the network fails like this.
+    /// Makes the network fail like this from now on, on open connections too.
     pub(crate) fn fail(&self, fault: Fault) {
-        self.become_so(fault, matches!(fault, Fault::Refuse | Fault::Cut(0)));
+        self.change(fault, matches!(fault, Fault::Refuse | Fault::Cut(0)));
     }
 
-    fn become_so(&self, fault: Fault, end_all: bool) {
+    fn change(&self, fault: Fault, end_all: bool) {
         self.shared.replied.store(0, Ordering::SeqCst);
         self.shared.fault.send_modify(|(now, endings)| {
             *now = fault;
             *endings += usize::from(end_all);
         });
-        // The listener is opened and closed by a task, and those who connect are other threads.
+        // A task opens and closes the listener, while other threads connect.
         let open = || std::net::TcpStream::connect(self.address).is_ok();
         while open() == (fault == Fault::Refuse) {
             std::thread::yield_now();
         }
     }
 
-    /// From now on requests go to another server, and open connections end.
+    /// Sends requests to another server from now on, and ends open connections.
     pub(crate) fn redirect(&self, port: u16) {
         *self.shared.upstream.lock().unwrap() = SocketAddr::from(([127, 0, 0, 1], port));
         self.close_all();
     }
 
-    /// Ends all open connections, as a server does with idle ones. Nothing fails after that.
+    /// Closes all open connections, as a server does with idle ones. Nothing fails after that.
     pub(crate) fn close_all(&self) {
-        self.become_so(Fault::None, true);
+        self.change(Fault::None, true);
     }
 
-    /// How many connections a client has sent something on.
+    /// Returns the number of connections on which a client has sent something.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// How many times a client has sent something, all of it until now.
+    /// Returns how many times a client has sent something until now.
     pub(crate) fn requests(&self) -> usize {
-        // On a busy machine the proxy's task sees late what was sent; a probe it sees later yet.
+        // On a busy machine the proxy's task sees requests late; a probe comes after them.
         let before = self.shared.probes.load(Ordering::SeqCst);
         if let Ok(mut probe) = std::net::TcpStream::connect(self.address) {
             probe.write_all(PROBE).unwrap();
@@ -144,7 +144,7 @@ impl Proxy {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// How many bytes of replies have passed since the fault was chosen.
+    /// Returns how many bytes of replies have passed since the fault was chosen.
     pub(crate) fn replied(&self) -> usize {
         self.shared.replied.load(Ordering::SeqCst)
     }
@@ -164,8 +164,7 @@ async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, S
     }
 }
 
-/// Leaves nothing of bytes but their number. Where lines end, one does: a client that waits for an
-/// end would wait for long.
+/// Overwrites bytes but keeps line ends: a client that waits for one would wait long.
 fn spoil(bytes: &mut [u8]) {
     for (place, byte) in bytes.iter_mut().enumerate() {
         *byte = match place % 8 {
@@ -175,9 +174,9 @@ fn spoil(bytes: &mut [u8]) {
     }
 }
 
-/// Carries one connection, until either end or a fault ends it.
+/// Forwards one connection, until either side or a fault ends it.
 async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
-    // Before the address: who is sent elsewhere ends the connections that know the old one.
+    // Subscribe before reading the address: a redirect ends connections to the old address.
     let mut faults = shared.fault.subscribe();
     let (_, born) = *faults.borrow();
     let upstream = *shared.upstream.lock().unwrap();

@@ -1,4 +1,4 @@
-//! Law 6: when the store is back it is used again by itself, and has heard of every delete.
+//! Law 6: a recovered store is used again without help, and has received every delete.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::proxy::Fault;
 use crate::stand::{Stand, memcached, redis};
 
 on_every_server!(
-    the_first_request_works_after_every_fault,
-    a_connection_that_the_server_closed_is_not_noticed,
-    a_delay_is_only_a_delay,
-    a_delete_that_was_not_delivered_is_kept,
-    a_delete_that_was_given_up_is_kept,
-    what_was_deleted_is_absent_until_it_is_delivered,
-    a_server_that_was_restarted_is_empty_and_works,
+    first_request_works_after_every_fault,
+    closed_idle_connection_causes_no_error,
+    delay_causes_no_error,
+    undelivered_delete_is_pending,
+    cancelled_delete_is_pending,
+    key_of_a_pending_delete_is_absent,
+    restarted_server_is_empty_and_works,
 );
 
 const ENDINGS: [Fault; 5] = [
@@ -26,12 +26,12 @@ const ENDINGS: [Fault; 5] = [
     Fault::Garbage,
 ];
 
-fn the_first_request_works_after_every_fault(stand: Stand) {
+fn first_request_works_after_every_fault(stand: Stand) {
     let (cache, key) = (stand.cache(), stand.key("key"));
     cache.set(&key, &5).unwrap();
     for fault in ENDINGS {
         stand.fail(fault);
-        // Until the breaker is open.
+        // Until the breaker opens.
         for _ in 0..5 {
             let seen: Option<u8> = cache.get(&key).unwrap();
             assert_eq!(seen, None, "{fault:?}");
@@ -41,7 +41,7 @@ fn the_first_request_works_after_every_fault(stand: Stand) {
     }
 }
 
-fn a_connection_that_the_server_closed_is_not_noticed(stand: Stand) {
+fn closed_idle_connection_causes_no_error(stand: Stand) {
     let (cache, key) = (stand.cache(), stand.key("key"));
     cache.set(&key, &5).unwrap();
     for _ in 0..20 {
@@ -51,14 +51,14 @@ fn a_connection_that_the_server_closed_is_not_noticed(stand: Stand) {
     assert_eq!(cache.asynchronous().stats().errors, 0);
 }
 
-fn a_delay_is_only_a_delay(stand: Stand) {
+fn delay_causes_no_error(stand: Stand) {
     let (cache, key) = (stand.patient(), stand.key("key"));
     cache.set(&key, &5).unwrap();
     stand.fail(Fault::Delay(Duration::from_millis(20)));
     assert_eq!(cache.get(&key).unwrap(), Some(5));
 }
 
-fn a_delete_that_was_not_delivered_is_kept(stand: Stand) {
+fn undelivered_delete_is_pending(stand: Stand) {
     let (cache, direct) = (stand.cache(), stand.direct());
     let [old, other] = ["old", "other"].map(|name| stand.key(name));
     for fault in [Fault::Refuse, Fault::Hang, Fault::Garbage] {
@@ -66,23 +66,23 @@ fn a_delete_that_was_not_delivered_is_kept(stand: Stand) {
         direct.set(&other, "fresh").unwrap();
         assert_eq!(cache.get(&old).unwrap(), Some("stale".to_owned()));
         stand.fail(fault);
-        assert!(!cache.delete(&old).unwrap(), "nothing is known of it");
+        assert!(!cache.delete(&old).unwrap(), "the result is unknown");
         if fault != Fault::Garbage {
             assert_eq!(direct.get(&old).unwrap(), Some("stale".to_owned()));
         }
         stand.recover();
         direct.set(&old, "stale").unwrap();
-        // Any trip delivers it: this one reads something else.
+        // Any trip delivers it: this one reads another key.
         assert_eq!(cache.get(&other).unwrap(), Some("fresh".to_owned()));
         assert_eq!(direct.get::<String>(&old).unwrap(), None, "{fault:?}");
-        // And it is delivered once.
+        // The delete is delivered only once.
         direct.set(&old, "new").unwrap();
         assert_eq!(cache.get(&old).unwrap(), Some("new".to_owned()));
     }
 }
 
-/// A task that is dropped in the middle of its delete.
-fn a_delete_that_was_given_up_is_kept(stand: Stand) {
+/// Drops a task in the middle of its delete.
+fn cancelled_delete_is_pending(stand: Stand) {
     let (cache, direct) = (stand.patient(), stand.direct());
     let [old, other] = ["old", "other"].map(|name| stand.key(name));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -102,14 +102,14 @@ fn a_delete_that_was_given_up_is_kept(stand: Stand) {
     crate::eventually("the delete is sent", || stand.proxy.requests() > before);
     task.abort();
     assert!(runtime.block_on(task).unwrap_err().is_cancelled());
-    // The server never heard of it.
+    // The server never received it.
     stand.proxy.close_all();
     assert_eq!(direct.get(&old).unwrap(), Some("stale".to_owned()));
     assert_eq!(cache.get(&other).unwrap(), Some("fresh".to_owned()));
     assert_eq!(direct.get::<String>(&old).unwrap(), None);
 }
 
-fn what_was_deleted_is_absent_until_it_is_delivered(stand: Stand) {
+fn key_of_a_pending_delete_is_absent(stand: Stand) {
     let (cache, direct) = (stand.cache(), stand.direct());
     let old = stand.key("old");
     cache.set(&old, "stale").unwrap();
@@ -123,7 +123,7 @@ fn what_was_deleted_is_absent_until_it_is_delivered(stand: Stand) {
     assert_eq!(direct.get::<String>(&old).unwrap(), None, "delivered");
 }
 
-fn a_server_that_was_restarted_is_empty_and_works(mut stand: Stand) {
+fn restarted_server_is_empty_and_works(mut stand: Stand) {
     let (cache, key) = (stand.patient(), stand.key("key"));
     cache.set(&key, &5).unwrap();
     stand.restart();
@@ -132,11 +132,11 @@ fn a_server_that_was_restarted_is_empty_and_works(mut stand: Stand) {
     assert_eq!(cache.get(&key).unwrap(), Some(6));
 }
 
-/// The most deletes that are owed.
+/// The most pending deletes.
 const MOST: usize = 10_000;
 
 #[test]
-fn too_many_deletes_are_lost_and_that_is_said() {
+fn too_many_pending_deletes_are_dropped_and_logged() {
     log::keep();
     for stand in [redis(), memcached()] {
         let (cache, direct) = (stand.cache(), stand.direct());
@@ -150,15 +150,15 @@ fn too_many_deletes_are_lost_and_that_is_said() {
         let said = || log::lines(&port, "those that follow are lost").len();
         stand.fail(Fault::Refuse);
         cache.delete_many(&keys[..MOST]).unwrap();
-        // Again and again is owed once.
+        // Repeated deletes of a key count once.
         cache.delete_many(&keys[..MOST]).unwrap();
         assert_eq!(said(), 0);
         for key in &keys[MOST..] {
             cache.delete(key).unwrap();
         }
-        assert_eq!(said(), 1, "loudly, and once");
+        assert_eq!(said(), 1, "logged once, as an error");
         stand.recover();
-        // As patient as such a trip takes on a busy machine.
+        // On a busy machine such a trip takes long.
         crate::eventually("delivery", || {
             stand.recover();
             cache.get::<i64>("other").unwrap();
@@ -171,7 +171,7 @@ fn too_many_deletes_are_lost_and_that_is_said() {
 }
 
 #[test]
-fn a_delete_is_owed_to_the_one_of_two_servers_that_missed_it() {
+fn delete_is_pending_for_the_server_that_missed_it() {
     let stand = crate::stand::memcached_two();
     let cache = stand.cache();
     let keys: Vec<String> = (0..40).map(|number| format!("key:{number}")).collect();
@@ -180,17 +180,17 @@ fn a_delete_is_owed_to_the_one_of_two_servers_that_missed_it() {
         .unwrap();
     let direct = stand.direct();
     let behind = |key: &&String| direct.get::<i64>(key).unwrap().is_some();
-    let (missed, heard): (Vec<_>, Vec<_>) = keys.iter().partition(behind);
+    let (missed, received): (Vec<_>, Vec<_>) = keys.iter().partition(behind);
     assert!(
-        missed.len() > 5 && heard.len() > 5,
+        missed.len() > 5 && received.len() > 5,
         "{} are behind",
         missed.len()
     );
     stand.fail(Fault::Refuse);
-    assert_eq!(cache.delete_many(&keys).unwrap(), heard.len());
-    assert!(missed.iter().all(behind), "nobody told the server");
+    assert_eq!(cache.delete_many(&keys).unwrap(), received.len());
+    assert!(missed.iter().all(behind), "the server still holds it");
     stand.recover();
     let values: Vec<Option<i64>> = cache.get_many(&keys).unwrap();
-    assert_eq!(values, [None; 40], "what was deleted is absent");
+    assert_eq!(values, [None; 40], "deleted keys are absent");
     assert!(!missed.iter().any(behind));
 }

@@ -1,4 +1,4 @@
-//! Law 4: no fault hands one caller another's answer, or a part of its own.
+//! Law 4: no fault gives one caller another's answer, or a part of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,17 +11,17 @@ use crate::proxy::Fault;
 use crate::stand::{Stand, TRIP_TIMEOUT};
 
 on_every_server!(
-    a_reply_cut_at_any_byte_is_a_miss,
-    a_reply_that_comes_too_late_is_nobodys;
-    alone: a_million_reads_through_faults, cancelled_tasks_leave_the_connection_in_step,
+    truncated_reply_is_a_miss,
+    late_reply_is_given_to_nobody;
+    alone: million_reads_through_faults_are_right, cancelled_tasks_leave_the_connection_in_step,
 );
 
-/// A value that tells which key it belongs to, long enough for a reply to be cut in it.
+/// Returns a value that identifies its key, long enough to be cut within.
 fn tagged(key: &str) -> String {
     format!("<{key}>").repeat(10)
 }
 
-fn a_reply_cut_at_any_byte_is_a_miss(stand: Stand) {
+fn truncated_reply_is_a_miss(stand: Stand) {
     let cache = stand.cache();
     let keys = ["a", "b", "c"].map(|name| stand.key(name));
     cache
@@ -51,7 +51,7 @@ fn a_reply_cut_at_any_byte_is_a_miss(stand: Stand) {
     }
 }
 
-fn a_reply_that_comes_too_late_is_nobodys(stand: Stand) {
+fn late_reply_is_given_to_nobody(stand: Stand) {
     let cache = stand.cache();
     for round in 0..3 {
         let keys = [0, 1, 2, 3].map(|number| stand.key(&format!("{round}:{number}")));
@@ -76,12 +76,12 @@ const FAULTS: [Fault; 6] = [
     Fault::Reset(0),
 ];
 
-/// How many values are read of each store, so many of them from the store unless this machine is
-/// too busy for its timeouts.
+/// Values read of each store. At least `HITS` must come from the store, unless timeouts are too
+/// short for this busy machine.
 const READS: u64 = 1_000_000;
 const HITS: u64 = 100_000;
 
-/// Counts what is read until it is enough.
+/// Counts reads until there are enough.
 #[derive(Default)]
 struct Count {
     read: AtomicU64,
@@ -107,8 +107,8 @@ impl Count {
 }
 
 /// Reads a million values, in four threads and in tasks of which every other one is cancelled at
-/// some point, while the network fails in all ways that end soon.
-fn a_million_reads_through_faults(stand: Stand) {
+/// some point, through network faults that end soon.
+fn million_reads_through_faults_are_right(stand: Stand) {
     let until = Instant::now() + Duration::from_secs(60);
     let keys = stand.keys(100);
     stand
@@ -129,7 +129,7 @@ fn a_million_reads_through_faults(stand: Stand) {
                 stand.fail(fault);
                 std::thread::sleep(Duration::from_millis(5));
                 stand.recover();
-                // Something has to be read, too.
+                // Leave time for reads to succeed.
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
@@ -170,7 +170,7 @@ fn impatient_tasks(stand: &Stand, keys: &[String], count: &Arc<Count>, until: In
                     if let Ok(values) = reading {
                         count.check(&keys, values.unwrap());
                     }
-                    // An open breaker answers without waiting for anything.
+                    // An open breaker answers without waiting.
                     tokio::task::yield_now().await;
                 }
             })
@@ -181,9 +181,9 @@ fn impatient_tasks(stand: &Stand, keys: &[String], count: &Arc<Count>, until: In
     });
 }
 
-/// Connecting takes longer than any of these callers waits, but for the last.
+/// Connecting takes longer than any of these callers waits, except the last.
 #[test]
-fn callers_without_patience_leave_a_connection_for_the_next() {
+fn impatient_callers_leave_a_connection_for_the_next() {
     let stand = crate::stand::redis();
     stand.direct().set("key", &5).unwrap();
     let cache = stand.patient().asynchronous().clone();
@@ -214,7 +214,7 @@ fn cancelled_tasks_leave_the_connection_in_step(stand: Stand) {
             Duration::from_secs(600),
         )
         .unwrap();
-    // Its own timeout, which would open the breaker for all, is none of these cancellations.
+    // The connection's own timeout would open the breaker for all, and is not tested here.
     let cache = stand.patient().asynchronous().clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -230,7 +230,7 @@ fn cancelled_tasks_leave_the_connection_in_step(stand: Stand) {
                     let mut found = 0;
                     for _ in 0..1_000 {
                         let key = &keys[random.next_u32() as usize % keys.len()];
-                        // Every other read has the time that it needs, however busy the machine is.
+                        // Every other read has enough time, however busy the machine is.
                         let patience = match random.next_u32() % 8_000 {
                             micros @ ..4_000 => Duration::from_micros(micros.into()),
                             _ => Duration::MAX,
@@ -257,6 +257,6 @@ fn cancelled_tasks_leave_the_connection_in_step(stand: Stand) {
     assert_eq!(
         cache.stats().errors,
         0,
-        "a cancelled task fails for nobody else"
+        "a cancelled task makes no other fail"
     );
 }

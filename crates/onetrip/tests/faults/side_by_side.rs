@@ -1,5 +1,5 @@
-//! Law 2, of a store of several servers: one trip to each, side by side. All of them have been
-//! asked before the first one answers, which here none does.
+//! Law 2 for stores of several servers: one trip to each, in parallel. All servers are asked before
+//! the first one answers; here none does.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::eventually;
 use crate::memcached::Memcached;
 use crate::proxy::{Fault, Proxy};
 
-fn are_asked_side_by_side(url: &str, proxies: &[Proxy]) {
+fn assert_asked_in_parallel(url: &str, proxies: &[Proxy]) {
     let patience = Duration::from_secs(60);
     let builder = onetrip::Cache::builder(url)
         .on_error(OnError::Raise)
@@ -43,18 +43,18 @@ fn are_asked_side_by_side(url: &str, proxies: &[Proxy]) {
 }
 
 #[test]
-fn the_nodes_of_a_cluster() {
+fn cluster_nodes_are_asked_in_parallel() {
     let proxies: Vec<Proxy> = (0..3).map(|_| Proxy::to(0)).collect();
     let cluster = Cluster::behind(|number, _| proxies[number].port());
     for (proxy, server) in proxies.iter().zip(&cluster.servers) {
         proxy.redirect(server.port());
     }
     let url = format!("redis+cluster://127.0.0.1:{}", proxies[0].port());
-    are_asked_side_by_side(&url, &proxies);
+    assert_asked_in_parallel(&url, &proxies);
 }
 
 #[test]
-fn the_servers_of_a_ring() {
+fn memcached_servers_are_asked_in_parallel() {
     let servers: Vec<Memcached> = (0..3).map(|_| Memcached::start(&[])).collect();
     let proxies: Vec<Proxy> = servers
         .iter()
@@ -64,5 +64,5 @@ fn the_servers_of_a_ring() {
         .iter()
         .map(|proxy| format!("127.0.0.1:{}", proxy.port()))
         .collect();
-    are_asked_side_by_side(&format!("memcached://{}", hosts.join(",")), &proxies);
+    assert_asked_in_parallel(&format!("memcached://{}", hosts.join(",")), &proxies);
 }

@@ -1,4 +1,4 @@
-//! A store of real servers, with a proxy in front of the one that fails, and caches on both sides.
+//! A store of real servers with a proxy in front of one, and caches on both sides of the proxy.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use crate::memcached::Memcached;
 use crate::proxy::{Fault, Proxy};
 use crate::server::Server;
 
-/// Short, so that waiting for it is cheap, and long enough for a busy machine to answer in.
+/// Short, so that timeouts are cheap, but long enough for a busy machine to answer.
 pub(crate) const TRIP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longer than a breaker pauses.
 const LONG: Duration = Duration::from_secs(10);
 
-/// A store, and the way to one of its servers that fails on demand.
+/// A store, one of whose servers fails on demand.
 pub(crate) struct Stand {
     pub(crate) proxy: Proxy,
-    /// Moves on when a test says so: a breaker that opened stays so until then.
+    /// Advances only when a test says so: an open breaker stays open until then.
     pub(crate) clock: Clock,
     kind: Kind,
     prefix: String,
 }
 
-/// The servers of a store. The first is the one behind the proxy.
+/// The servers of a store. The first one is behind the proxy.
 enum Kind {
     Redis(Server),
     Cluster(Cluster),
@@ -36,11 +36,11 @@ enum Kind {
         sentinel: Server,
     },
     Memcached(Memcached),
-    /// With a cache that finds out who holds what.
+    /// With a cache that finds out which server holds a key.
     MemcachedTwo(Memcached, Memcached, Cache),
     #[cfg_attr(kt_url, expect(dead_code, reason = "the live one is used"))]
     Kyoto(Kyoto),
-    /// That which `KT_URL` names.
+    /// The server that `KT_URL` names.
     #[cfg(kt_url)]
     LiveKyoto,
 }
@@ -67,7 +67,7 @@ pub(crate) fn redis_cluster() -> Stand {
     stand(proxy, Kind::Cluster(cluster))
 }
 
-/// A primary behind the proxy, where a sentinel says that it is.
+/// A primary behind the proxy; the sentinel announces the proxy's address.
 pub(crate) fn redis_sentinel() -> Stand {
     let primary = Server::start();
     let proxy = Proxy::to(primary.port());
@@ -77,14 +77,14 @@ pub(crate) fn redis_sentinel() -> Stand {
         proxy.port()
     );
     let sentinel = Server::start_sentinel(&watch);
-    // It would look at the primary through the proxy, which counts what is asked.
+    // The sentinel must not query the primary through the proxy, which counts requests.
     for period in ["info-period", "ping-period", "publish-period", "ask-period"] {
         let _: () = sentinel.ask(&["SENTINEL", "DEBUG", period, never]);
     }
-    // The first look it takes in any case, again and again until it is answered.
+    // It sends its first query anyway, and repeats it until it is answered.
     eventually("the first look of the sentinel", || {
-        let told: HashMap<String, String> = sentinel.ask(&["SENTINEL", "MASTER", "notes"]);
-        told["info-refresh"] != "0" && told["link-pending-commands"] == "0"
+        let info: HashMap<String, String> = sentinel.ask(&["SENTINEL", "MASTER", "notes"]);
+        info["info-refresh"] != "0" && info["link-pending-commands"] == "0"
     });
     stand(proxy, Kind::Sentinel { primary, sentinel })
 }
@@ -94,7 +94,7 @@ pub(crate) fn memcached() -> Stand {
     stand(Proxy::to(server.port()), Kind::Memcached(server))
 }
 
-/// Two servers that share the keys, of which the first is behind the proxy.
+/// Two servers that share the keys; the first one is behind the proxy.
 pub(crate) fn memcached_two() -> Stand {
     let (server, other) = (Memcached::start(&[]), Memcached::start(&[]));
     let proxy = Proxy::to(server.port());
@@ -116,14 +116,14 @@ pub(crate) fn kyoto() -> Stand {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut stand = stand(Proxy::to(live().0), Kind::LiveKyoto);
-    // Others use it too, and an earlier run has left its own there.
+    // Others use it too, and earlier runs left entries there.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     stand.prefix = format!("{}-{number}", now.unwrap().as_nanos());
     stand
 }
 
-/// The port and the database of the server that `KT_URL` names on this machine.
+/// Returns the port and the database of the server that `KT_URL` names on this machine.
 #[cfg(kt_url)]
 fn live() -> (u16, String) {
     let path = env!("KT_URL").strip_prefix("kt://").unwrap();
@@ -133,7 +133,7 @@ fn live() -> (u16, String) {
 }
 
 impl Stand {
-    /// The store's URL, through the proxy.
+    /// Returns the store's URL through the proxy.
     pub(crate) fn url(&self) -> String {
         let port = self.proxy.port();
         match &self.kind {
@@ -155,7 +155,7 @@ impl Stand {
         }
     }
 
-    /// The URL of the server behind the proxy.
+    /// Returns the URL of the server behind the proxy.
     fn direct_url(&self) -> String {
         match &self.kind {
             Kind::Redis(server)
@@ -172,7 +172,7 @@ impl Stand {
         }
     }
 
-    /// What every line of the log has that is about the failing server.
+    /// Returns a text that occurs in every log line about the failing server.
     pub(crate) fn marker(&self) -> String {
         match &self.kind {
             Kind::Sentinel { sentinel, .. } => sentinel.port().to_string(),
@@ -180,7 +180,7 @@ impl Stand {
         }
     }
 
-    /// A cache that reaches the failing server through the proxy.
+    /// Returns a cache that reaches the failing server through the proxy.
     pub(crate) fn cache(&self) -> Cache {
         self.builder().build().unwrap().blocking()
     }
@@ -193,13 +193,13 @@ impl Stand {
             .connect_timeout(TRIP_TIMEOUT)
     }
 
-    /// The same, with an error for whatever fails.
+    /// Returns the same cache with errors raised.
     pub(crate) fn raising(&self) -> Cache {
         let builder = self.builder().on_error(OnError::Raise);
         builder.build().unwrap().blocking()
     }
 
-    /// The same, for tests in which nothing hangs: it waits for a busy machine.
+    /// Returns a cache for tests in which nothing hangs: it is patient with a busy machine.
     pub(crate) fn patient(&self) -> Cache {
         let patience = Duration::from_secs(20);
         self.builder()
@@ -211,7 +211,7 @@ impl Stand {
             .blocking()
     }
 
-    /// A cache that reaches the failing server itself, and says so if it does not.
+    /// Returns a cache that reaches the failing server directly, and raises errors.
     pub(crate) fn direct(&self) -> Cache {
         let builder = self.direct_builder().on_error(OnError::Raise);
         builder.build().unwrap().blocking()
@@ -224,7 +224,7 @@ impl Stand {
             .trip_timeout(LONG)
     }
 
-    /// Asks the failing server something that only a Redis understands. Whether it is one.
+    /// Sends the failing server a Redis command. Returns `false` if it is not Redis.
     pub(crate) fn ask(&self, words: &[&str]) -> bool {
         let server = match &self.kind {
             Kind::Redis(server)
@@ -238,15 +238,15 @@ impl Stand {
         true
     }
 
-    /// Whether the failing server can be told to be a replica.
+    /// Returns whether the failing server can become a replica.
     pub(crate) fn has_replicas(&self) -> bool {
         matches!(self.kind, Kind::Redis(_) | Kind::Sentinel { .. })
     }
 
-    /// A key like `name` that the failing server holds.
+    /// Returns a key like `name` that the failing server holds.
     pub(crate) fn key(&self, name: &str) -> String {
         match &self.kind {
-            // Of its slots, by the part in braces.
+            // The part in braces selects one of its slots.
             Kind::Cluster(_) => format!("{{b}}{name}"),
             Kind::MemcachedTwo(server, _, cache) => {
                 let mut candidates = (0..).map(|number| format!("{name}~{number}"));
@@ -262,23 +262,23 @@ impl Stand {
         }
     }
 
-    /// So many of them.
+    /// Returns `count` such keys.
     pub(crate) fn keys(&self, count: usize) -> Vec<String> {
         (0..count)
             .map(|number| self.key(&format!("key:{number}")))
             .collect()
     }
 
-    /// A key that another server holds, if there is one.
+    /// Returns a key that another server holds, if there is one.
     pub(crate) fn key_elsewhere(&self) -> Option<&'static str> {
         match &self.kind {
-            // By CLUSTER KEYSLOT 12739, which the last third holds.
+            // CLUSTER KEYSLOT gives 12739, in the last third.
             Kind::Cluster(_) => Some("123456789"),
             _ => None,
         }
     }
 
-    /// Puts an empty server behind the proxy, as a restart does.
+    /// Puts an empty server behind the proxy, like a restart.
     pub(crate) fn restart(&mut self) {
         match &mut self.kind {
             Kind::Redis(server)
@@ -296,20 +296,20 @@ impl Stand {
                 *server = Kyoto::start();
                 self.proxy.redirect(server.port());
             }
-            // A node has to be the one that the others know.
+            // A node must keep the identity that the others know.
             Kind::Cluster(cluster) => {
                 let node = &cluster.servers[0];
-                let run = |told: &str| {
-                    let line = told.lines().find(|line| line.starts_with("run_id:"));
+                let run = |info: &str| {
+                    let line = info.lines().find(|line| line.starts_with("run_id:"));
                     line.map(str::to_owned)
                 };
                 let info = || node.try_ask::<String>(&["INFO", "server"]);
                 let before = run(&info().unwrap());
                 let _ = node.try_ask::<()>(&["DEBUG", "RESTART"]);
                 eventually("the restart", || {
-                    let told = node.try_ask::<String>(&["CLUSTER", "INFO"]);
-                    told.is_ok_and(|told| told.contains("cluster_state:ok"))
-                        && info().is_ok_and(|told| run(&told) != before)
+                    let state = node.try_ask::<String>(&["CLUSTER", "INFO"]);
+                    state.is_ok_and(|state| state.contains("cluster_state:ok"))
+                        && info().is_ok_and(|info| run(&info) != before)
                 });
                 self.proxy.close_all();
             }
@@ -321,12 +321,12 @@ impl Stand {
         }
     }
 
-    /// The network fails like this from now on.
+    /// Makes the network fail like this from now on.
     pub(crate) fn fail(&self, fault: Fault) {
         self.proxy.fail(fault);
     }
 
-    /// Nothing fails any more, and it is time to try again.
+    /// Ends the fault, and lets the breaker try again.
     pub(crate) fn recover(&self) {
         self.proxy.fail(Fault::None);
         self.clock.advance(LONG);

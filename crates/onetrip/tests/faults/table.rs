@@ -1,7 +1,7 @@
-//! The tables of docs/reliability.md: what a page saw of each fault, on each store.
+//! Writes the tables of docs/reliability.md: what a page sees of each fault, on each store.
 //!
-//! Every cell is observed here and compared with what the document says. Where they differ on
-//! purpose, `UPDATE=1 cargo test -p onetrip --test faults table` writes the document anew.
+//! Every cell is observed here and compared with the document. If a difference is intended,
+//! `UPDATE=1 cargo test -p onetrip --test faults table` updates the document.
 
 use std::fmt::Write;
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reliabil
 const BEGIN: &str = "<!-- tables: observed by crates/onetrip/tests/faults/table.rs -->\n";
 const END: &str = "<!-- end of tables -->\n";
 
-/// What a page sees where a store does not know the fault.
+/// The cell of a fault that a store cannot have.
 const NONE: &str = "–";
 
 /// Starts the servers of a store.
@@ -34,7 +34,7 @@ const SERVERS: [(&str, Start); 6] = [
     ("Kyoto Tycoon", stand::kyoto),
 ];
 
-/// A row: what happens, and what a page saw of it on each store.
+/// A row: a fault, and what a page saw of it on each store.
 type Row = (String, Vec<String>);
 
 #[test]
@@ -69,7 +69,7 @@ fn print(out: &mut String, first: &str, names: &[&str], rows: &[Row]) {
     }
 }
 
-/// What fifty reads saw, one after the other.
+/// Describes what fifty reads saw, one after the other.
 fn reads(cache: &Cache, keys: &[String]) -> String {
     let (mut values, mut absent, mut late, mut failed, mut at_once) = (0, 0, 0, 0, 0);
     for key in keys {
@@ -111,7 +111,7 @@ fn fill(cache: &Cache, keys: &[String]) {
     cache.set_many(values, Ttl::Never).unwrap();
 }
 
-/// What `look` sees on each store with a server; most of it is waiting, so all at once.
+/// Runs `look` on each store with a server. Most of it is waiting, so all run at once.
 fn on_all<T: Send>(look: impl Fn(Start) -> T + Sync) -> Vec<T> {
     std::thread::scope(|threads| {
         let looks = SERVERS.map(|(_, start)| {
@@ -159,7 +159,7 @@ fn network() -> Vec<Row> {
             }
             fail(&mut stand);
             let seen = reads(&cache, &keys);
-            // A page hears of no failure.
+            // A page sees no failure.
             assert!(
                 ["value", "miss"].contains(&&*reads(&lenient, &keys)),
                 "{what}"
@@ -180,7 +180,7 @@ fn network() -> Vec<Row> {
     .collect()
 }
 
-/// What is read, as it was, after a write and after a delete.
+/// What a page saw of its read, after a write and after a delete.
 type Acts = [String; 3];
 
 fn acts(raising: &Cache, lenient: &Cache, keys: &[String]) -> Acts {
@@ -211,10 +211,10 @@ fn on_server(stand: &Stand, fail: Fail) -> Acts {
     acts(&raising, &lenient, &keys)
 }
 
-/// The same for a store within this process, or on its disk.
+/// The same for a store in this process or on its disk.
 fn at_home(url: &str, fail: impl Fn(&str)) -> Acts {
     let keys: Vec<String> = (0..50).map(key).collect();
-    // What is in memory lasts as long as somebody has it.
+    // Entries in memory last as long as one of their caches.
     let keeper = lenient(url);
     fill(&keeper, &keys);
     let _keeper = url.starts_with("memory").then_some(keeper);
@@ -231,7 +231,7 @@ fn lenient(url: &str) -> Cache {
     onetrip::Cache::open(url).unwrap().blocking()
 }
 
-/// Writes more than there is room for, and goes on to read what the page will read.
+/// Writes more than there is room for, and keeps reading the page's keys.
 fn overfill(url: &str) {
     let cache = lenient(url);
     let value = "x".repeat(5_000);
@@ -245,7 +245,7 @@ fn overfill(url: &str) {
     assert!((0..500).filter(is_there).count() < 300, "it is full");
 }
 
-/// Bytes, which serde takes for a list of numbers where nobody tells it.
+/// Bytes, which serde would otherwise serialize as a list of numbers.
 struct Garbage;
 
 impl serde::Serialize for Garbage {
@@ -254,7 +254,7 @@ impl serde::Serialize for Garbage {
     }
 }
 
-/// Writes what is no entry under the names of entries.
+/// Writes invalid entries under the names of entries.
 fn damage(builder: Builder, keys: &[String]) {
     let raw = builder.serializer(Serializer::Raw).on_error(OnError::Raise);
     let raw = raw.build().unwrap().blocking();
@@ -265,7 +265,7 @@ fn damage(builder: Builder, keys: &[String]) {
 
 const WRITER: &str = "ONETRIP_TEST_WRITER";
 
-/// What the process does that is killed. Within the test program's own run it does nothing.
+/// Runs the process that gets killed. Does nothing in the test program's own run.
 #[test]
 fn writer() {
     let Ok(url) = std::env::var(WRITER) else {
@@ -280,7 +280,7 @@ fn writer() {
     }
 }
 
-/// Lets another process write, and kills it in the midst of that.
+/// Starts another process that writes, and kills it while it does.
 fn kill_a_writer(url: &str) {
     let mut writer = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "table::writer"])
@@ -299,7 +299,7 @@ fn none() -> Acts {
     [NONE; 3].map(str::to_owned)
 }
 
-/// Brings a fault about, if the store can have it.
+/// Causes a fault, if the store can have it.
 type Fail = fn(&Stand) -> bool;
 
 const ACTS: [&str; 3] = ["a read", "after a write", "after a delete"];
@@ -324,7 +324,7 @@ fn refusals() -> Vec<Row> {
     let full = ["memory://full?size=1MiB", &full].map(|url| {
         let [read, write, delete] = at_home(url, overfill);
         assert!(["value", "value or miss"].contains(&&*read), "{read}");
-        // Which ones go is not said.
+        // Which entries are evicted is not documented.
         ["value or miss".to_owned(), write, delete]
     });
     add(
@@ -333,7 +333,7 @@ fn refusals() -> Vec<Row> {
         full,
         Some(|stand| stand.ask(&["CONFIG", "SET", "maxmemory", "1"])),
     );
-    // Nobody can make a folder there, whatever he may.
+    // Nobody can create a folder there, whatever their permissions.
     let nowhere = at_home("disk:///proc/onetrip", |_| {});
     add(
         "is a replica, or a folder that cannot be made",

@@ -1,15 +1,15 @@
-//! Whose turn it is: a test that keeps all processors busy makes the timeouts of others too short.
+//! Keeps other tests away from those that use all processors: timeouts would be too short.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 static TURN: RwLock<()> = RwLock::new(());
 
-/// Beside tests that are as light.
+/// Lets a light test run in parallel with others.
 pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
     TURN.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// With no other test beside it.
+/// Lets a test run alone.
 pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
     TURN.write().unwrap_or_else(PoisonError::into_inner)
 }
