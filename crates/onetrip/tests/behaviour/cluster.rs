@@ -56,8 +56,8 @@ fn keys_go_straight_to_their_node() {
         .set_many(odd.iter().map(|key| (key, 1)), Duration::from_secs(3600))
         .unwrap();
     for server in &cluster.servers {
-        let told: String = server.ask(&["INFO", "errorstats"]);
-        assert!(!told.contains("MOVED"), "{told}");
+        let info: String = server.ask(&["INFO", "errorstats"]);
+        assert!(!info.contains("MOVED"), "{info}");
     }
 }
 

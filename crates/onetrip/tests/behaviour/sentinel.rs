@@ -33,8 +33,8 @@ fn goes_on(watched: &Watched, failover: impl FnOnce()) {
             assert!(seen <= round, "{seen} was not written yet");
         }
         // A sentinel closes the connections of a server that it promotes, including this one.
-        let told: Result<String, _> = direct.try_ask(&["INFO", "replication"]);
-        told.is_ok_and(|told| told.contains("role:master"))
+        let info: Result<String, _> = direct.try_ask(&["INFO", "replication"]);
+        info.is_ok_and(|info| info.contains("role:master"))
             && cache.get::<i64>("round").unwrap() == Some(round)
     });
     assert_eq!(cache.get("kept").unwrap(), Some("kept".to_owned()));

@@ -1,4 +1,4 @@
-//! A store for one test, with a prefix and a clock of its own.
+//! A store for one test, with its own prefix and clock.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use super::memcached::{self, Life};
 use super::server::shared;
 use super::{Blob, Cluster, Driver, Face, Folder, Outcome, Server, Watched, turn};
 
-/// Long enough for a machine that builds something else meanwhile.
+/// Long enough for a machine that is busy building.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where a test runs: a store, a prefix that no other test uses, and a face.
+/// The environment of a test: a store, a prefix that no other test uses, and a face.
 #[derive(Debug)]
 pub(crate) struct Bed {
     url: String,
@@ -24,7 +24,7 @@ pub(crate) struct Bed {
     own: Option<Server>,
     folder: Option<Folder>,
     clock: Clock,
-    /// A shared memory store ends with the last of its caches; this one lasts as long as the test.
+    /// A shared memory store ends with its last cache; this cache lasts as long as the test.
     keeper: OnceLock<Cache>,
 }
 
@@ -41,12 +41,12 @@ impl Bed {
         }
     }
 
-    /// A cache on this bed, which raises whatever goes wrong.
+    /// Returns a cache on this bed that raises errors.
     pub(crate) fn cache(&self) -> Face {
         self.open(self.builder())
     }
 
-    /// Its options, to be changed and [opened](Self::open).
+    /// Returns its options, to change and [open](Self::open).
     pub(crate) fn builder(&self) -> Builder {
         Cache::builder(&self.url)
             .prefix(&self.prefix)
@@ -69,32 +69,32 @@ impl Bed {
         }
     }
 
-    /// What moves the time of scopes on, and of entries in a local store.
+    /// Returns the clock of scopes, and of entries in local stores.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Entries as the bytes that they are in the store.
+    /// Gives access to entries as stored bytes.
     pub(crate) fn raw(&self) -> Raw {
         Raw(self.open(self.builder().serializer(Serializer::Raw)))
     }
 
-    /// What another process does to the entries.
+    /// Acts on entries as another process would.
     pub(crate) fn elsewhere(&self) -> Elsewhere {
         Elsewhere(self.cache())
     }
 
-    /// A cache that posts what is computed in its scopes, and takes failures for misses.
+    /// Returns a cache that posts what its scopes compute, and treats failures as misses.
     pub(crate) fn posting(&self) -> Face {
         self.open(self.builder().on_error(OnError::Miss))
     }
 
-    /// Whether the store can remove a prefix.
+    /// Returns whether the store can remove a prefix.
     pub(crate) fn clears(&self) -> bool {
         !self.url.starts_with("memcached")
     }
 
-    /// Clears, and tells how many there were; where the store cannot, checks that it says so.
+    /// Clears the cache and returns the count. If the store cannot clear, checks its error.
     pub(crate) async fn clear(&self, cache: &Face) -> onetrip::Result<Option<u64>> {
         if self.clears() {
             return cache.clear().await.map(Some);
@@ -108,7 +108,7 @@ impl Bed {
         Ok(None)
     }
 
-    /// What a clear of so many entries tells.
+    /// Returns what a clear of `count` entries returns.
     pub(crate) fn cleared(&self, count: u64) -> Option<u64> {
         self.clears().then_some(count)
     }
@@ -117,18 +117,18 @@ impl Bed {
         &self.prefix
     }
 
-    /// The name of `key` in the store.
+    /// Returns the name of `key` in the store.
     pub(crate) fn name(&self, key: &str) -> String {
         format!("{}:{key}", self.prefix)
     }
 
-    /// The server that counts what it is asked, for this test alone.
+    /// Returns the server that counts its commands, for this test alone.
     pub(crate) fn server(&self) -> &Server {
         self.own.as_ref().expect("the test runs on_every_server!")
     }
 
-    /// Checks that the entry of `key` lives for `span` from now on: on the bed's clock where the
-    /// store follows it, by what a server says where it does not.
+    /// Checks that the entry of `key` lives for `span` from now: by the bed's clock if the store
+    /// follows it, otherwise by what the server says.
     pub(crate) async fn assert_lives(&self, cache: &Face, key: &str, span: Duration) -> Outcome {
         if cache.cache().is_local() {
             let instant = Duration::from_micros(1);
@@ -142,15 +142,16 @@ impl Bed {
             return self.assert_lives_on(cache, key).await;
         }
         let left = self.left(key).expect("a TTL");
-        // Memcached's own clock ticks in seconds, and counts from when it began.
+        // Memcached's clock ticks in seconds, counted from its start.
         let tick = Duration::from_secs(if self.is_memcached() { 2 } else { 0 });
         assert!(left <= span + tick, "lives {left:?}, not {span:?}");
-        // What a machine can stand still for, and less than any two spans in use differ by.
+        // Longer than a machine stands still, and shorter than the difference between any two spans
+        // in use.
         assert!(left + Duration::from_secs(60) > span, "lives {left:?} only");
         Ok(())
     }
 
-    /// Checks that the entry of `key` lives until it is evicted.
+    /// Checks that the entry of `key` never expires.
     pub(crate) async fn assert_lives_on(&self, cache: &Face, key: &str) -> Outcome {
         if cache.cache().is_local() {
             self.clock
@@ -166,7 +167,7 @@ impl Bed {
         self.url.starts_with("memcached")
     }
 
-    /// How long the entry of `key` lives yet, by what a server says.
+    /// Returns the server's remaining ttl of the entry of `key`.
     fn left(&self, key: &str) -> Option<Duration> {
         #[cfg(kt_url)]
         if self.url == super::kyoto::URL {
@@ -196,7 +197,7 @@ impl Bed {
     }
 }
 
-/// Another process: its writes end nothing that this one holds.
+/// Another process: its writes end nothing that this process holds.
 #[derive(Debug)]
 pub(crate) struct Elsewhere(Face);
 
@@ -223,7 +224,7 @@ impl Elsewhere {
         Ok(())
     }
 
-    /// Waits until the store holds `text`, which was posted. Nothing orders that and what another
+    /// Waits until the store holds the posted `text`. Nothing orders a post and what another
     /// process does.
     pub(crate) async fn sees(&self, key: &str, text: &str) -> Outcome {
         let until = Instant::now() + Duration::from_secs(60);
@@ -234,7 +235,7 @@ impl Elsewhere {
         Ok(())
     }
 
-    /// What the store holds by now.
+    /// Returns what the store holds now.
     pub(crate) async fn get(&self, key: &str) -> onetrip::Result<Option<String>> {
         self.0.get(key).await
     }
@@ -254,7 +255,7 @@ impl Raw {
     }
 }
 
-/// The name of a test as a prefix: unlike all others, and a host name.
+/// Turns the name of a test into a unique prefix that is also a host name.
 fn slug(test: &str) -> String {
     test.replace("::", "-").replace('_', "-")
 }
@@ -301,7 +302,7 @@ pub(crate) fn memcached_two(test: &str) -> Bed {
 
 #[cfg(kt_url)]
 pub(crate) fn kyoto(test: &str) -> Bed {
-    // The server outlives the run: what an earlier one left there is not this one's.
+    // The server outlives this run, so keep apart from earlier runs.
     let run = super::kyoto::run();
     let prefix = format!("{run}-{}", slug(test));
     Bed::new(super::kyoto::URL.into(), &prefix, None)

@@ -5,19 +5,19 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::{Server, eventually};
 
-/// How long nodes wait for one another before they call one failed, in milliseconds.
+/// Time after which nodes consider another one failed, in milliseconds.
 const NODE_TIMEOUT: &str = "1000";
 
-/// Three primaries, each with a third of the slots; and replicas of the first.
+/// Three primaries, each with a third of the slots, and replicas of the first.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
 }
 
-/// Those that were given back.
+/// Clusters that were given back.
 static IDLE: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
 
-/// A cluster that is empty when it is lent.
+/// A borrowed cluster, empty at first.
 pub(crate) struct Lent(Option<Cluster>);
 
 impl Deref for Lent {
@@ -42,10 +42,10 @@ impl Drop for Lent {
 }
 
 impl Cluster {
-    /// The one that all tests of this process share, each under its own prefix.
+    /// Returns the cluster that all tests of this process share, each under its own prefix.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        // Its nodes never fail, however long this machine stands still.
+        // Its nodes never fail, however long the machine stands still.
         SHARED.get_or_init(Self::lasting)
     }
 
@@ -53,8 +53,8 @@ impl Cluster {
         Self::announced("60000", 0, |_, port| port)
     }
 
-    /// One whose nodes say that they are at the port that `announce` gives for their number and
-    /// their own port.
+    /// Starts a cluster whose nodes announce the port that `announce` returns for their number and
+    /// own port.
     #[allow(
         dead_code,
         clippy::allow_attributes,
@@ -64,7 +64,7 @@ impl Cluster {
         Self::announced("60000", 0, announce)
     }
 
-    /// One for a test alone that leaves it as well as it was, and gives it back for the next.
+    /// Lends a cluster to a single test, which must leave it as it was.
     pub(crate) fn lend() -> Lent {
         let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Lent(Some(idle.unwrap_or_else(Self::lasting)))
@@ -116,7 +116,7 @@ impl Cluster {
                 let announced = announced.to_string();
                 let _: () = server.ask(&["CONFIG", "SET", "cluster-announce-port", &announced]);
             }
-            // Among themselves nodes speak on another port.
+            // Nodes use another port among themselves.
             (announced.to_string(), (real + 10_000).to_string())
         });
         let ports: Vec<(String, String)> = ports.collect();
@@ -126,22 +126,22 @@ impl Cluster {
             }
         }
         let cluster = Self { servers };
-        cluster.wait_for("the nodes meet", |told| {
-            told.contains(&format!("cluster_known_nodes:{}", 3 + replicas))
+        cluster.wait_for("the nodes meet", |info| {
+            info.contains(&format!("cluster_known_nodes:{}", 3 + replicas))
         });
         let first = cluster.servers[0].id();
         for replica in cluster.servers.iter().skip(3) {
             let _: () = replica.ask(&["CLUSTER", "REPLICATE", &first]);
         }
-        cluster.wait_for("the cluster is well", |told| {
-            told.contains("cluster_state:ok")
-                && told.contains("cluster_size:3")
-                && told.contains("cluster_slots_ok:16384")
+        cluster.wait_for("the cluster is well", |info| {
+            info.contains("cluster_state:ok")
+                && info.contains("cluster_size:3")
+                && info.contains("cluster_slots_ok:16384")
         });
         for replica in cluster.servers.iter().skip(3) {
             eventually("replication", || {
-                let told: String = replica.ask(&["INFO", "replication"]);
-                told.contains("master_link_status:up")
+                let info: String = replica.ask(&["INFO", "replication"]);
+                info.contains("master_link_status:up")
             });
         }
         cluster
@@ -153,20 +153,20 @@ impl Cluster {
         }
     }
 
-    /// Entered at its first two nodes.
+    /// Returns a URL with its first two nodes.
     pub(crate) fn url(&self) -> String {
         let [first, second] = [self.servers[0].port(), self.servers[1].port()];
         format!("redis+cluster://127.0.0.1:{first},127.0.0.1:{second}")
     }
 
-    /// The node that holds `name`.
+    /// Returns the node that holds `name`.
     pub(crate) fn holder(&self, name: &str) -> &Server {
         let holds = |server: &&Server| server.try_ask::<i64>(&["EXISTS", name]).is_ok();
         self.servers.iter().find(holds).expect("a node holds it")
     }
 
-    /// Moves `slot` to the server with this number, its entries too, one by one. Between one step
-    /// and the next, `meanwhile` runs.
+    /// Moves `slot` and its entries, one by one, to the server with this number. Calls `meanwhile`
+    /// between steps.
     pub(crate) fn move_slot(&self, slot: u16, to: usize, mut meanwhile: impl FnMut()) {
         let slot = slot.to_string();
         let to = &self.servers[to];
@@ -201,12 +201,12 @@ impl Cluster {
         }
     }
 
-    /// The identity of the node that holds a slot.
+    /// Returns the id of the node that holds a slot.
     fn owner(&self, slot: &str) -> String {
         let server = &self.servers[0];
         let slot: u16 = slot.parse().expect("a number");
-        let told: String = server.ask(&["CLUSTER", "NODES"]);
-        let owner = told.lines().find_map(|line| {
+        let info: String = server.ask(&["CLUSTER", "NODES"]);
+        let owner = info.lines().find_map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
             let holds = words[8..].iter().any(|range| {
                 let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -224,7 +224,7 @@ impl Cluster {
 }
 
 impl Server {
-    /// The name of a node among its like.
+    /// Returns the node's id in the cluster.
     fn id(&self) -> String {
         self.ask(&["CLUSTER", "MYID"])
     }

@@ -1,4 +1,4 @@
-//! One way to call a cache, whichever face it shows.
+//! One interface to both faces of the cache.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 /// A cache that is awaited in a task, or called on a thread.
 ///
-/// Every method of a [`Face::Blocking`] is done at its first poll, so a test drives it without a
+/// Every method of a [`Face::Blocking`] is ready at its first poll, so a test drives it without a
 /// runtime.
 #[derive(Clone, Debug)]
 pub(crate) enum Face {
@@ -66,8 +66,8 @@ impl Face {
         }
     }
 
-    /// Calls what `#[onetrip::cached]` writes. Unlike `get_or_insert_with`, it stores over what is
-    /// there, and within a scope by a post.
+    /// Calls what `#[onetrip::cached]` generates. Unlike `get_or_insert_with`, it overwrites the
+    /// stored value, and in a scope it posts.
     pub(crate) async fn cached<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,
@@ -106,7 +106,7 @@ impl Face {
         }
     }
 
-    /// Sends a trip past all that the cache means by it, as another process would.
+    /// Sends a trip without the cache's policy, as another process would.
     pub(crate) async fn send(&self, trip: &Trip) -> Result<Replies> {
         let at = onetrip::Context::default();
         match self {
@@ -115,7 +115,7 @@ impl Face {
         }
     }
 
-    /// Runs `page` in a scope that holds `keys`. Errors of the scope and of the page are one here.
+    /// Runs `page` in a scope that preloads `keys`. Merges errors of the scope and of the page.
     pub(crate) async fn preload<K: AsRef<[u8]>, T>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -127,7 +127,7 @@ impl Face {
         }
     }
 
-    /// Runs `page` in a scope that holds nothing.
+    /// Runs `page` in a new scope.
     pub(crate) async fn scope<T>(&self, page: impl Future<Output = Result<T>>) -> Result<T> {
         match self {
             Self::Awaited(cache) => cache.scope(page).await?,
@@ -147,7 +147,7 @@ impl Face {
         }
     }
 
-    /// Runs `work`, whose plain sets leave together.
+    /// Runs `work` and batches its plain sets.
     pub(crate) async fn batch<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         match self {
             Self::Awaited(cache) => cache.batch(work).await?,
@@ -166,13 +166,13 @@ impl Face {
         }
     }
 
-    /// How many trips `work` makes.
+    /// Returns how many trips `work` makes.
     pub(crate) async fn trips(&self, work: impl Future<Output = Result<()>>) -> Result<usize> {
         let (done, seen) = self.watch(work).await;
         done.map(|()| seen.trips())
     }
 
-    /// What runs this face's futures on another thread.
+    /// Returns a driver for this face's futures on another thread.
     pub(crate) fn driver(&self) -> Driver {
         match self {
             Self::Awaited(_) => Driver::task(),
@@ -192,7 +192,7 @@ impl Face {
     }
 }
 
-/// What runs futures on a thread, as a face needs it.
+/// Runs futures on a thread, as a face needs it.
 #[derive(Debug)]
 pub(crate) enum Driver {
     Task(tokio::runtime::Runtime),
@@ -213,7 +213,7 @@ impl Driver {
     }
 }
 
-/// The output of a future that never waits.
+/// Returns the output of a future that never waits.
 fn drive<T>(work: impl Future<Output = T>) -> T {
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,

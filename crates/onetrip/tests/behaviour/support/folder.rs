@@ -1,4 +1,4 @@
-//! A folder for one test, gone when it ends.
+//! A folder for one test, removed at its end.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    /// An empty folder that no other test uses.
+    /// Creates an empty folder that no other test uses.
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -21,7 +21,7 @@ impl Folder {
         &self.0
     }
 
-    /// The URL of a disk store in it.
+    /// Returns the URL of a disk store in it.
     pub(crate) fn url(&self) -> String {
         format!("disk://{}", self.0.display())
     }
@@ -29,7 +29,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What a failed test leaves open does not matter to what it reports.
+        // Files that a failed test leaves open do not matter.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Calls by hand: their trips depart, are exchanged and arrive when the test says.
+//! Calls made by hand: the test decides when their trips depart, are exchanged and arrive.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use onetrip::entry::{BadEntry, Content, Kind};
 use onetrip::trip::{Op, Replies, Trip};
 use onetrip::{Cache, Caller, Context, Fetch, Outcome, Page, Scope, Stage, Step, Ttl, Work};
 
-/// Texts, as a language reads them.
+/// Decodes texts, as a binding would.
 #[derive(Debug)]
 pub(crate) struct Text;
 
@@ -21,14 +21,14 @@ impl Decode for Text {
     }
 }
 
-/// What a read answered, for each of its keys; nothing of a write.
+/// The answers of a read, one for each key; empty for a write.
 pub(crate) type Answer = Vec<Option<String>>;
 
-/// A call that was begun.
+/// A call in progress.
 pub(crate) enum Called<'a> {
-    /// It is answered.
+    /// Answered without a trip.
     Done(Answer),
-    /// Its trip has departed. The function takes the replies as they arrive.
+    /// The trip has departed. The function takes the replies on arrival.
     Away(Trip, Box<dyn FnOnce(Replies) -> Answer + 'a>),
 }
 
@@ -42,7 +42,7 @@ impl Called<'_> {
     }
 }
 
-/// Who calls: a request with a scope, or somebody without one.
+/// A caller: a request with a scope, or code without one.
 #[derive(Clone, Debug)]
 pub(crate) struct Hand {
     cache: Cache,
@@ -51,7 +51,7 @@ pub(crate) struct Hand {
 }
 
 impl Hand {
-    /// Somebody without a scope.
+    /// Creates a caller without a scope.
     pub(crate) fn alone(cache: &Cache) -> Self {
         Self {
             cache: cache.clone(),
@@ -60,7 +60,7 @@ impl Hand {
         }
     }
 
-    /// Somebody with a scope, which opens now.
+    /// Creates a caller with a new scope.
     pub(crate) fn within(cache: &Cache, work: Work) -> Self {
         let (scope, _) = cache.policy().enter(&Context::default(), work);
         Self {
@@ -70,14 +70,14 @@ impl Hand {
         }
     }
 
-    /// A GET of `page`.
+    /// Creates a GET of `page`.
     pub(crate) fn visiting(cache: &Cache, page: Page) -> Self {
         let hand = Self::within(cache, Work::SafeRequest);
         cache.policy().begin_visit(hand.scope(), page);
         hand
     }
 
-    /// The code of `owner` that computes what `fetch` missed.
+    /// Creates the caller that `owner` runs to compute what `fetch` missed.
     pub(crate) fn computing(owner: &Self, fetch: &Fetch<'_, &'static str, Text>) -> Self {
         Self {
             cache: owner.cache.clone(),
@@ -94,14 +94,14 @@ impl Hand {
         &self.at
     }
 
-    /// Ends the scope, and its visits.
+    /// Ends the scope and its visits.
     pub(crate) fn close(&self) {
         if let Step::Ask(trip, finish) = self.cache.policy().close(self.scope()) {
             finish(self.exchange(&trip));
         }
     }
 
-    /// Carries a trip out.
+    /// Carries out a trip.
     pub(crate) fn exchange(&self, trip: &Trip) -> Replies {
         self.cache.send_blocking(&self.at, trip).unwrap()
     }
@@ -123,7 +123,7 @@ impl Hand {
     }
 
     pub(crate) fn preload(&self, keys: &'static [&'static str]) -> Called<'_> {
-        written(self.cache.policy().preload(&self.at, keys))
+        begin_write(self.cache.policy().preload(&self.at, keys))
     }
 
     pub(crate) fn set(&self, key: &'static str, text: &str) -> Called<'_> {
@@ -134,28 +134,28 @@ impl Hand {
         let entries = texts.iter().map(|(key, text)| (*key, self.seal(key, text)));
         let entries: Vec<_> = entries.collect();
         let policy = self.cache.policy();
-        written(policy.set_many(&self.at, entries, Ttl::Default))
+        begin_write(policy.set_many(&self.at, entries, Ttl::Default))
     }
 
-    /// Answers `true` or nothing.
+    /// Returns `true`, or an empty answer.
     pub(crate) fn add(&self, key: &'static str, text: &str) -> Called<'_> {
         let entry = self.seal(key, text);
         let policy = self.cache.policy();
         let step = policy.add(&self.at, key.as_bytes(), entry, Ttl::Default);
-        told(step, |added| vec![added.then(|| "true".to_owned())])
+        begin(step, |added| vec![added.then(|| "true".to_owned())])
     }
 
     pub(crate) fn delete(&self, keys: &'static [&'static str]) -> Called<'_> {
-        told(self.cache.policy().delete_many(&self.at, keys), |_| vec![])
+        begin(self.cache.policy().delete_many(&self.at, keys), |_| vec![])
     }
 
     pub(crate) fn touch(&self, keys: &'static [&'static str]) -> Called<'_> {
         let policy = self.cache.policy();
-        told(policy.touch_many(&self.at, keys, Ttl::Never), |_| vec![])
+        begin(policy.touch_many(&self.at, keys, Ttl::Never), |_| vec![])
     }
 
     pub(crate) fn clear(&self) -> Called<'_> {
-        told(self.cache.policy().clear(&self.at), |_| vec![])
+        begin(self.cache.policy().clear(&self.at), |_| vec![])
     }
 
     pub(crate) fn seal(&self, key: &str, text: &str) -> Bytes {
@@ -166,7 +166,7 @@ impl Hand {
         self.cache.policy().seal(key.as_bytes(), text).unwrap()
     }
 
-    /// Carries a call out at once.
+    /// Completes a call at once.
     pub(crate) fn finish(&self, called: Called<'_>) -> Answer {
         match called {
             Called::Done(answer) => answer,
@@ -181,7 +181,7 @@ impl Hand {
         policy.fetch(&self.at, keys, Ttl::Default, &Text, caller)
     }
 
-    /// Begins a fetch and looks the key up.
+    /// Begins a fetch and looks up its key.
     pub(crate) fn looked(
         &self,
         key: &'static str,
@@ -195,7 +195,7 @@ impl Hand {
         fetch
     }
 
-    /// Ends a fetch that computes, by `text`.
+    /// Completes a computing fetch with `text`.
     pub(crate) fn make(&self, mut fetch: Fetch<'_, &'static str, Text>, key: &str, text: &str) {
         fetch.made(0, self.seal(key, text));
         loop {
@@ -208,7 +208,7 @@ impl Hand {
         fetch.finish();
     }
 
-    /// What a fetch found that is over.
+    /// Returns what a completed fetch found.
     pub(crate) fn found(mut fetch: Fetch<'_, &'static str, Text>) -> Option<String> {
         assert!(matches!(fetch.advance(), Stage::Done));
         match fetch.finish().pop() {
@@ -237,7 +237,7 @@ pub(crate) fn elsewhere(cache: &Cache, key: &str, text: Option<&str>) {
     hand.exchange(&op.into());
 }
 
-fn told<'a, T: 'a>(
+fn begin<'a, T: 'a>(
     step: Step<T, impl FnOnce(Replies) -> T + 'a>,
     tell: impl Fn(T) -> Answer + 'a,
 ) -> Called<'a> {
@@ -249,6 +249,6 @@ fn told<'a, T: 'a>(
     }
 }
 
-fn written<'a>(step: Step<(), impl FnOnce(Replies) + 'a>) -> Called<'a> {
-    told(step, |()| vec![])
+fn begin_write<'a>(step: Step<(), impl FnOnce(Replies) + 'a>) -> Called<'a> {
+    begin(step, |()| vec![])
 }

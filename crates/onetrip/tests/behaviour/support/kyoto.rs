@@ -1,4 +1,4 @@
-//! The Kyoto Tycoon server that `KT_URL` names, and what it says of its entries.
+//! The Kyoto Tycoon server that `KT_URL` names, and the ttl of its entries.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Its URL.
 pub(crate) const URL: &str = env!("KT_URL");
 
-/// What no other run of the suite is called.
+/// Returns a number that no other run of the suite has.
 pub(crate) fn run() -> u128 {
     static RUN: LazyLock<u128> = LazyLock::new(|| now().as_nanos());
     *RUN
@@ -18,7 +18,7 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("now")
 }
 
-/// How long the entry called `name` lives yet; `None` if for ever.
+/// Returns the remaining ttl of the entry called `name`; `None` if it never expires.
 pub(crate) fn left(name: &str) -> Option<Duration> {
     let path = URL.strip_prefix("kt://").expect("kt://host:port/database");
     let (address, db) = path.split_once('/').unwrap_or((path, "0"));

@@ -1,4 +1,4 @@
-//! Real `memcached` servers, on free ports or a Unix socket, that surely stop.
+//! Real `memcached` servers, on free ports or a Unix socket, that reliably stop.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Starts the server and waits for the end of its own input, which comes when the test process
-/// ends in whatever way; then stops the server and tidies up.
+/// Starts the server and waits for the end of its own input, which comes when the test process ends
+/// in any way. Then stops the server and tidies up.
 const KEEPER: &str = r#"
     trap : INT TERM
     folder="$1"; shift
@@ -27,18 +27,18 @@ const KEEPER: &str = r#"
 pub(crate) struct Memcached {
     keeper: Child,
     folder: PathBuf,
-    /// None on a socket, which is in the folder.
+    /// `None` on a socket, which is in the folder.
     port: Option<u16>,
 }
 
-/// How long an entry lives yet.
+/// How long an entry still lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     ForEver,
     Seconds(u64),
 }
 
-/// The servers that all tests of this process share, each under its own prefix.
+/// Returns the servers that all tests of this process share, each under its own prefix.
 fn shared(number: usize) -> &'static Memcached {
     static SHARED: [OnceLock<Memcached>; 3] = [const { OnceLock::new() }; 3];
     SHARED[number].get_or_init(|| match number {
@@ -55,13 +55,13 @@ pub(crate) fn on_socket() -> &'static Memcached {
     shared(2)
 }
 
-/// The URL of two servers that share the keys.
+/// Returns the URL of two servers that share the keys.
 pub(crate) fn two() -> String {
     let [one, other] = [0, 1].map(|number| shared(number).port());
     format!("memcached://127.0.0.1:{one},127.0.0.1:{other}")
 }
 
-/// The shared servers that a URL names.
+/// Returns the shared servers that a URL names.
 pub(crate) fn shared_by(url: &str) -> Vec<&'static Memcached> {
     match url {
         url if url.starts_with("memcached+unix") => vec![shared(2)],
@@ -70,7 +70,7 @@ pub(crate) fn shared_by(url: &str) -> Vec<&'static Memcached> {
     }
 }
 
-/// Whether what lives for `span` ends beyond 2038, where the protocol's time does.
+/// Returns whether `span` ends after 2038, the limit of the protocol's times.
 pub(crate) fn outlives(span: Duration) -> bool {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -81,7 +81,7 @@ pub(crate) fn outlives(span: Duration) -> bool {
 impl Memcached {
     /// Starts a server on a free port and waits until it answers.
     pub(crate) fn start(options: &[&str]) -> Self {
-        // Another process may take the port between finding it and using it: look for a new one.
+        // Another process may take the port before it is used: try again with a new one.
         for _ in 0..10 {
             if let Some(server) = Self::start_at(Some(free_port()), options) {
                 return server;
@@ -90,7 +90,7 @@ impl Memcached {
         panic!("memcached does not start on any port of 127.0.0.1");
     }
 
-    /// Starts a server on this very port.
+    /// Starts a server on this port.
     pub(crate) fn start_on(port: u16) -> Self {
         Self::start_at(Some(port), &[]).expect("the port is free again")
     }
@@ -122,7 +122,7 @@ impl Memcached {
         };
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until {
-            // The port might be answered by another.
+            // Another process might answer on the port.
             let pid = std::fs::read_to_string(server.folder.join("pid")).unwrap_or_default();
             if !pid.is_empty() && server.pid().is_some_and(|answers| answers == pid.trim()) {
                 return Some(server);
@@ -154,7 +154,8 @@ impl Memcached {
         }
     }
 
-    /// The lines of the server's answer to `question`, up to the one that begins with `last`.
+    /// Returns the lines of the server's answer to `question`, up to the line that begins with
+    /// `last`.
     pub(crate) fn ask(&self, question: &str, last: &str) -> Option<Vec<String>> {
         let (mut writer, reader): (Box<dyn Write>, Box<dyn Read>) = match self.port {
             Some(port) => {
@@ -184,7 +185,7 @@ impl Memcached {
         pid.map(str::to_owned)
     }
 
-    /// How long the entry called `name` lives yet; `None` if there is none.
+    /// Returns how long the entry called `name` still lives; `None` if there is none.
     pub(crate) fn life(&self, name: &str) -> Option<Life> {
         let lines = self
             .ask(&format!("mg {name} t\r\nmn"), "MN")
@@ -201,7 +202,7 @@ impl Drop for Memcached {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on.
+/// Returns an unused port of 127.0.0.1.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()

@@ -1,6 +1,6 @@
-//! What tests stand on: beds, faces and servers.
+//! Foundations of the tests: beds, faces and servers.
 
-/// The given tests, over every store.
+/// Runs the given tests over every store.
 macro_rules! on_every_store {
     ($($test:ident),* $(,)?) => {
         mod on {
@@ -19,7 +19,7 @@ macro_rules! on_every_store {
     };
 }
 
-/// The given tests over one store, awaited in a task and called on a thread.
+/// Runs the given tests over one store, awaited in a task and called on a thread.
 macro_rules! expand {
     ($store:ident, $bed:expr, $($test:ident),*) => {
         mod $store {
@@ -69,13 +69,13 @@ use std::time::{Duration, Instant};
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-/// Waits for the turn of this test, where tests must not run beside each other.
+/// Waits for this test's turn, in suites whose tests must not run in parallel.
 pub(crate) fn turn() -> Option<MutexGuard<'static, ()>> {
     static TURN: Mutex<()> = Mutex::new(());
     crate::ONE_AT_A_TIME.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Waits until `attempt` holds, as long as a busy machine may take.
+/// Repeats `attempt` until it holds, with time for a busy machine.
 pub(crate) fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(60);
     while !attempt() {
@@ -84,10 +84,10 @@ pub(crate) fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
     }
 }
 
-/// How every test ends: an error of onetrip that it did not expect fails it.
+/// The result of every test: an unexpected error of onetrip fails it.
 pub(crate) type Outcome = onetrip::Result<()>;
 
-/// Bytes, which serde takes for a list of numbers where nobody tells it.
+/// Bytes, which serde would otherwise serialize as a list of numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blob(pub(crate) Vec<u8>);
 

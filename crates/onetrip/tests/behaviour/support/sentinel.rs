@@ -1,10 +1,10 @@
-//! A real primary with its replica, watched by real sentinels.
+//! A real primary with a replica, watched by real sentinels.
 
 use std::sync::OnceLock;
 
 use super::{Server, eventually};
 
-/// A service called `notes`, and who watches it.
+/// A service called `notes`, and its sentinels.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) primary: Server,
@@ -13,10 +13,10 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// The one that all tests of this process share, each under its own prefix.
+    /// Returns the service that all tests of this process share, each under its own prefix.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Watched> = OnceLock::new();
-        // Nobody takes it for dead, however long this machine stands still.
+        // No sentinel considers it dead, however long the machine stands still.
         SHARED.get_or_init(|| Self::with(60_000, ""))
     }
 
@@ -24,14 +24,14 @@ impl Watched {
         Self::with(500, "")
     }
 
-    /// A service whose sentinels have these lines in their configuration too.
+    /// Starts a service whose sentinels also have these lines in their configuration.
     pub(crate) fn with(down_after: u32, more: &str) -> Self {
         let primary = Server::start_with(&["--save", "", "--repl-diskless-sync-delay", "0"]);
         let port = primary.port().to_string();
         let replica = Server::start_with(&["--save", "", "--replicaof", "127.0.0.1", &port]);
         eventually("replication", || {
-            let told: String = replica.ask(&["INFO", "replication"]);
-            told.contains("master_link_status:up")
+            let info: String = replica.ask(&["INFO", "replication"]);
+            info.contains("master_link_status:up")
         });
         let configuration = format!(
             "sentinel monitor notes 127.0.0.1 {port} 2\n\
@@ -50,13 +50,13 @@ impl Watched {
     pub(crate) fn wait_until_ready(&self) {
         for sentinel in &self.sentinels {
             eventually("the sentinels meet", || {
-                let told: String = sentinel.ask(&["INFO", "sentinel"]);
-                told.contains("slaves=1,sentinels=3")
+                let info: String = sentinel.ask(&["INFO", "sentinel"]);
+                info.contains("slaves=1,sentinels=3")
             });
         }
     }
 
-    /// Tells the sentinels to name another server.
+    /// Makes the sentinels name another server.
     pub(crate) fn name(&self, server: &Server) {
         let port = server.port().to_string();
         for sentinel in &self.sentinels {

@@ -1,4 +1,4 @@
-//! A real `redis-server`, on a free port and a Unix socket, that surely stops.
+//! A real `redis-server`, on a free port and a Unix socket, that reliably stops.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, FromRedisValue};
 
-/// Starts the server and waits for the end of its own input, which comes when the test process
-/// ends in whatever way; then stops the server and tidies up.
+/// Starts the server and waits for the end of its own input, which comes when the test process ends
+/// in any way. Then stops the server and tidies up.
 const KEEPER: &str = r#"
     trap : INT TERM
     folder="$1"
@@ -25,7 +25,7 @@ const KEEPER: &str = r#"
     rm -rf "$folder"
 "#;
 
-/// What connecting asks of a server, and what reading the counters does.
+/// Commands of connecting and of reading the counters.
 const OWN_COMMANDS: &[&str] = &[
     "client|setinfo",
     "config|resetstat",
@@ -42,7 +42,7 @@ pub(crate) struct Server {
     folder: PathBuf,
 }
 
-/// The server that all tests of this process share, each under its own prefix.
+/// Returns the server that all tests of this process share, each under its own prefix.
 pub(crate) fn shared() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
     SHARED.get_or_init(Server::start)
@@ -70,7 +70,7 @@ impl Server {
             found.is_ok(),
             "redis-server is not installed; run `make test`, which installs it"
         );
-        // Another process may take the port between finding it and using it: look for a new one.
+        // Another process may take the port before it is used: try again with a new one.
         for _ in 0..10 {
             if let Some(server) = Self::start_on(free_port(), sentinel, options) {
                 return server;
@@ -111,10 +111,11 @@ impl Server {
                 let connection = Client::open(url).and_then(|client| client.get_connection());
                 let answer =
                     connection.and_then(|mut connection| redis::cmd("PING").exec(&mut connection));
-                // One that asks for a password is there too.
+                // A server that asks for a password is up, too.
                 answer.map_or_else(|error| error.code() == Some("NOAUTH"), |()| true)
             };
-            // The socket's folder is this server's alone; a port might be answered by another.
+            // The folder of the socket is unique to this server; another process might answer on
+            // the port.
             if answers(server.socket_url()) {
                 return Some(server);
             }
@@ -142,12 +143,12 @@ impl Server {
         format!("redis+unix://{}/redis.sock", self.folder.display())
     }
 
-    /// The server's answer to a command.
+    /// Returns the server's answer to a command.
     pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_ask(words).expect("an answer")
     }
 
-    /// The server's answer to a command, or why there is none.
+    /// Returns the server's answer to a command, or the error.
     pub(crate) fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::Cmd::new();
         for word in words {
@@ -157,7 +158,7 @@ impl Server {
         command.query(&mut client.get_connection()?)
     }
 
-    /// The number behind `name:` in the server's INFO.
+    /// Returns the number after `name:` in the server's INFO.
     pub(crate) fn info(&self, name: &str) -> u64 {
         let text: String = self.ask(&["INFO"]);
         let number = text.lines().find_map(|line| {
@@ -175,19 +176,19 @@ impl Server {
         assert!(kill.status().expect("a shell").success());
     }
 
-    /// How long the entry called `name` lives yet; `None` if for ever.
+    /// Returns the remaining ttl of the entry called `name`; `None` if it never expires.
     pub(crate) fn milliseconds_left(&self, name: &str) -> Option<Duration> {
         let left: i64 = self.ask(&["PTTL", name]);
         assert_ne!(left, -2, "there is no entry");
         u64::try_from(left).ok().map(Duration::from_millis)
     }
 
-    /// Forgets what was counted.
+    /// Resets the command counters.
     pub(crate) fn reset(&self) {
         let _: () = self.ask(&["CONFIG", "RESETSTAT"]);
     }
 
-    /// How often the server was asked what since the last [`reset`](Self::reset), by its own count.
+    /// Returns how often the server got each command since the last [`reset`](Self::reset).
     pub(crate) fn asked(&self) -> BTreeMap<String, u64> {
         let text: String = self.ask(&["INFO", "commandstats"]);
         text.lines()
@@ -208,8 +209,8 @@ impl Drop for Server {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on, with room for the one that a cluster's nodes speak
-/// on among themselves, 10 000 above it.
+/// Returns an unused port of 127.0.0.1 that leaves room for a cluster node's second port, which is
+/// 10 000 higher.
 fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
