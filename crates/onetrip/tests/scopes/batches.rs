@@ -232,11 +232,11 @@ fn closed_batch_gathers_nothing() {
     let cache = Cache::open("memory://").unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     runtime.block_on(async {
-        let (go, told) = std::sync::mpsc::channel();
+        let (go, signal) = std::sync::mpsc::channel();
         let work = async {
             let cache = cache.blocking();
             let thread = onetrip::spawn_blocking(move || {
-                told.recv().unwrap();
+                signal.recv().unwrap();
                 cache.set("a", &1)
             });
             Some(thread)

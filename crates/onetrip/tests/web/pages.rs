@@ -289,21 +289,21 @@ async fn thread_that_outlives_its_request_holds_nothing() {
         Arc::new(Semaphore::new(0)),
         std::sync::mpsc::channel(),
     );
-    let (end, told) = ended;
-    let told = Arc::new(std::sync::Mutex::new(Some(told)));
+    let (end, signal) = ended;
+    let signal = Arc::new(std::sync::Mutex::new(Some(signal)));
     let (sender, mut receiver) = mpsc::channel(1);
     elsewhere(&cache, "a", "old").await;
     let handler = {
         let (cache, begun) = (cache.clone(), Arc::clone(&begun));
         move || {
             let (cache, begun, sender) = (cache.blocking(), Arc::clone(&begun), sender.clone());
-            let told = told.lock().unwrap().take().unwrap();
+            let signal = signal.lock().unwrap().take().unwrap();
             async move {
                 let holds = cache.asynchronous().preload(["a"], async {});
                 holds.await.unwrap();
                 let thread = onetrip::spawn_blocking(move || {
                     begun.add_permits(1);
-                    told.recv().unwrap();
+                    signal.recv().unwrap();
                     let read: Option<String> = cache.get("a").unwrap();
                     sender.blocking_send(read).unwrap();
                 });
