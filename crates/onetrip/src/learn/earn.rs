@@ -138,7 +138,7 @@ impl Tests {
     }
 }
 
-/// What visits did with a key, or with all keys of a template or of a shape.
+/// Counts of visits to a key, or to all keys of a template or of a shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Tests that wrote, and tests that only compared.

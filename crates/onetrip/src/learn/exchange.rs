@@ -39,7 +39,7 @@ pub(super) struct Known {
     pub(super) changed: bool,
 }
 
-/// What the next trip exchanges with other workers.
+/// Data that the next trip exchanges with other workers.
 #[derive(Debug, Default)]
 pub struct Exchange {
     /// Whether to load the record of the route.

@@ -82,7 +82,7 @@ pub(crate) const MAX_NAME: usize = 200;
 /// One visit in this many reads again from the store what its snapshot would answer.
 const VERIFY: u64 = 16;
 
-/// What was learned of all pages.
+/// Knowledge of all pages.
 #[derive(Debug, Default)]
 pub struct Learner {
     budget: Budget,

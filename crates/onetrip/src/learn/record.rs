@@ -58,7 +58,7 @@ type PageRow<'a> = (u64, List<(Bin<'a>, UsageRow), MAX_PAGE_KEYS>);
 /// Share, visits, bytes, kinds.
 pub(super) type UsageRow = (f32, u16, u32, u8);
 
-/// What the bytes turned out to be.
+/// The result of parsing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     Record,

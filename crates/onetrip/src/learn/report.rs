@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::recent::Recent;
 use super::route::Route;
 
-/// What one visit did with one key.
+/// How one visit used one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
     /// Bytes of its entry when last seen; 0 if it was absent.
@@ -63,7 +63,7 @@ pub struct Predicted {
     pub again: bool,
 }
 
-/// What one visit to a page did.
+/// The keys and trips of one visit to a page.
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
     /// Keys that were read or written, and how.
@@ -74,7 +74,7 @@ pub struct Visit {
     pub trips: u32,
 }
 
-/// What is known of one route, and how well its predictions worked.
+/// Statistics of one route: its visits, and how well its predictions worked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {

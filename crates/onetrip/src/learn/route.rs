@@ -1,4 +1,4 @@
-//! What the visits to one route's pages taught.
+//! Knowledge of one route, from visits to its pages.
 
 use std::collections::HashMap;
 
@@ -61,11 +61,11 @@ pub(super) struct Route {
 /// A key that only plain calls read, the counts of its template, and whether it is a secret.
 pub(super) type StateRead<'a> = (&'a [u8], Counts, bool);
 
-/// What is known of a template.
+/// Knowledge of a template.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) usage: Usage,
-    /// What visits did with its keys.
+    /// Counts of visits to its keys.
     pub(super) counts: Counts,
     /// Pages on which it held.
     pages: Pages,

@@ -10,7 +10,7 @@ const FEW: usize = 4;
 /// Most numbers that one step adds.
 const MOST: u64 = 64;
 
-/// What stands before and after the last number of keys that differ in that number alone.
+/// The text before and after the last number of keys that differ only in that number.
 type Family = (Box<[u8]>, Box<[u8]>);
 
 /// The lists of one page.

@@ -279,9 +279,13 @@ impl Responses {
             if self.read.len() == self.count {
                 return Err(Nonsense("more answers than commands"));
             }
-            let Head { answer, told, size } = head(line)?;
+            let Head {
+                answer,
+                token,
+                size,
+            } = head(line)?;
             // Check before waiting for the value.
-            if told.is_some_and(|token| token != Some(self.next)) {
+            if token.is_some_and(|token| token != Some(self.next)) {
                 return Err(Nonsense("the answer to another command"));
             }
             let begin = self.at + end + 1;
@@ -307,14 +311,16 @@ impl Responses {
     /// Returns the answers so far, in the order of their commands. Values are slices of `received`,
     /// from which they were read.
     pub(crate) fn into_answers(self, received: Bytes) -> impl Iterator<Item = Response> {
-        self.read.into_iter().map(move |told| match told.answer {
-            Response::Value { cas, left, .. } => Response::Value {
-                value: received.slice(told.value),
-                cas,
-                left,
-            },
-            answer => answer,
-        })
+        self.read
+            .into_iter()
+            .map(move |parsed| match parsed.answer {
+                Response::Value { cas, left, .. } => Response::Value {
+                    value: received.slice(parsed.value),
+                    cas,
+                    left,
+                },
+                answer => answer,
+            })
     }
 }
 
@@ -325,7 +331,7 @@ struct Head {
     /// The opaque token: `Some(None)` if it is missing, which is an error. `None` if the answer
     /// never has one: an error of the server, or the answer to a command that is not a meta
     /// command.
-    told: Option<Option<u64>>,
+    token: Option<Option<u64>>,
     /// Size of the value that follows, in bytes.
     size: Option<usize>,
 }
@@ -334,7 +340,7 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
     let without_token = |answer| {
         Ok(Head {
             answer,
-            told: None,
+            token: None,
             size: None,
         })
     };
@@ -351,10 +357,11 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
         b"NS" => Response::NotStored,
         b"EX" => Response::Changed,
         b"VA" => {
-            let told = flags.next().and_then(number);
-            let told = told.and_then(|size| usize::try_from(size).ok());
+            let announced = flags.next().and_then(number);
+            let announced = announced.and_then(|size| usize::try_from(size).ok());
             size = Some(
-                told.filter(|size| *size <= MAX_VALUE)
+                announced
+                    .filter(|size| *size <= MAX_VALUE)
                     .ok_or(Nonsense("a value without a size"))?,
             );
             Response::Done
@@ -374,12 +381,12 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
     let (mut opaque, mut cas, mut left) = (None, None, None);
     for flag in flags {
         let known = match flag {
-            [b'O', token @ ..] => keep(&mut opaque, number(token)),
-            [b'c', token @ ..] => keep(&mut cas, number(token)),
-            b"t-1" => keep(&mut left, Some(-1)),
+            [b'O', token @ ..] => set_flag(&mut opaque, number(token)),
+            [b'c', token @ ..] => set_flag(&mut cas, number(token)),
+            b"t-1" => set_flag(&mut left, Some(-1)),
             [b't', token @ ..] => {
                 let seconds = number(token).and_then(|left| i64::try_from(left).ok());
-                keep(&mut left, seconds)
+                set_flag(&mut left, seconds)
             }
             // Another client marked the value as stale and lets someone renew it.
             b"W" | b"X" | b"Z" => true,
@@ -398,15 +405,15 @@ fn head(line: &[u8]) -> Result<Head, Nonsense> {
     }
     Ok(Head {
         answer,
-        told: Some(opaque),
+        token: Some(opaque),
         size,
     })
 }
 
 /// Stores the value of a flag. Returns whether it is valid and not a duplicate.
-fn keep<T>(place: &mut Option<T>, told: Option<T>) -> bool {
-    let good = place.is_none() && told.is_some();
-    *place = told;
+fn set_flag<T>(place: &mut Option<T>, value: Option<T>) -> bool {
+    let good = place.is_none() && value.is_some();
+    *place = value;
     good
 }
 

@@ -147,16 +147,16 @@ fn too_many_pending_deletes_are_dropped_and_logged() {
         direct.set_many(values(), Ttl::Never).unwrap();
         assert_eq!(cache.get(&keys[0]).unwrap(), Some(1));
         let port = stand.proxy.port().to_string();
-        let said = || log::lines(&port, "those that follow are lost").len();
+        let logged = || log::lines(&port, "those that follow are lost").len();
         stand.fail(Fault::Refuse);
         cache.delete_many(&keys[..MOST]).unwrap();
         // Repeated deletes of a key count once.
         cache.delete_many(&keys[..MOST]).unwrap();
-        assert_eq!(said(), 0);
+        assert_eq!(logged(), 0);
         for key in &keys[MOST..] {
             cache.delete(key).unwrap();
         }
-        assert_eq!(said(), 1, "logged once, as an error");
+        assert_eq!(logged(), 1, "logged once, as an error");
         stand.recover();
         // On a busy machine such a trip takes long.
         crate::eventually("delivery", || {

@@ -38,7 +38,7 @@ const SERVERS: [(&str, Start); 6] = [
 type Row = (String, Vec<String>);
 
 #[test]
-fn the_document_says_what_a_page_sees() {
+fn reliability_tables_match_what_pages_see() {
     let mut tables = String::from(BEGIN);
     let names: Vec<&str> = SERVERS.iter().map(|(name, _)| *name).collect();
     print(&mut tables, "the server", &names, &network());
@@ -288,8 +288,10 @@ fn kill_a_writer(url: &str) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = BufReader::new(writer.stdout.take().unwrap()).lines();
-    let written = said.map_while(Result::ok).filter(|line| line == "written");
+    let output = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let written = output
+        .map_while(Result::ok)
+        .filter(|line| line == "written");
     assert_eq!(written.take(100).count(), 100);
     writer.kill().unwrap();
     writer.wait().unwrap();

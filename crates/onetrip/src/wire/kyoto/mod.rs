@@ -18,7 +18,7 @@ use self::http::Response;
 /// The longest name or value in the binary protocol, and the longest body of a call: 256 MiB.
 pub(crate) const MAX_DATA: usize = 1 << 28;
 
-/// A request, as far as reading its answer needs.
+/// The kind of a request, with the numbers needed to read its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestKind {
     /// A get_bulk of this many names.

@@ -65,7 +65,7 @@ fn times_are_relative_seconds_or_unix_times() {
     assert_eq!(expiry(Duration::MAX), 0);
 }
 
-/// What a server would write.
+/// Returns what a server would write.
 fn rendered(answers: &[Response], first: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for (answer, opaque) in answers.iter().zip(first..) {
@@ -116,8 +116,8 @@ fn answer() -> impl Strategy<Value = Response> {
 fn read(bytes: &[u8], first: u64, count: usize) -> Result<(Progress, Vec<Response>), Nonsense> {
     let mut answers = Responses::new(first, count);
     let progress = answers.read(bytes)?;
-    let came = Bytes::copy_from_slice(bytes);
-    Ok((progress, answers.into_answers(came).collect()))
+    let received = Bytes::copy_from_slice(bytes);
+    Ok((progress, answers.into_answers(received).collect()))
 }
 
 proptest! {
@@ -135,8 +135,8 @@ proptest! {
             };
             prop_assert!(0 < missing && missing <= back.len(), "{missing} at {cut}");
             prop_assert_eq!(answers.read(&bytes).unwrap(), Progress::Done);
-            let came = Bytes::copy_from_slice(&bytes);
-            prop_assert_eq!(&answers.into_answers(came).collect::<Vec<_>>(), &expected);
+            let received = Bytes::copy_from_slice(&bytes);
+            prop_assert_eq!(&answers.into_answers(received).collect::<Vec<_>>(), &expected);
         }
     }
 
@@ -235,11 +235,11 @@ fn values_are_slices_of_one_buffer() {
         cas: None,
         left: None,
     };
-    let came = Bytes::from(rendered(&[value("one"), value("two")], 0));
-    let whole = came.as_ptr() as usize..came.as_ptr() as usize + came.len();
+    let received = Bytes::from(rendered(&[value("one"), value("two")], 0));
+    let whole = received.as_ptr() as usize..received.as_ptr() as usize + received.len();
     let mut answers = Responses::new(0, 2);
-    assert_eq!(answers.read(&came), Ok(Progress::Done));
-    for answer in answers.into_answers(came) {
+    assert_eq!(answers.read(&received), Ok(Progress::Done));
+    for answer in answers.into_answers(received) {
         let Response::Value { value, .. } = answer else {
             panic!("{answer:?}");
         };
