@@ -229,7 +229,7 @@ fn pending_deletes_reach_the_node_that_missed_them() {
         assert_eq!(
             seen.into_iter().flatten().next(),
             None,
-            "never what was deleted"
+            "a deleted value came back"
         );
     };
     recovers(&|| assert_eq!(cache.delete_many(&keys).unwrap(), rest.len()));

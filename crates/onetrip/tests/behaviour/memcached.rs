@@ -177,7 +177,7 @@ fn dead_server_costs_only_its_own_keys() {
     drop(dead);
     let page = || {
         let stats = cache.asynchronous().stats();
-        assert_eq!(stats.errors, there.len() as u64, "unknown, each of them");
+        assert_eq!(stats.errors, there.len() as u64, "one for each unknown key");
         // The server is back, and somebody has written to it.
         let back = Memcached::start_on(port);
         open(raising(&url)).set(there[0], &2).unwrap();

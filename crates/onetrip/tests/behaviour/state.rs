@@ -71,7 +71,7 @@ async fn plain_writes_keep_their_order(bed: Bed) -> Outcome {
         cache.set("data", "2").await?;
         others.set("data", "theirs").await?;
         cache.set("version", "2").await?;
-        assert_eq!(others.get("data").await?, text("theirs"), "not set again");
+        assert_eq!(others.get("data").await?, text("theirs"), "not overwritten");
         cache.set("data", "3").await?;
         cache.set("data", "4").await
     };
@@ -225,7 +225,7 @@ async fn incr_adds_to_the_stored_number(bed: Bed) -> Outcome {
         assert_eq!(cache.incr("a", 1).await?, Some(6));
         assert_eq!(cache.get("a").await?, Some(6));
         assert_eq!(outside.incr("a", 1).await?, Some(7));
-        assert_eq!(cache.incr("a", 1).await?, Some(8), "not lost");
+        assert_eq!(cache.incr("a", 1).await?, Some(8), "no increment is lost");
         assert_eq!(cache.incr("absent", 1).await?, None);
         Ok(())
     };
@@ -307,7 +307,7 @@ async fn entry_expires_within_the_scope(bed: Bed) -> Outcome {
         assert_eq!(read(cache, "a").await?, text("brief"));
         bed.clock().advance(SECOND);
         assert_eq!(read(cache, "a").await?, None);
-        assert!(!cache.delete("a").await?, "it is over");
+        assert!(!cache.delete("a").await?, "the entry has expired");
         Ok(())
     };
     cache.scope(page).await

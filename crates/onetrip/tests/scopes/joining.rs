@@ -326,7 +326,10 @@ fn waiters_compute_when_the_owner_fails() {
                 drop(first);
             }
         }
-        assert!(waiting.wait(Duration::ZERO), "{ending}: it is over");
+        assert!(
+            waiting.wait(Duration::ZERO),
+            "{ending}: the flight has ended"
+        );
         second.waited(waiting);
         assert_eq!(then(&mut second), Then::Computes, "{ending}");
     }
@@ -350,7 +353,7 @@ fn waiter_waits_for_one_flight_only() {
     assert_eq!(
         then(&mut third),
         Then::Computes,
-        "not for the second as well"
+        "it must not wait for a second flight"
     );
 }
 

@@ -58,7 +58,10 @@ fn new() -> Answer {
 /// Checks that a read of `key` makes a trip and finds the new value.
 fn assert_ended(hand: &Hand, key: &'static str) {
     let called = hand.get(key);
-    assert!(matches!(called, Called::Away(..)), "{key} is answered");
+    assert!(
+        matches!(called, Called::Away(..)),
+        "{key} was answered without a trip"
+    );
     assert_eq!(hand.finish(called), new());
 }
 
@@ -127,7 +130,7 @@ fn plain_read_trip_replaces_the_whole_snapshot() {
     assert_eq!(hand.finish(hand.get("x")), [None]);
     for key in ["b", "c", "a"] {
         let read = hand.finish(hand.get(key));
-        assert_eq!(read, new(), "{key} is as new as x");
+        assert_eq!(read, new(), "{key} must be as new as x");
     }
 }
 
@@ -225,7 +228,7 @@ fn writing_back_a_read_value_of_the_same_trip_keeps_the_snapshot() {
         let called = hand.get("a");
         match value {
             "x" => assert_eq!(called.held(), old()),
-            _ => assert_eq!(hand.finish(called), new(), "another value is news"),
+            _ => assert_eq!(hand.finish(called), new(), "another value is a change"),
         }
         hand.close();
         elsewhere(&cache, "a", Some("old"));
@@ -275,7 +278,7 @@ fn set_of_another_value_ends_the_snapshot() {
         let hand = with_snapshot(&cache);
         hand.finish(write(&hand));
         let called = hand.get("a");
-        assert!(matches!(called, Called::Away(..)), "{word} is news");
+        assert!(matches!(called, Called::Away(..)), "{word} is a change");
         assert_eq!(hand.finish(called), new(), "{word}");
     }
 }
@@ -334,7 +337,11 @@ fn later_departing_trip_wins() {
     assert_eq!(hand.get("b").held(), new());
     assert_eq!(arrive_one(before), old());
     for key in ["a", "b", "c"] {
-        assert_eq!(hand.finish(hand.get(key)), new(), "{key} does not go back");
+        assert_eq!(
+            hand.finish(hand.get(key)),
+            new(),
+            "{key} went back to an older value"
+        );
     }
 }
 
@@ -419,7 +426,10 @@ fn state_write_elsewhere_in_the_process_ends_that_key() {
     ] {
         other.finish(other.set(key, "ours"));
         let called = hand.get(key);
-        assert!(matches!(called, Called::Away(..)), "{key} is answered");
+        assert!(
+            matches!(called, Called::Away(..)),
+            "{key} was answered without a trip"
+        );
         hand.finish(called);
     }
 }

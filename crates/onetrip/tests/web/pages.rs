@@ -258,7 +258,7 @@ async fn cancelled_request_leaves_no_scope() {
     wrote.acquire().await.unwrap().forget();
     visit.abort();
     assert!(visit.await.unwrap_err().is_cancelled());
-    assert_eq!(cache.get("a").await.unwrap(), Some(1), "it was written");
+    assert_eq!(cache.get("a").await.unwrap(), Some(1), "the write was kept");
     cache.set("a", &2).await.unwrap();
     assert_eq!(cache.get("a").await.unwrap(), Some(2));
 }
