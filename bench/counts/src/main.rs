@@ -8,8 +8,8 @@ mod server;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use onetrip::Keyspace;
 use onetrip::blocking::Cache;
+use onetrip::internals::Keyspace;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 type Row = BTreeMap<String, String>;
@@ -63,7 +63,7 @@ fn hit_in_a_scope(times: usize) -> Result<()> {
     cache.set("one", "a small value")?;
     cache.preload(["one"], || {
         (0..times).try_for_each(|_| found(cache.get::<String>(black_box("one"))))
-    })?
+    })
 }
 
 fn memory_get(times: usize) -> Result<()> {
@@ -84,7 +84,9 @@ fn key(times: usize) -> Result<()> {
     let keys = Keyspace::new("blog");
     for _ in 0..times {
         black_box(keys.name(black_box(b"note_markup:5")));
-        black_box(onetrip::digest(black_box(b"the arguments of a call")));
+        black_box(onetrip::internals::digest(black_box(
+            b"the arguments of a call",
+        )));
     }
     Ok(())
 }
@@ -113,7 +115,7 @@ fn preload(times: usize) -> Result<()> {
         )?;
     }
     let page = || found(cache.get::<String>("page:49"));
-    (0..times).try_for_each(|_| cache.preload(&keys, page)?)
+    (0..times).try_for_each(|_| cache.preload(&keys, page))
 }
 
 /// An answer is there; a job that finds nothing would be a quick one.

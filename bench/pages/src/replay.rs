@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onetrip::Clock;
-use onetrip::learn::{Budget, Learner, Page, Use, Visit};
+use onetrip::internals::learn::{Budget, Learner, Page, Use, Visit};
 
 use crate::workloads::Workload;
 

@@ -1,7 +1,7 @@
 //! Visits as sites have them.
 
 use md5::{Digest, Md5};
-use onetrip::learn::Page;
+use onetrip::internals::learn::Page;
 
 /// One visit to a page.
 pub struct Visit {

@@ -1,8 +1,8 @@
 //! The asynchronous methods of a cache, twins of the blocking ones.
 
 use bytes::Bytes;
+use onetrip::internals::{Context, Step};
 use onetrip::trip::{Replies, Trip};
-use onetrip::{Context, Step};
 use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
-use onetrip::codec::Decode;
-use onetrip::entry::Content;
+use onetrip::internals::codec::Decode;
+use onetrip::internals::entry::Content;
+use onetrip::internals::{Context, Step};
 use onetrip::trip::{Replies, Trip};
-use onetrip::{Context, Step};
 use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};

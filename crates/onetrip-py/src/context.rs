@@ -4,7 +4,8 @@ use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use onetrip::{Computing, Context, Scope, Watch, WriteBatch};
+use onetrip::Watch;
+use onetrip::internals::{Computing, Context, Scope, WriteBatch};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use onetrip::codec::{Decode, MAX_DEPTH, Memo, tag};
-use onetrip::entry::{BadEntry, Content, Kind, integer};
+use onetrip::internals::codec::{Decode, MAX_DEPTH, Memo, tag};
+use onetrip::internals::entry::{BadEntry, Content, Kind, integer};
 use pyo3::IntoPyObjectExt;
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -1,8 +1,8 @@
 //! Python values as payloads.
 
 use onetrip::Serializer;
-use onetrip::codec::{MAX_DEPTH, tag};
-use onetrip::entry::Kind;
+use onetrip::internals::codec::{MAX_DEPTH, tag};
+use onetrip::internals::entry::Kind;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{

@@ -11,8 +11,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use onetrip::internals::{Context, Footprint, Latch, MergedTrip};
 use onetrip::trip::{Replies, Reply, Trip};
-use onetrip::{Context, Footprint, Latch, MergedTrip};
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -1,8 +1,8 @@
 //! Python's types beyond those of MessagePack, and the extension types that carry them.
 //!
-//! Each is written as one MessagePack value under a tag of [`onetrip::codec::tag`].
+//! Each is written as one MessagePack value under a tag of [`onetrip::internals::codec::tag`].
 
-use onetrip::codec::tag;
+use onetrip::internals::codec::tag;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::Duration;
 
-use onetrip::codec::{Decode, Memo};
-use onetrip::entry::{BadEntry, Content, Kind};
-use onetrip::{Caller, Computing, Context, Fetch, Outcome, Read, Stage, Storing, Waiting};
+use onetrip::internals::codec::{Decode, Memo};
+use onetrip::internals::entry::{BadEntry, Content, Kind};
+use onetrip::internals::{
+    Caller, Computing, Context, Fetch, Outcome, Read, Stage, Storing, Waiting,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 

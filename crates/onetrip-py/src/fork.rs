@@ -17,11 +17,11 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
 /// Reads the replies to posted writes before the program ends.
 #[pyfunction]
 fn drain_all(py: Python<'_>) {
-    py.detach(onetrip::drain_all);
+    py.detach(onetrip::internals::drain_all);
 }
 
 /// Holds the interpreter, so that no other thread begins a trip before the fork.
 #[pyfunction]
 fn close_all_idle() {
-    onetrip::close_all_idle();
+    onetrip::internals::close_all_idle();
 }

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use onetrip::Cache;
+use onetrip::internals::{Begun, Context, Waiting};
 use onetrip::trip::{Replies, Trip};
-use onetrip::{Begun, Cache, Context, Waiting};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

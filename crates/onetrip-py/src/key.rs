@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use onetrip::codec::MAX_DEPTH;
+use onetrip::internals::codec::MAX_DEPTH;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -133,5 +133,5 @@ pub(crate) fn digest(arguments: &Bound<'_, PyDict>) -> Result<String> {
             ));
         }
     }
-    Ok(onetrip::digest(&form))
+    Ok(onetrip::internals::digest(&form))
 }

@@ -1,6 +1,7 @@
 //! Passes Python's keyword options to the core's builder. Unset options keep the core's defaults.
 
-use onetrip::{Builder, Cache, Compression, DEFAULT_URL, OnError, PageMode, Serializer, Ttl};
+use onetrip::internals::DEFAULT_URL;
+use onetrip::{Builder, Cache, Compression, OnError, PageMode, Serializer, Ttl};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 

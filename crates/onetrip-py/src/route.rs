@@ -1,11 +1,11 @@
 //! What was learned of a route.
 
-use onetrip::learn::Report;
+use onetrip::PageReport;
 use pyo3::prelude::*;
 
 /// What was learned of one route, and how well its preloads fit. Returned by `Cache.pages`.
 #[pyclass(frozen, module = "onetrip", name = "Route")]
-pub(crate) struct Route(pub(crate) Report);
+pub(crate) struct Route(pub(crate) PageReport);
 
 #[pymethods]
 impl Route {

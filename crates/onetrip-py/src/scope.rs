@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use onetrip::{Context, Page, Policy, Scope as Core, Work, WriteBatch};
+use onetrip::Page;
+use onetrip::internals::{Context, Policy, Scope as Core, Work, WriteBatch};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 

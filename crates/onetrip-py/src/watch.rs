@@ -179,7 +179,7 @@ impl Watch {
 #[pyclass(frozen, module = "onetrip._core")]
 pub(crate) struct Everything {
     watch: Mutex<Arc<Core>>,
-    open: Mutex<Option<onetrip::Everything>>,
+    open: Mutex<Option<onetrip::internals::Everything>>,
 }
 
 impl Everything {
@@ -213,7 +213,7 @@ impl Everything {
     /// Starts recording.
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
         let this = slf.get();
-        let everything = onetrip::watch_everything();
+        let everything = onetrip::internals::watch_everything();
         *this.watch.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(everything.watch());
         *this.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(everything);
         slf.clone()

@@ -19,7 +19,7 @@ async fn page(State(cache): State<Cache>) -> Result<String, String> {
     let keys = ["English", "German"].map(greeting_key);
     let made = async {
         let (english, german) = (greeting(&cache, "English"), greeting(&cache, "German"));
-        english.await + &german.await
+        Ok::<_, onetrip::Error>(english.await + &german.await)
     };
     // The scope of the request holds the answers, and nobody waits until computed ones are stored.
     let made = cache.preload(keys, made).await;

@@ -19,7 +19,7 @@ async fn page(cache: &Cache) -> onetrip::Result<String> {
             // The scope answers. A missing piece is computed, and nobody waits until it is stored.
             html += &piece(cache, id).await;
         }
-        html
+        Ok(html)
     };
     cache.preload(keys, pieces).await
 }

@@ -9,14 +9,15 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::Cache as Asynchronous;
+use crate::cache::{Cache as Asynchronous, Visiting};
 use crate::codec::Serde;
 use crate::context::task;
 use crate::drive::Fetching;
 use crate::error::{Error, Result};
-use crate::learn::Report;
+use crate::learn::{Page, PageReport};
 use crate::policy::Ttl;
-use crate::scope::{Reading, Work};
+use crate::scope::Reading;
+use crate::stats::Stats;
 use crate::watch::Watch;
 use crate::write_batch::WriteBatch;
 
@@ -32,7 +33,7 @@ use crate::write_batch::WriteBatch;
 ///
 /// let (greeting, seen) = cache.watch(|| cache.preload(["greeting"], || cache.get("greeting")));
 ///
-/// let greeting: Option<String> = greeting??;
+/// let greeting: Option<String> = greeting?;
 /// assert_eq!(greeting.as_deref(), Some("hello"));
 /// assert_eq!(seen.trips(), 1);
 /// # Ok::<(), onetrip::Error>(())
@@ -66,66 +67,99 @@ impl Cache {
         &self.0
     }
 
-    /// Calls `page` in a scope that holds the entries of `keys`, read in one trip.
+    /// Returns the counters of this cache, over all its clones.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    /// Sets all counters to zero.
+    pub fn reset_stats(&self) {
+        self.0.reset_stats();
+    }
+
+    /// Returns what was learned of each route, those that are visited most first.
+    #[must_use]
+    pub fn pages(&self) -> Vec<PageReport> {
+        self.0.pages()
+    }
+
+    /// Calls `page` in a scope that holds the entries of `keys`, read in one trip. Returns the output
+    /// of `page`.
     ///
     /// # Errors
     ///
     /// Those of [`onetrip::Cache::preload`](crate::Cache::preload).
-    pub fn preload<K: AsRef<[u8]>, T>(
+    pub fn preload<K: AsRef<[u8]>, T, E: From<Error>>(
         &self,
         keys: impl IntoIterator<Item = K>,
-        page: impl FnOnce() -> T,
-    ) -> Result<T> {
-        let (cache, at) = (&self.0, self.0.here());
-        let (scope, opened) = cache.policy().enter(&at, Work::Other);
-        let within = at.with_scope(Arc::clone(&scope));
+        page: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         let keys: Vec<K> = keys.into_iter().collect();
-        cache.travel_blocking(&within, cache.policy().preload(&within, &keys))?;
-        let output = task::within_blocking(cache.0.id, within.clone(), page);
-        if opened {
-            cache.close_blocking(&within, &scope)?;
-        }
-        Ok(output)
+        let (within, opened) = self.0.enter();
+        let preload = self.0.policy().preload(&within, &keys);
+        self.0.travel_blocking(&within, preload)?;
+        let output = task::within_blocking(self.0.0.id, within.clone(), page);
+        self.0.leave_blocking(&within, opened);
+        output
     }
 
-    /// Calls `page` in a scope whose plain reads, too, are answered by what it holds.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`onetrip::Cache::scope_holding`](crate::Cache::scope_holding).
-    pub fn scope_holding<T>(&self, max_age: Duration, page: impl FnOnce() -> T) -> Result<T> {
+    /// Calls `page` in a scope that holds nothing yet. Returns the output of `page`.
+    pub fn scope<T>(&self, page: impl FnOnce() -> T) -> T {
+        let (within, opened) = self.0.enter();
+        let output = task::within_blocking(self.0.0.id, within.clone(), page);
+        self.0.leave_blocking(&within, opened);
+        output
+    }
+
+    /// Calls `page` in a scope whose plain reads, too, are answered by what it holds, for `max_age`.
+    /// Returns the output of `page`.
+    pub fn scope_holding<T>(&self, max_age: Duration, page: impl FnOnce() -> T) -> T {
         self.scope(|| {
             let at = self.0.here().with_hold(max_age);
             task::within_blocking(self.0.0.id, at, page)
         })
     }
 
-    /// Calls `work`, whose plain `set`s leave in one trip.
+    /// Calls `work` in a scope whose first read brings what visits to `page` are likely to read.
+    /// Learns from this visit, unless `work` panics. Returns the output of `work`.
+    ///
+    /// ```
+    /// use onetrip::{Cache, Page};
+    ///
+    /// let cache = Cache::open("memory://")?.blocking();
+    /// let note = cache.page(Page::new("note").arg("id", 5), || cache.get::<String>("note:5"))?;
+    /// assert_eq!(note, None);
+    /// assert_eq!(cache.pages()[0].visits, 1);
+    /// # Ok::<(), onetrip::Error>(())
+    /// ```
+    pub fn page<T>(&self, page: Page, work: impl FnOnce() -> T) -> T {
+        self.scope(|| {
+            let at = self.0.here();
+            let visit = Visiting::begin(&self.0, &at, page);
+            let output = work();
+            visit.end();
+            output
+        })
+    }
+
+    /// Calls `work`, whose plain `set`s leave in one trip. Returns the output of `work`.
     ///
     /// # Errors
     ///
     /// Those of [`onetrip::Cache::batch`](crate::Cache::batch).
-    pub fn batch<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+    pub fn batch<T, E: From<Error>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let (cache, batch) = (&self.0, Arc::<WriteBatch>::default());
         let at = cache.here().with_batch(Arc::clone(&batch));
         let output = task::within_blocking(cache.0.id, at.clone(), work);
         batch.close();
-        cache.travel_blocking(&at, cache.policy().flush(&at))?;
-        Ok(output)
+        let flushed = cache.travel_blocking(&at, cache.policy().flush(&at));
+        cache.flushed(output, flushed)
     }
 
     /// Ends the snapshot of the scope that this is called in.
     pub fn fresh(&self) {
         self.0.fresh();
-    }
-
-    /// Calls `page` in a scope that holds nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`preload`](Self::preload).
-    pub fn scope<T>(&self, page: impl FnOnce() -> T) -> Result<T> {
-        self.preload::<&[u8], T>([], page)
     }
 
     /// Calls `work` and tells which trips it made, on this thread.
@@ -186,7 +220,7 @@ impl Cache {
 
     driven! {
         /// What the workers of a site know of each route, as they told it each other.
-        fn shared_pages() -> Vec<Report>;
+        fn shared_pages() -> Vec<PageReport>;
 
         /// The values of many keys, in their order, in one trip.
         fn get_many [T: DeserializeOwned, K: AsRef<[u8]>] (keys: &[K]) -> Vec<Option<T>>;

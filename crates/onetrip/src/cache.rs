@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::scopes::Visiting;
 use crate::blocking_runtimes::{self, BlockingRuntimes};
 use crate::codec::{self, Presence, Serde};
 use crate::context::{Context, task};
@@ -46,7 +47,7 @@ use crate::trip::{Replies, ScopeId, Trip};
 ///     }))
 ///     .await;
 ///
-/// assert_eq!(page??, "<p>Hello</p><p>World</p>");
+/// assert_eq!(page?, "<p>Hello</p><p>World</p>");
 /// assert_eq!(seen.trips(), 1);
 /// # Ok::<(), onetrip::Error>(())
 /// # }).unwrap();
@@ -61,6 +62,15 @@ pub enum Begun {
     /// Waits for its answer on whatever thread calls this, as
     /// [`send_blocking`](Cache::send_blocking) does. Uncalled, nothing is sent.
     Waiting(Box<dyn FnOnce() -> Result<Replies> + Send>),
+}
+
+impl std::fmt::Debug for Begun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Answered(_) => "Answered",
+            Self::Waiting(_) => "Waiting",
+        })
+    }
 }
 
 type Waiting = Pin<Box<dyn Future<Output = Result<Replies>> + Send>>;
@@ -103,7 +113,7 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// Setting up, and what other faces of the cache are made of.
+/// Opening.
 impl Cache {
     /// A cache with the default options over the store that `url` names.
     ///
@@ -148,6 +158,17 @@ impl Cache {
         self.policy().keyspace.text()
     }
 
+    /// Closes the connections that blocking callers left idle, once the replies to what was posted
+    /// on them are read. The next trip opens a new one.
+    pub fn close_idle(&self) {
+        self.settle_blocking(None);
+        self.0.blocking_runtimes.close();
+    }
+}
+
+/// For [`internals`](crate::internals): how trips are made.
+#[doc(hidden)]
+impl Cache {
     /// How this cache was told to write values.
     #[must_use]
     pub fn serializer(&self) -> Serializer {
@@ -235,35 +256,28 @@ impl Cache {
         }
     }
 
-    /// Closes the connections that blocking callers left idle, once the replies to what was posted
-    /// on them are read. The next trip opens a new one.
-    pub fn close_idle(&self) {
-        self.settle_blocking(None);
-        self.0.blocking_runtimes.close();
-    }
-
-    /// Ends `scope` on this thread. What tasks posted in it is read by their own runtime, which this
-    /// thread may belong to.
-    pub(crate) fn close_blocking(&self, at: &Context, scope: &Scope) -> Result<()> {
-        self.travel_blocking(at, self.policy().close(scope))
+    /// Closes a scope that [`enter`](Self::enter) opened, on this thread. What tasks posted in it is
+    /// read by their own runtime, which this thread may belong to.
+    pub(crate) fn leave_blocking(&self, within: &Context, opened: Option<Arc<Scope>>) {
+        if let Some(scope) = opened {
+            let closed = self.travel_blocking(within, self.policy().close(&scope));
+            self.tell_of_close(closed);
+        }
     }
 
     /// Waits on this thread until a post is over, no longer than an exchange takes.
-    #[doc(hidden)]
     pub fn await_post(&self, post: &Latch) {
         let _ = post.wait(self.0.patience);
     }
 
     /// Reads the replies to what `scope` posted, or to all that is posted, at most `trip_timeout`
     /// long. Makes no trip.
-    #[doc(hidden)]
     pub async fn drain(&self, scope: Option<ScopeId>) {
         self.0.dispatcher.drain(scope).await;
     }
 
     /// The same on the calling thread. Within a task of a Tokio runtime, which must not be blocked,
     /// it does nothing.
-    #[doc(hidden)]
     pub fn settle_blocking(&self, scope: Option<ScopeId>) {
         self.0.drain(scope);
     }

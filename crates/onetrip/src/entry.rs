@@ -209,6 +209,16 @@ pub struct Sealer {
     pickles: bool,
 }
 
+/// Without its secrets.
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer")
+            .field("signs", &self.signer.is_some())
+            .field("compression", &self.compression)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Sealer {
     /// A sealer that signs if there are `secrets`, and compresses payloads of `compression_min`
     /// bytes or more.

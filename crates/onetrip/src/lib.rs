@@ -18,7 +18,7 @@
 //!             let comments: Option<Vec<String>> = cache.get(&keys[1]).await?;
 //!             Ok(format!("{markup}, {} comments", comments.unwrap_or_default().len()))
 //!         })
-//!         .await?
+//!         .await
 //! }
 //!
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -33,13 +33,11 @@
 //!
 //! # Where things are
 //!
-//! - [`Cache`] is the asynchronous face, [`blocking::Cache`] the same for threads; [`Builder`] has
+//! - [`Cache`] is the asynchronous face, [`blocking::Cache`] the same for threads. [`Builder`] has
 //!   the options and all their defaults.
-//! - [`Policy`] says what each operation means, within a [`Scope`] and without one. It does no
-//!   input or output: an operation is a [`Step`], which is answered or has a trip to make. Faces in
-//!   other languages drive the same steps.
-//! - [`trip`] has the operations as data, [`store`] the places they go to, [`entry`] and [`codec`]
-//!   the bytes that are kept there.
+//! - [`Page`] names a page that learns what it reads. [`PageReport`] tells what it learned.
+//! - [`Watch`] counts trips, [`Stats`] counts everything.
+//! - [`store`] and [`trip`] are for authors of stores.
 //!
 //! # Features
 //!
@@ -62,18 +60,20 @@ mod blocking_runtimes;
 mod breaker;
 mod cache;
 mod clock;
-pub mod codec;
+mod codec;
 mod compress;
 mod context;
 mod dispatch;
 mod drain;
 mod drive;
-pub mod entry;
+mod entry;
 mod error;
 mod fragment;
+#[doc(hidden)]
+pub mod internals;
 mod key;
 mod latch;
-pub mod learn;
+mod learn;
 mod markup;
 mod merged;
 #[cfg(feature = "minijinja")]
@@ -100,29 +100,20 @@ mod wire;
 mod write_batch;
 mod write_clock;
 
-pub use cache::{Begun, Cache};
+pub use cache::Cache;
 pub use clock::{Clock, Moment};
-pub use compress::{Compression, MAX_EXPANDED};
-pub use context::Context;
+pub use compress::Compression;
 pub use dispatch::OnError;
-pub use drain::{close_all_idle, drain_all};
 pub use error::{Error, ErrorKind, Result};
 pub use fragment::fragment_key;
-pub use key::{Keyspace, digest};
-#[doc(hidden)]
-pub use latch::Latch;
-pub use learn::Page;
+pub use learn::{Page, PageReport};
 pub use markup::Markup;
-pub use merged::{Footprint, MergedTrip};
-pub use options::{Builder, DEFAULT_URL, Serializer};
+pub use options::{Builder, Serializer};
 pub use pages::PageMode;
-pub use policy::{Fetch, Outcome, Policy, Read, Stage, Step, Storing, Ttl};
-pub use scope::{Scope, Work};
-pub use single_flight::{Caller, Computing, Waiting};
+pub use policy::Ttl;
 pub use spawn::spawn_blocking;
 pub use stats::Stats;
-pub use watch::{Everything, MAX_RECORDS, TripRecord, Watch, watch_everything};
-pub use write_batch::WriteBatch;
+pub use watch::{TripRecord, Watch};
 
 /// Keeps the results of a function in a cache.
 ///

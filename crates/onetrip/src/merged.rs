@@ -192,6 +192,7 @@ impl<F: FnOnce(Vec<Result<Replies>>)> Drop for Delivery<F> {
     }
 }
 
+#[doc(hidden)]
 impl Cache {
     /// Sends `batch` as one trip in the background. Then calls `deliver`, on the background thread,
     /// with the result that [`send`](Self::send) would have returned to each caller, in order.

@@ -31,7 +31,7 @@
 //!     onetrip::minijinja::render(environment, "note.html", values).await
 //! });
 //!
-//! assert_eq!(page.await??, "First!, Second.");
+//! assert_eq!(page.await?, "First!, Second.");
 //! let kept: Option<String> = cache.get("note_comments:5").await?;
 //! assert_eq!(kept.as_deref(), Some("First!, Second."));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -199,6 +199,13 @@ fn text(name: &str, part: &Value) -> Result<String, Error> {
 
 fn mistake(message: impl Display) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.to_string())
+}
+
+/// Lets the code around a render fail with either error, as in [`Cache::preload`].
+impl From<crate::Error> for Error {
+    fn from(error: crate::Error) -> Self {
+        mistake(&error).with_source(error)
+    }
 }
 
 /// Converts to a string that templates do not escape.

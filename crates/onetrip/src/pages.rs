@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use crate::error::ErrorKind;
-use crate::learn::{Learner, MAX_NAME, Page, Predicted, Report};
+use crate::learn::{Learner, MAX_NAME, Page, PageReport, Predicted};
 use crate::policy::Policy;
 use crate::records::Asked;
 use crate::scope::{Arrival, Brought, Reading, Scope, Ticket};
@@ -112,7 +112,7 @@ impl Policy {
 
     /// What is known of each route, those that are visited most first.
     #[must_use]
-    pub fn pages(&self) -> Vec<Report> {
+    pub fn pages(&self) -> Vec<PageReport> {
         self.learner.report()
     }
 
@@ -380,7 +380,7 @@ mod tests {
             })));
             // What follows is none of it, whether its scope goes on or closes.
             read("after").await;
-            cache.page(whole, read("other")).await.unwrap();
+            cache.page(whole, read("other")).await;
         })));
         let learned = cache.pages();
         assert_eq!(learned.len(), 1);

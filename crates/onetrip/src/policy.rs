@@ -37,6 +37,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How long an entry is to live, as a caller says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ttl {
     /// As long as the cache's own default.
     #[default]
@@ -61,6 +62,15 @@ pub enum Step<T, F: FnOnce(Replies) -> T> {
     Ask(Trip, F),
 }
 
+impl<T, F: FnOnce(Replies) -> T> std::fmt::Debug for Step<T, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done(_) => f.write_str("Done"),
+            Self::Ask(trip, _) => f.debug_tuple("Ask").field(trip).finish(),
+        }
+    }
+}
+
 /// The meaning of a cache's operations, as its options say.
 pub struct Policy {
     pub(crate) keyspace: Keyspace,
@@ -78,6 +88,14 @@ pub struct Policy {
     pub(crate) disabled: bool,
     pub(crate) page_mode: PageMode,
     pub(crate) learner: Learner,
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policy")
+            .field("prefix", &self.keyspace.text())
+            .finish_non_exhaustive()
+    }
 }
 
 /// The value of a read, if there is one.
@@ -268,7 +286,7 @@ impl Behind<'_> {
     fn strip(self, replies: &mut Replies) {
         drop(self.writing);
         if self.count > 0 {
-            replies.drain(..self.count.min(replies.len()));
+            drop(replies.drain(..self.count.min(replies.len())));
         }
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::entry::{self, BadEntry, Kind, Name};
 use crate::key::Keyspace;
-use crate::learn::{self, Page, Report};
+use crate::learn::{self, Page, PageReport};
 use crate::policy::{Policy, Step};
 use crate::trip::{Op, Replies, Reply, Trip};
 
@@ -203,7 +203,7 @@ impl Policy {
     pub fn shared_pages<'a>(
         &'a self,
         routes: &'a [Arc<str>],
-    ) -> Step<Vec<Report>, impl FnOnce(Replies) -> Vec<Report> + 'a> {
+    ) -> Step<Vec<PageReport>, impl FnOnce(Replies) -> Vec<PageReport> + 'a> {
         if routes.is_empty() {
             return Step::Done(Vec::new());
         }

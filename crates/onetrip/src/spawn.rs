@@ -18,12 +18,13 @@ use crate::context::task;
 /// let cache = Cache::open("memory://?latency=100us")?;
 /// cache.set("greeting", "hello").await?;
 ///
-/// let page = cache.preload(["greeting"], {
+/// let page = cache.preload(["greeting"], async {
 ///     let cache = cache.blocking();
-///     onetrip::spawn_blocking(move || cache.get::<String>("greeting"))
+///     let thread = onetrip::spawn_blocking(move || cache.get::<String>("greeting"));
+///     thread.await.unwrap()
 /// });
 /// let (page, seen) = cache.watch(page).await;
-/// assert_eq!(page?.unwrap()?.as_deref(), Some("hello"));
+/// assert_eq!(page?.as_deref(), Some("hello"));
 /// assert_eq!(seen.trips(), 1); // the preload; the thread read its answers
 /// # Ok::<(), onetrip::Error>(())
 /// # }).unwrap();

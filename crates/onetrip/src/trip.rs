@@ -5,6 +5,7 @@
 //! tracing) can therefore be written once, around the one method that a store has.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -156,10 +157,140 @@ impl Reply {
     }
 }
 
-/// The answers to a trip, one for each operation, in their order.
-pub type Replies = SmallVec<[Reply; 1]>;
+/// The answers to a trip, one for each operation, in their order. Reads as a slice.
+///
+/// Holds one reply without allocating.
+///
+/// ```
+/// use onetrip::trip::{Replies, Reply};
+///
+/// let mut replies = Replies::from(Reply::Done);
+/// replies.extend([Reply::Flag(true), Reply::Count(2)]);
+/// assert_eq!(replies.len(), 3);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Replies(SmallVec<[Reply; 1]>);
+
+impl Replies {
+    /// Returns no replies.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns no replies, with room for as many.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(SmallVec::with_capacity(capacity))
+    }
+
+    /// Adds the reply to the next operation.
+    #[inline]
+    pub fn push(&mut self, reply: Reply) {
+        self.0.push(reply);
+    }
+
+    /// Removes the last reply and returns it.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Reply> {
+        self.0.pop()
+    }
+
+    /// Removes the replies in `range` and returns them.
+    #[inline]
+    pub(crate) fn drain(
+        &mut self,
+        range: impl RangeBounds<usize>,
+    ) -> impl ExactSizeIterator<Item = Reply> {
+        self.0.drain(range)
+    }
+}
+
+impl Deref for Replies {
+    type Target = [Reply];
+
+    #[inline]
+    fn deref(&self) -> &[Reply] {
+        &self.0
+    }
+}
+
+impl DerefMut for Replies {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Reply] {
+        &mut self.0
+    }
+}
+
+impl From<Reply> for Replies {
+    #[inline]
+    fn from(reply: Reply) -> Self {
+        Self(smallvec::smallvec![reply])
+    }
+}
+
+impl From<Vec<Reply>> for Replies {
+    fn from(replies: Vec<Reply>) -> Self {
+        Self(replies.into())
+    }
+}
+
+impl FromIterator<Reply> for Replies {
+    #[inline]
+    fn from_iter<I: IntoIterator<Item = Reply>>(replies: I) -> Self {
+        Self(replies.into_iter().collect())
+    }
+}
+
+impl Extend<Reply> for Replies {
+    #[inline]
+    fn extend<I: IntoIterator<Item = Reply>>(&mut self, replies: I) {
+        self.0.extend(replies);
+    }
+}
+
+impl IntoIterator for Replies {
+    type Item = Reply;
+    type IntoIter = IntoReplies;
+
+    #[inline]
+    fn into_iter(self) -> IntoReplies {
+        IntoReplies(self.0.into_iter())
+    }
+}
+
+impl<'a> IntoIterator for &'a Replies {
+    type Item = &'a Reply;
+    type IntoIter = std::slice::Iter<'a, Reply>;
+
+    #[inline]
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Iterates over [`Replies`] by value.
+#[derive(Debug)]
+pub struct IntoReplies(smallvec::IntoIter<[Reply; 1]>);
+
+impl Iterator for IntoReplies {
+    type Item = Reply;
+
+    #[inline]
+    fn next(&mut self) -> Option<Reply> {
+        self.0.next()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for IntoReplies {}
 
 /// Identifies the scope that a trip is made in, within this process.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScopeId(u64);
 
@@ -178,12 +309,14 @@ impl ScopeId {
 /// Of each operation it is told once that it failed: by [`Reply::Failed`] if the store knew that
 /// before the trip returned, or else here. It is called without a lock held, on whichever thread
 /// found out. It lives as long as a reply is unread, so it must not own the cache.
+#[doc(hidden)]
 pub trait Late: Send + Sync {
     /// Counts `failed` writes that were posted and not carried out.
     fn failed(&self, failed: usize, error: &Error);
 }
 
 /// Says what the caller of a trip waits for.
+#[doc(hidden)]
 #[derive(Clone, Default)]
 pub enum Purpose {
     /// The replies.
@@ -260,18 +393,21 @@ impl Trip {
     }
 
     /// The scope that it is made in.
+    #[doc(hidden)]
     #[must_use]
     pub fn scope(&self) -> Option<ScopeId> {
         self.scope
     }
 
     /// What its caller waits for.
+    #[doc(hidden)]
     #[must_use]
     pub fn purpose(&self) -> &Purpose {
         &self.purpose
     }
 
     /// Returns whether nobody waits for it.
+    #[doc(hidden)]
     #[must_use]
     pub fn is_post(&self) -> bool {
         matches!(self.purpose, Purpose::Post(_))

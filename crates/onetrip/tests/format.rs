@@ -11,9 +11,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use onetrip::entry::{BadEntry, Content, Kind, Name, Sealer};
+use onetrip::internals::MAX_EXPANDED;
+use onetrip::internals::entry::{BadEntry, Content, Kind, Name, Sealer};
 use onetrip::trip::{Op, Trip};
-use onetrip::{Cache, Compression, MAX_EXPANDED, blocking, store};
+use onetrip::{Cache, Compression, blocking, store};
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
@@ -422,12 +423,12 @@ proptest! {
         prop_assert_eq!(&entry, digits.as_bytes());
         let content = setup.sealer().open(named(&name), &entry);
         prop_assert_eq!(content.map(|content| content.kind), Ok(Kind::Integer));
-        prop_assert_eq!(onetrip::entry::integer(&entry), Some(number));
+        prop_assert_eq!(onetrip::internals::entry::integer(&entry), Some(number));
     }
 
     #[test]
     fn only_what_a_store_writes_is_a_number(text in "[-+ ]?[0-9]{0,21}") {
-        let number = onetrip::entry::integer(text.as_bytes());
+        let number = onetrip::internals::entry::integer(text.as_bytes());
         let canonical = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
         prop_assert_eq!(number, canonical);
     }

@@ -138,10 +138,7 @@ impl App {
         let (content, seen) = cache
             .watch(async {
                 match preloading {
-                    true => cache
-                        .preload(keys, content)
-                        .await
-                        .unwrap_or_else(|error| Err(error.to_string())),
+                    true => cache.preload(keys, content).await,
                     false => content.await,
                 }
             })
@@ -158,13 +155,16 @@ impl App {
         };
         match layout.await {
             Ok(page) => Html(page).into_response(),
-            Err(message) => (StatusCode::INTERNAL_SERVER_ERROR, message).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, told(&error)).into_response(),
         }
     }
 
-    async fn render(&self, template: &'static str, values: Value) -> Result<String, String> {
-        let rendered = onetrip::minijinja::render(Arc::clone(&self.templates), template, values);
-        rendered.await.map_err(|error| format!("{error:#}"))
+    async fn render(
+        &self,
+        template: &'static str,
+        values: Value,
+    ) -> Result<String, minijinja::Error> {
+        onetrip::minijinja::render(Arc::clone(&self.templates), template, values).await
     }
 
     async fn no_such_note(&self) -> Response {
@@ -185,7 +185,12 @@ impl App {
             self.render("layout.html", context! { content, ..values })
                 .await
         };
-        let page = page.await.unwrap_or_else(|message| message);
+        let page = page.await.unwrap_or_else(|error| told(&error));
         (status, Html(page)).into_response()
     }
+}
+
+/// Returns a template's error with its place and its causes.
+fn told(error: &minijinja::Error) -> String {
+    format!("{error:#}")
 }

@@ -5,25 +5,50 @@ use std::time::Duration;
 
 use super::{Cache, Inner};
 use crate::context::{Context, task};
-use crate::error::Result;
-use crate::learn::{Page, Report};
+use crate::error::{Error, Result};
+use crate::learn::{Page, PageReport};
 use crate::policy::Policy;
 use crate::scope::{Arrival, Companion, Scope, Work};
 use crate::trip::Trip;
 use crate::watch::Watch;
 use crate::write_batch::WriteBatch;
 
-/// A visit that ends when this is dropped, and is learned from if it was made to its end.
-struct Visiting<'a> {
+/// A visit to the page of a scope. Ends when it is dropped; is learned from if it was made to its
+/// end.
+pub(crate) struct Visiting<'a>(Option<Visit<'a>>);
+
+struct Visit<'a> {
     policy: &'a Policy,
     scope: &'a Scope,
     page: Arc<Page>,
-    whole: bool,
+}
+
+impl<'a> Visiting<'a> {
+    /// Begins a visit in the scope of `at`.
+    pub(crate) fn begin(cache: &'a Cache, at: &'a Context, page: Page) -> Self {
+        let policy = cache.policy();
+        Self(at.scope().map(|scope| Visit {
+            policy,
+            scope,
+            page: policy.begin_visit(scope, page),
+        }))
+    }
+
+    /// Ends the visit and learns from it.
+    pub(crate) fn end(mut self) {
+        self.over(true);
+    }
+
+    fn over(&mut self, learn: bool) {
+        if let Some(visit) = self.0.take() {
+            visit.policy.end_visit(visit.scope, &visit.page, learn);
+        }
+    }
 }
 
 impl Drop for Visiting<'_> {
     fn drop(&mut self) {
-        self.policy.end_visit(self.scope, &self.page, self.whole);
+        self.over(false);
     }
 }
 
@@ -47,7 +72,8 @@ impl Companion for Linked {
     }
 }
 
-/// Scopes and watches.
+/// For [`internals`](crate::internals): scopes of several caches.
+#[doc(hidden)]
 impl Cache {
     /// Lets the first trip of a page in `scope` bring what it reads in `others`, too: open scopes of
     /// other caches. Those that have another URL are left alone.
@@ -65,8 +91,12 @@ impl Cache {
             scope: Arc::downgrade(scope),
         })
     }
+}
 
-    /// Runs `page` in a scope that holds the entries of `keys`, read in one trip.
+/// Scopes and watches.
+impl Cache {
+    /// Runs `page` in a scope that holds the entries of `keys`, read in one trip. Returns the output
+    /// of `page`.
     ///
     /// Fetches and plain reads of these keys are answered by the scope for `scope_max_age`; those
     /// that are absent are absent for as long. What fetches compute in it is stored by posts, which
@@ -74,39 +104,32 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store in that trip.
-    pub fn preload<K: AsRef<[u8]>, F: Future>(
+    /// Those of `page`; under [`OnError::Raise`](crate::OnError::Raise), failures of the store in
+    /// that trip. `page` then does not run.
+    pub fn preload<K: AsRef<[u8]>, T, E: From<Error>, F: Future<Output = Result<T, E>>>(
         &self,
         keys: impl IntoIterator<Item = K>,
         page: F,
-    ) -> impl Future<Output = Result<F::Output>> {
+    ) -> impl Future<Output = Result<T, E>> {
         // Held in place, a page would be in this future four times over, and a page within
         // pages as often for each of them.
         let page = Box::pin(page);
         async move {
-            let at = self.here();
-            let (scope, opened) = self.policy().enter(&at, Work::Other);
-            let within = at.with_scope(Arc::clone(&scope));
             let keys: Vec<K> = keys.into_iter().collect();
-            self.travel(&within, self.policy().preload(&within, &keys))
-                .await?;
+            let (within, opened) = self.enter();
+            let preload = self.policy().preload(&within, &keys);
+            self.travel(&within, preload).await?;
             let output = task::within(self.0.id, within.clone(), page).await;
-            if opened {
-                self.close(&within, &scope).await?;
-            }
-            Ok(output)
+            self.leave(&within, opened).await;
+            output
         }
     }
 
     /// Runs `page` in a scope whose first read brings what visits to this page are likely to read,
-    /// as they showed before; its own visit is learned from.
+    /// as they showed before; its own visit is learned from. Returns the output of `work`.
     ///
     /// Nothing is learned if the returned future is dropped before it is done. What `work` returns
     /// says nothing of the page: one that returns an error early is a visit that read little.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`preload`](Self::preload).
     ///
     /// ```
     /// use onetrip::{Cache, Page, Ttl};
@@ -129,28 +152,20 @@ impl Cache {
     /// # Ok::<(), onetrip::Error>(())
     /// # }).unwrap();
     /// ```
-    pub fn page<F: Future>(&self, page: Page, work: F) -> impl Future<Output = Result<F::Output>> {
+    pub fn page<F: Future>(&self, page: Page, work: F) -> impl Future<Output = F::Output> {
         let work = Box::pin(work);
         self.scope(async move {
             let at = self.here();
-            let Some(scope) = at.scope() else {
-                return work.await;
-            };
-            let mut visit = Visiting {
-                policy: self.policy(),
-                scope,
-                page: self.policy().begin_visit(scope, page),
-                whole: false,
-            };
+            let visit = Visiting::begin(self, &at, page);
             let output = work.await;
-            visit.whole = true;
+            visit.end();
             output
         })
     }
 
     /// What was learned of each route, those that are visited most first.
     #[must_use]
-    pub fn pages(&self) -> Vec<Report> {
+    pub fn pages(&self) -> Vec<PageReport> {
         self.policy().pages()
     }
 
@@ -161,44 +176,65 @@ impl Cache {
     /// # Errors
     ///
     /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store.
-    pub async fn shared_pages(&self) -> Result<Vec<Report>> {
+    pub async fn shared_pages(&self) -> Result<Vec<PageReport>> {
         let at = self.here();
         let routes = self.travel(&at, self.policy().shared_routes()).await?;
         self.travel(&at, self.policy().shared_pages(&routes)).await
     }
 
-    pub(crate) async fn close(&self, at: &Context, scope: &Scope) -> Result<()> {
-        self.travel(at, self.policy().close(scope)).await?;
+    /// Returns the context within a scope, and the scope if it was opened for that.
+    pub(crate) fn enter(&self) -> (Context, Option<Arc<Scope>>) {
+        let at = self.here();
+        let (scope, opened) = self.policy().enter(&at, Work::Other);
+        let within = at.with_scope(Arc::clone(&scope));
+        (within, opened.then_some(scope))
+    }
+
+    /// Closes a scope that [`enter`](Self::enter) opened.
+    pub(crate) async fn leave(&self, within: &Context, opened: Option<Arc<Scope>>) {
+        if let Some(scope) = opened {
+            self.close(within, &scope).await;
+        }
+    }
+
+    /// Closes `scope`. Waits for what was posted in it, at most `trip_timeout`.
+    pub(crate) async fn close(&self, at: &Context, scope: &Scope) {
+        let closed = self.travel(at, self.policy().close(scope)).await;
+        self.tell_of_close(closed);
         for post in scope.take_posts() {
             std::future::poll_fn(|context| post.poll(context)).await;
         }
-        Ok(())
+    }
+
+    /// Logs why a scope did not close. Its page is made by then, and its failed writes are counted.
+    pub(crate) fn tell_of_close(&self, closed: Result<()>) {
+        if let Err(error) = closed {
+            log::error!("a scope of {} did not close: {error}", self.label());
+        }
     }
 
     /// Runs `page` in a scope that holds nothing yet: what it fetches twice is asked for once, and
-    /// what it computes is posted.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`preload`](Self::preload).
-    pub fn scope<F: Future>(&self, page: F) -> impl Future<Output = Result<F::Output>> {
-        self.preload::<&[u8], F>([], page)
+    /// what it computes is posted. Returns the output of `page`.
+    pub fn scope<F: Future>(&self, page: F) -> impl Future<Output = F::Output> {
+        let page = Box::pin(page);
+        async move {
+            let (within, opened) = self.enter();
+            let output = task::within(self.0.id, within.clone(), page).await;
+            self.leave(&within, opened).await;
+            output
+        }
     }
 
     /// Runs `page` in a scope whose plain reads, too, are answered by what it holds, for `max_age`.
-    /// Absences are held as well.
+    /// Absences are held as well. Returns the output of `page`.
     ///
     /// For work that can live with old answers: what other processes write meanwhile is not seen
     /// for as long. [`fresh`](Self::fresh) ends what is held.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`preload`](Self::preload).
     pub fn scope_holding<F: Future>(
         &self,
         max_age: Duration,
         page: F,
-    ) -> impl Future<Output = Result<F::Output>> {
+    ) -> impl Future<Output = F::Output> {
         let page = Box::pin(page);
         self.scope(async move {
             let at = self.here().with_hold(max_age);
@@ -213,21 +249,42 @@ impl Cache {
     }
 
     /// Runs `work`, whose plain `set`s leave in one trip: with the next operation of `work` that
-    /// travels, at the latest when it is done.
+    /// travels, at the latest when it is done. Returns the output of `work`.
     ///
     /// # Errors
     ///
-    /// Under [`OnError::Raise`](crate::OnError::Raise), failures of the store in that last trip.
-    pub fn batch<F: Future>(&self, work: F) -> impl Future<Output = Result<F::Output>> {
+    /// Those of `work`, whose writes until then are sent; under
+    /// [`OnError::Raise`](crate::OnError::Raise), failures of the store in that last trip.
+    pub fn batch<T, E: From<Error>, F: Future<Output = Result<T, E>>>(
+        &self,
+        work: F,
+    ) -> impl Future<Output = Result<T, E>> {
         let work = Box::pin(work);
         async move {
             let batch = Arc::<WriteBatch>::default();
             let at = self.here().with_batch(Arc::clone(&batch));
             let output = task::within(self.0.id, at.clone(), work).await;
             batch.close();
-            self.travel(&at, self.policy().flush(&at)).await?;
-            Ok(output)
+            let flushed = self.travel(&at, self.policy().flush(&at)).await;
+            self.flushed(output, flushed)
         }
+    }
+
+    /// Returns the result of a batch. An error of its work says more than one of its last trip.
+    pub(crate) fn flushed<T, E: From<Error>>(
+        &self,
+        output: Result<T, E>,
+        flushed: Result<()>,
+    ) -> Result<T, E> {
+        if output.is_ok() {
+            flushed?;
+        } else if let Err(lost) = flushed {
+            log::warn!(
+                "writes of a failed batch to {} are lost: {lost}",
+                self.label()
+            );
+        }
+        output
     }
 
     /// Runs `work` and tells which trips it made, in this task.

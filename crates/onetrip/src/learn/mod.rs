@@ -66,7 +66,7 @@ pub use self::lists::PageList;
 pub use self::page::Page;
 use self::recent::Recent;
 use self::record::Parsed;
-pub use self::report::{Predicted, Report, Use, Visit};
+pub use self::report::{PageReport, Predicted, Use, Visit};
 use self::route::{Route, StateRead};
 
 /// Most routes remembered; beyond it, the least recently visited are dropped.
@@ -272,7 +272,7 @@ impl Learner {
 
     /// Reports on each visited route, most visited first.
     #[must_use]
-    pub fn report(&self) -> Vec<Report> {
+    pub fn report(&self) -> Vec<PageReport> {
         let all = self.all().into_iter();
         let mut reports: Vec<_> = all
             .map(|(name, known)| {
@@ -295,7 +295,7 @@ pub fn read_index(index: &[u8]) -> Vec<Arc<str>> {
 /// Reports what all workers know of `route` from recent visits, read from its record. `None` if the
 /// bytes are invalid.
 #[must_use]
-pub fn read_record(route: Arc<str>, record: &[u8]) -> Option<Report> {
+pub fn read_record(route: Arc<str>, record: &[u8]) -> Option<PageReport> {
     let (mut learned, mut recent) = (Route::default(), Recent::default());
     let parsed = record::merge(&mut learned, &mut recent, record);
     (parsed == Parsed::Record).then(|| report::shared(route, &learned, &recent))

@@ -77,7 +77,7 @@ pub struct Visit {
 /// Statistics of one route: its visits, and how well its predictions worked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Report {
+pub struct PageReport {
     /// Its name.
     pub route: Arc<str>,
     /// Visits that were learned from.
@@ -101,7 +101,7 @@ pub struct Report {
     pub templates: Vec<(String, f32)>,
 }
 
-impl Report {
+impl PageReport {
     /// Returns the share of keys read that were preloaded, from 0 to 1. Keys that must be read from
     /// the store do not count.
     #[must_use]
@@ -172,8 +172,8 @@ impl Totals {
         self.recent.note(amounts.map(|amount| amount as f32));
     }
 
-    pub(super) fn report(&self, name: Arc<str>, route: &Route) -> Report {
-        Report {
+    pub(super) fn report(&self, name: Arc<str>, route: &Route) -> PageReport {
+        PageReport {
             route: name,
             visits: self.visits,
             reads: self.reads,
@@ -189,9 +189,9 @@ impl Totals {
 }
 
 /// Reports what all workers know of a route, from its record. Sums are over recent visits.
-pub(super) fn shared(name: Arc<str>, route: &Route, recent: &Recent) -> Report {
+pub(super) fn shared(name: Arc<str>, route: &Route, recent: &Recent) -> PageReport {
     let [reads, exact, trips, preloaded, used, bytes, unused_bytes] = recent.sums();
-    Report {
+    PageReport {
         route: name,
         visits: recent.visits(),
         reads,

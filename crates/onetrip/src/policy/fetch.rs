@@ -124,6 +124,12 @@ pub struct Fetch<'a, K, D: Decode> {
     waiting_now: usize,
 }
 
+impl<K, D: Decode> std::fmt::Debug for Fetch<'_, K, D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetch").finish_non_exhaustive()
+    }
+}
+
 impl Policy {
     /// Reads a piece from the scope alone; `None` if the store has to be asked.
     ///

@@ -68,6 +68,16 @@ pub enum Exchange<'a> {
     Pending(Pin<Box<dyn Future<Output = Result<Replies>> + Send + 'a>>),
 }
 
+impl std::fmt::Debug for Exchange<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ready(replies) => f.debug_tuple("Ready").field(replies).finish(),
+            Self::Refused(error) => f.debug_tuple("Refused").field(error).finish(),
+            Self::Pending(_) => f.write_str("Pending"),
+        }
+    }
+}
+
 /// Where entries live.
 ///
 /// A store answers each trip with exactly one reply for each operation, in their order. It keeps
@@ -115,6 +125,7 @@ trait Remote: Send + Sync + std::fmt::Debug {
 }
 
 /// What a store needs to know besides its URL.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// Where expiry is read from, for stores within this process.
@@ -131,6 +142,7 @@ pub struct StoreOptions {
 ///
 /// [`ErrorKind::Configuration`] if the scheme or one of the
 /// URL's options is unknown; the message names those that exist.
+#[doc(hidden)]
 pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let url = StoreUrl::parse(url)?;
     match url.scheme() {
@@ -151,6 +163,7 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
 }
 
 /// The schemes that [`open`] knows.
+#[doc(hidden)]
 #[must_use]
 pub fn schemes() -> Vec<&'static str> {
     [

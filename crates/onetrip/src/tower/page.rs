@@ -81,14 +81,8 @@ impl Page {
     /// Closes the scope.
     pub(super) async fn close(mut self) {
         self.end_visit(true);
-        if self.opened
-            && let Err(error) = self.cache.close(&self.at, &self.scope).await
-        {
-            // The response is complete, so logging is the only way to report an error.
-            log::error!(
-                "closing the scope of a request failed ({}): {error}",
-                self.cache.label()
-            );
+        if self.opened {
+            self.cache.close(&self.at, &self.scope).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Law 7: an unreadable entry is a counted miss, never an error and never a wrong value.
 
-use onetrip::entry::{Kind, Name, Sealer};
+use onetrip::internals::entry::{Kind, Name, Sealer};
 use onetrip::{Cache, Compression, Ttl};
 use serde::{Deserialize, Serialize};
 

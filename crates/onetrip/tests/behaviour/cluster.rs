@@ -86,10 +86,7 @@ fn moved_slots_are_followed() {
                 .map(|there| assert!(there))
         };
         page().unwrap();
-        cache
-            .scope(|| cache.set(&keys[0], &round))
-            .unwrap()
-            .unwrap();
+        cache.scope(|| cache.set(&keys[0], &round)).unwrap();
     };
     step();
     for turn in 0..6 {
@@ -171,7 +168,7 @@ fn hung_node_makes_only_its_keys_unknown() {
         eventually("recovery", || cache.get(&lost[0]).unwrap() == Some(1));
         Ok::<_, onetrip::Error>(())
     };
-    cache.preload(&keys, page).unwrap().unwrap();
+    cache.preload(&keys, page).unwrap();
     eventually("recovery", || {
         let all: Vec<Option<i64>> = cache.get_many(&keys).unwrap();
         all == vec![Some(1); keys.len()]

@@ -131,7 +131,7 @@ async fn watch_sees_only_its_cache(bed: Bed) -> Outcome {
 
 async fn global_watch_sees_all_caches(bed: Bed) -> Outcome {
     let (cache, other) = (&bed.cache(), &bed.cache());
-    let everything = onetrip::watch_everything();
+    let everything = onetrip::internals::watch_everything();
     cache.get::<i64>("seen").await?;
     other.get::<i64>("seen").await?;
     // Other tests run at the same time and are seen, too.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use onetrip::Context;
 use onetrip::blocking::Cache;
+use onetrip::internals::Context;
 use onetrip::trip::{Op, Replies, Reply, ScopeId, Trip};
 
 use crate::page::{LateErrors, Page, are_posted, name, posted, set, tagged};

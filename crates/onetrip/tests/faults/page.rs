@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use onetrip::Error;
 use onetrip::blocking::Cache;
-use onetrip::entry::Kind;
+use onetrip::internals::entry::Kind;
+use onetrip::internals::{Context, Keyspace};
 use onetrip::trip::{Late, Op, Replies, Reply, ScopeId, Trip};
-use onetrip::{Context, Error, Keyspace};
 
 /// Errors of posted writes, which are reported late.
 #[derive(Default)]

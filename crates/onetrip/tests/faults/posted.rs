@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use onetrip::Context;
+use onetrip::internals::Context;
 use onetrip::trip::{Op, Reply, Trip};
 
 use crate::eventually;
@@ -216,7 +216,7 @@ fn forked_child_ignores_posts_of_its_parent(stand: Stand) {
     }
     // All replies are read before a fork.
     page.post(&[&keys[0]]);
-    onetrip::close_all_idle();
+    onetrip::internals::close_all_idle();
     page.drain();
     assert_eq!(page.late.count(), 0);
 }

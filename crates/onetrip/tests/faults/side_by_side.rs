@@ -30,7 +30,7 @@ fn assert_asked_in_parallel(url: &str, proxies: &[Proxy]) {
     std::thread::scope(|threads| {
         let page = threads.spawn(|| {
             let page = || cache.get_many::<i64, _>(&keys);
-            cache.preload(&keys, page).unwrap().unwrap()
+            cache.preload(&keys, page).unwrap()
         });
         let once: Vec<usize> = before.iter().map(|count| count + 1).collect();
         eventually("a request to each server", || requests() == once);

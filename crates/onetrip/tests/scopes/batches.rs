@@ -239,9 +239,9 @@ fn closed_batch_gathers_nothing() {
                 signal.recv().unwrap();
                 cache.set("a", &1)
             });
-            Some(thread)
+            Ok::<_, onetrip::Error>(thread)
         };
-        let thread = cache.batch(work).await.unwrap().unwrap();
+        let thread = cache.batch(work).await.unwrap();
         go.send(()).unwrap();
         thread.await.unwrap().unwrap();
         assert_eq!(cache.get("a").await.unwrap(), Some(1));
@@ -272,7 +272,7 @@ fn batch_holds_at_most_64_mib() {
         );
         Outcome::Ok(())
     };
-    cache.batch(work).unwrap().unwrap();
+    cache.batch(work).unwrap();
     assert_eq!(outside.get("a").unwrap(), text("small"));
 }
 
@@ -286,16 +286,32 @@ fn refused_batch_is_an_error_with_on_error_raise() {
         cache.build().unwrap().blocking()
     };
     let (raising, lenient) = (open(OnError::Raise), open(OnError::Miss));
-    assert!(raising.batch(|| raising.set("a", &1).unwrap()).is_err());
+    assert!(raising.batch(|| raising.set("a", &1)).is_err());
     // Operations that travel with the writes get the error, too.
     let read = || {
         raising.set("a", &1).unwrap();
-        raising.get::<i64>("x").unwrap_err()
+        Outcome::Err(raising.get::<i64>("x").unwrap_err())
     };
-    raising.batch(read).unwrap();
-    lenient.batch(|| lenient.set("a", &1).unwrap()).unwrap();
+    assert_eq!(
+        raising.batch(read).unwrap_err().kind(),
+        onetrip::ErrorKind::Refused
+    );
+    lenient.batch(|| lenient.set("a", &1)).unwrap();
     let page = || lenient.get_or_insert_with("x", Ttl::Default, || 5);
-    assert_eq!(lenient.batch(page).unwrap().unwrap(), 5);
+    assert_eq!(lenient.batch(page).unwrap(), 5);
     assert_eq!(lenient.get::<i64>("a").unwrap(), None);
     assert!(lenient.asynchronous().stats().errors > 0);
+}
+
+/// The error of the work says more than the one of its last trip.
+#[test]
+fn a_batch_returns_the_error_of_its_work_and_sends_what_it_wrote() {
+    let _turn = turn();
+    let cache = Cache::open("memory://").unwrap().blocking();
+    let failed = cache.batch(|| -> Outcome {
+        cache.set("a", &1)?;
+        Err(onetrip::Error::new(onetrip::ErrorKind::Refused, "no more"))
+    });
+    assert_eq!(failed.unwrap_err().to_string(), "no more");
+    assert_eq!(cache.get("a").unwrap(), Some(1));
 }

@@ -58,7 +58,7 @@ async fn together(face: &Face, key: &str, scopes: bool) -> u32 {
                     made.push(2);
                 };
                 match scopes {
-                    true => cache.scope(work).await.unwrap(),
+                    true => cache.scope(work).await,
                     false => work.await,
                 }
             };
@@ -78,7 +78,7 @@ async fn together(face: &Face, key: &str, scopes: bool) -> u32 {
                     made.push(2);
                 };
                 match scopes {
-                    true => cache.scope(work).unwrap(),
+                    true => cache.scope(work),
                     false => work(),
                 }
             };
@@ -399,11 +399,7 @@ fn failing_store_is_an_error_only_with_on_error_raise() {
     let raising = open(OnError::Raise);
     for error in [
         cached(&raising).unwrap_err(),
-        raising
-            .blocking()
-            .scope(|| cached(&raising))
-            .unwrap()
-            .unwrap_err(),
+        raising.blocking().scope(|| cached(&raising)).unwrap_err(),
         raising
             .blocking()
             .get_or_insert_with("a", HOUR, || 5)
@@ -414,7 +410,7 @@ fn failing_store_is_an_error_only_with_on_error_raise() {
     let lenient = open(OnError::Miss);
     assert_eq!(cached(&lenient).unwrap(), 5);
     let page = || cached(&lenient);
-    assert_eq!(lenient.blocking().scope(page).unwrap().unwrap(), 5);
+    assert_eq!(lenient.blocking().scope(page).unwrap(), 5);
     let got = lenient.blocking().get_or_insert_with("a", HOUR, || 5);
     assert_eq!(got.unwrap(), 5);
     assert!(lenient.stats().errors >= 3);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use onetrip::{Cache, Caller, Fetch, Stage, Ttl, Work};
+use onetrip::internals::{Caller, Fetch, Stage, Work};
+use onetrip::{Cache, Ttl};
 
 use crate::support::hand::{Hand, Text};
 use crate::support::turn;

@@ -8,7 +8,8 @@ mod history;
 
 use std::time::Duration;
 
-use onetrip::{Cache, Clock, Page, Work};
+use onetrip::internals::Work;
+use onetrip::{Cache, Clock, Page};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

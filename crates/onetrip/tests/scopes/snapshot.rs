@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use onetrip::{Cache, Clock, Page, PageMode, Ttl, Work};
+use onetrip::internals::Work;
+use onetrip::{Cache, Clock, Page, PageMode, Ttl};
 
 use crate::support::hand::{Answer, Called, Hand, elsewhere};
 use crate::support::{Bed, Face, Outcome, turn};
@@ -83,7 +84,7 @@ async fn learned_page_reads_its_state_in_one_trip(bed: Bed) -> Outcome {
             Ok::<_, onetrip::Error>(())
         };
         let (done, seen) = cache.watch(cache.page(Page::new("page"), reads)).await;
-        done??;
+        done?;
         assert!(seen.trips() <= trips, "{}", seen.trips());
         Ok::<_, onetrip::Error>(())
     };
@@ -527,7 +528,7 @@ fn tasks_never_read_older_values_than_they_wrote() {
                     cache.get::<u32>(key).await.unwrap();
                 }
             };
-            cache.page(Page::new("page"), reads).await.unwrap();
+            cache.page(Page::new("page"), reads).await;
         }
         let work = async {
             let read = async |key| {
@@ -546,6 +547,35 @@ fn tasks_never_read_older_values_than_they_wrote() {
             };
             tokio::join!(read("a"), read("a"), read("b"), write);
         };
-        cache.page(Page::new("page"), work).await.unwrap();
+        cache.page(Page::new("page"), work).await;
     });
+}
+
+#[test]
+fn a_blocking_page_learns_from_its_visits() {
+    let _turn = turn();
+    let cache = Cache::open("memory://").unwrap().blocking();
+    let visit = |id: u32, reads: &dyn Fn()| {
+        let page = Page::new("note").arg("id", id);
+        cache.watch(|| cache.page(page, reads)).1.trips()
+    };
+    let reads = |id: u32| {
+        for part in ["markup", "comments"] {
+            let key = format!("{part}:{id}");
+            let _: i64 = cache.get_or_insert_with(key, Ttl::Default, || 1).unwrap();
+        }
+    };
+    for id in 1..4 {
+        reads(id);
+        visit(id, &|| reads(id));
+    }
+    reads(9);
+    assert_eq!(visit(9, &|| reads(9)), 1, "one trip for both keys");
+    let panics = || visit(9, &|| panic!("half way"));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+    assert_eq!(
+        cache.pages()[0].visits,
+        4,
+        "a visit that panicked teaches nothing"
+    );
 }

@@ -314,7 +314,7 @@ fn in_a_thread(cache: &Cache, id: u32, computed: &Count) -> u32 {
 async fn blocking_function_in_a_task_reads_the_scope_or_computes() {
     let (cache, computed) = (&remote(), &Count::default());
     cache.set("thread:1", &7).await.unwrap();
-    let page = async { in_a_thread(cache, 1, computed) };
+    let page = async { Ok::<_, onetrip::Error>(in_a_thread(cache, 1, computed)) };
     assert_eq!(cache.preload(["thread:1"], page).await.unwrap(), 7);
     assert_eq!(
         in_a_thread(cache, 1, computed),
@@ -333,6 +333,7 @@ async fn page_of_functions_takes_one_trip_and_posts_results() {
             for note in &notes {
                 markup(cache, note).await;
             }
+            Ok::<_, onetrip::Error>(())
         });
         made.await.unwrap();
     };

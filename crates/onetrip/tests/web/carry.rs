@@ -21,6 +21,7 @@ async fn spawned_thread_keeps_the_scope_of_its_task() {
         assert_eq!(thread.await.unwrap().unwrap(), 3);
         let held = cache.get_or_insert_with("c", Ttl::Default, async || 4);
         assert_eq!(held.await.unwrap(), 3);
+        Ok::<_, onetrip::Error>(())
     });
     let (page, seen) = cache.watch(page).await;
     page.unwrap();

@@ -89,10 +89,9 @@ async fn page_takes_one_trip_and_posts_fragments() {
     let ids: Vec<u32> = (0..20).collect();
     let visit = async || {
         let keys = ids.iter().map(|id| fragment_key("n", [id]));
-        cache
-            .preload(keys, page(environment, context! { ids => ids.clone() }))
-            .await
-            .unwrap()
+        let page = page(environment, context! { ids => ids.clone() });
+        let page = async { Ok::<_, onetrip::Error>(page.await) };
+        cache.preload(keys, page).await.unwrap()
     };
     let (cold, seen) = cache.watch(visit()).await;
     assert_eq!((seen.trips(), seen.posted()), (1, 20));
@@ -248,10 +247,8 @@ async fn scope_suffices_in_a_task() {
     let counted = environment.get_template("page.html").unwrap();
     let here = || counted.render(context! { id => 5 }).unwrap();
     let visit = async || {
-        cache
-            .preload(["counted:5"], async { here() })
-            .await
-            .unwrap()
+        let page = async { Ok::<_, onetrip::Error>(here()) };
+        cache.preload(["counted:5"], page).await.unwrap()
     };
     assert_eq!(visit().await, "<b>1</b>");
     assert_eq!(visit().await, "<b>1</b>");

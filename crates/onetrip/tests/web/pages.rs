@@ -39,7 +39,7 @@ async fn request_takes_one_trip_and_posts_results() {
                 for id in 0..20 {
                     text += &piece(&cache, id).await;
                 }
-                text
+                Ok::<_, onetrip::Error>(text)
             });
             pieces.await.unwrap()
         }
@@ -85,7 +85,10 @@ async fn streamed_body_stays_in_the_scope() {
         move || {
             let cache = cache.clone();
             async move {
-                cache.preload(["a"], async {}).await.unwrap();
+                cache
+                    .preload(["a"], async { Ok::<_, onetrip::Error>(()) })
+                    .await
+                    .unwrap();
                 elsewhere(&cache, "a", "new").await;
                 let body = made(async move {
                     let held: Option<String> = cache.get("a").await.unwrap();
@@ -149,7 +152,10 @@ async fn concurrent_requests_never_share_a_scope() {
                 // One after the other, each finds what the previous one left.
                 let begin = turn.lock().await;
                 elsewhere(&cache, "shared", &own).await;
-                cache.preload(["shared"], async {}).await.unwrap();
+                cache
+                    .preload(["shared"], async { Ok::<_, onetrip::Error>(()) })
+                    .await
+                    .unwrap();
                 drop(begin);
                 holds.wait().await;
                 let held: Option<String> = cache.get("shared").await.unwrap();
@@ -299,7 +305,9 @@ async fn thread_that_outlives_its_request_holds_nothing() {
             let (cache, begun, sender) = (cache.blocking(), Arc::clone(&begun), sender.clone());
             let signal = signal.lock().unwrap().take().unwrap();
             async move {
-                let holds = cache.asynchronous().preload(["a"], async {});
+                let holds = cache
+                    .asynchronous()
+                    .preload(["a"], async { Ok::<_, onetrip::Error>(()) });
                 holds.await.unwrap();
                 let thread = onetrip::spawn_blocking(move || {
                     begun.add_permits(1);
@@ -331,7 +339,10 @@ async fn task_spawned_by_a_handler_has_no_scope() {
         move || {
             let cache = cache.clone();
             async move {
-                cache.preload(["a"], async {}).await.unwrap();
+                cache
+                    .preload(["a"], async { Ok::<_, onetrip::Error>(()) })
+                    .await
+                    .unwrap();
                 elsewhere(&cache, "a", "new").await;
                 let alone = cache.clone();
                 let task = tokio::spawn(async move { alone.get::<String>("a").await });

@@ -13,7 +13,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{Request, Response};
 use http_body_util::BodyExt;
 use onetrip::Cache;
-use onetrip::entry::Kind;
+use onetrip::internals::entry::Kind;
 use onetrip::tower::PageLayer;
 use onetrip::trip::Op;
 use tower::{Layer, Service};
@@ -94,7 +94,7 @@ pub(crate) async fn elsewhere(cache: &Cache, key: &str, text: &str) {
     let (name, ttl) = (Bytes::copy_from_slice(key.as_bytes()), None);
     let set = Op::Set { name, entry, ttl }.into();
     cache
-        .send(&onetrip::Context::default(), &set)
+        .send(&onetrip::internals::Context::default(), &set)
         .await
         .unwrap();
 }

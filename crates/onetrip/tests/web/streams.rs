@@ -37,7 +37,10 @@ fn app<F: Future<Output = String> + Send + 'static>(
     let handler = {
         let cache = cache.clone();
         async move || {
-            cache.preload(["named"], async {}).await.unwrap();
+            cache
+                .preload(["named"], async { Ok::<_, onetrip::Error>(()) })
+                .await
+                .unwrap();
             let _ = cache.get::<String>("plain").await;
             let _ = fetch(&cache).await;
             let read = move |()| {

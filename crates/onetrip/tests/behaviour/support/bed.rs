@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use onetrip::entry::Kind;
+use onetrip::internals::entry::Kind;
 use onetrip::trip::Op;
 use onetrip::{Builder, Cache, Clock, ErrorKind, OnError, Serializer};
 

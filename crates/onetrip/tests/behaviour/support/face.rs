@@ -108,7 +108,7 @@ impl Face {
 
     /// Sends a trip without the cache's policy, as another process would.
     pub(crate) async fn send(&self, trip: &Trip) -> Result<Replies> {
-        let at = onetrip::Context::default();
+        let at = onetrip::internals::Context::default();
         match self {
             Self::Awaited(cache) => cache.send(&at, trip).await,
             Self::Blocking(cache) => cache.asynchronous().send_blocking(&at, trip),
@@ -122,16 +122,16 @@ impl Face {
         page: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         match self {
-            Self::Awaited(cache) => cache.preload(keys, page).await?,
-            Self::Blocking(cache) => cache.preload(keys, || drive(page))?,
+            Self::Awaited(cache) => cache.preload(keys, page).await,
+            Self::Blocking(cache) => cache.preload(keys, || drive(page)),
         }
     }
 
     /// Runs `page` in a new scope.
     pub(crate) async fn scope<T>(&self, page: impl Future<Output = Result<T>>) -> Result<T> {
         match self {
-            Self::Awaited(cache) => cache.scope(page).await?,
-            Self::Blocking(cache) => cache.scope(|| drive(page))?,
+            Self::Awaited(cache) => cache.scope(page).await,
+            Self::Blocking(cache) => cache.scope(|| drive(page)),
         }
     }
 
@@ -142,16 +142,16 @@ impl Face {
         page: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         match self {
-            Self::Awaited(cache) => cache.scope_holding(max_age, page).await?,
-            Self::Blocking(cache) => cache.scope_holding(max_age, || drive(page))?,
+            Self::Awaited(cache) => cache.scope_holding(max_age, page).await,
+            Self::Blocking(cache) => cache.scope_holding(max_age, || drive(page)),
         }
     }
 
     /// Runs `work` and batches its plain sets.
     pub(crate) async fn batch<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         match self {
-            Self::Awaited(cache) => cache.batch(work).await?,
-            Self::Blocking(cache) => cache.batch(|| drive(work))?,
+            Self::Awaited(cache) => cache.batch(work).await,
+            Self::Blocking(cache) => cache.batch(|| drive(work)),
         }
     }
 

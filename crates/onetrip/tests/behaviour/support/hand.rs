@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use onetrip::codec::Decode;
-use onetrip::entry::{BadEntry, Content, Kind};
+use onetrip::internals::codec::Decode;
+use onetrip::internals::entry::{BadEntry, Content, Kind};
+use onetrip::internals::{Caller, Context, Fetch, Outcome, Scope, Stage, Step, Work};
 use onetrip::trip::{Op, Replies, Trip};
-use onetrip::{Cache, Caller, Context, Fetch, Outcome, Page, Scope, Stage, Step, Ttl, Work};
+use onetrip::{Cache, Page, Ttl};
 
 /// Decodes texts, as a binding would.
 #[derive(Debug)]

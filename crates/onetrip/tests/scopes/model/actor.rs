@@ -1,8 +1,8 @@
 //! Actors make calls, one at a time. The trips of a call depart, are exchanged and arrive in
 //! separate steps.
 
+use onetrip::internals::{Caller, Fetch, Outcome, Stage, Waiting};
 use onetrip::trip::{Op, Replies, Trip};
-use onetrip::{Caller, Fetch, Outcome, Stage, Waiting};
 
 use super::history::{History, Tick};
 use super::{Call, KEYS};

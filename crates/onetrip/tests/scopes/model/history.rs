@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use onetrip::Cache;
+use onetrip::internals::Work;
 use onetrip::trip::{Op, Replies, Reply, Trip};
-use onetrip::{Cache, Work};
 
 use super::KEYS;
 use crate::support::hand::{Answer, Hand, elsewhere};
