@@ -81,7 +81,8 @@ pub(crate) struct Inner {
     pub(crate) serializer: Serializer,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) blocking_runtimes: BlockingRuntimes,
-    pub(crate) url: String,
+    /// None if the program brought its own store.
+    pub(crate) url: Option<String>,
     /// The longest that one exchange takes, connecting included.
     pub(crate) patience: Duration,
 }

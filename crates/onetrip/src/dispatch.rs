@@ -114,7 +114,7 @@ impl Dispatcher {
     /// Returns whether writes that no caller waits for are posted. They are not if the store is
     /// local, or if its failures are raised.
     pub(crate) fn posts(&self) -> bool {
-        !self.is_local() && self.on_error == OnError::Miss
+        self.store.posts() && self.on_error == OnError::Miss
     }
 
     /// Returns the handler for failures of posted writes.
@@ -177,6 +177,9 @@ impl Dispatcher {
     /// Reads the replies to writes that `scope` posted; `None` means all posted writes. Returns at
     /// once if there are none, and is never counted. Failures go to the [`Late`] of each post.
     pub(crate) async fn drain(&self, scope: Option<ScopeId>) {
+        if !self.store.posts() {
+            return;
+        }
         let trip = Trip::drain(scope);
         let Exchange::Pending(draining) = self.store.exchange(&trip) else {
             return;

@@ -17,7 +17,7 @@ static ALL: ArcSwapOption<Vec<Weak<Inner>>> = ArcSwapOption::const_empty();
 
 /// Adds `cache` to the open caches.
 pub(crate) fn register(cache: &Arc<Inner>) {
-    if cache.dispatcher.is_local() {
+    if !cache.dispatcher.store().posts() {
         return;
     }
     ALL.rcu(|all| {
@@ -53,6 +53,9 @@ pub fn close_all_idle() {
 /// Reads the replies to posted writes when the last clone of a cache is dropped. A task of a Tokio
 /// runtime must not block, so another task does it there.
 pub(crate) fn last(cache: &Inner) {
+    if !cache.dispatcher.store().posts() {
+        return;
+    }
     let trip = Trip::drain(None);
     match cache.dispatcher.store().exchange(&trip) {
         Exchange::Ready(_) | Exchange::Refused(_) => return,

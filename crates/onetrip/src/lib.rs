@@ -48,6 +48,7 @@
 //! - `macros`: the attribute [`cached`], for functions whose results are kept.
 //! - `tower`: a scope for each request, [`tower::PageLayer`].
 //! - `axum`: the same, whose pages are named by the routes of axum.
+//! - `conformance`: tests for authors of stores, `store::conformance`.
 //! - `minijinja`: cached pieces of templates, [`minijinja`].
 
 #[cfg(feature = "macros")]

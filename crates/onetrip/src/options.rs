@@ -17,7 +17,7 @@ use crate::learn::{Budget, Learner};
 use crate::pages::PageMode;
 use crate::policy::Policy;
 use crate::stats::Counters;
-use crate::store::{self, StoreOptions};
+use crate::store::{self, Store, StoreOptions};
 
 /// The store of a cache that names none.
 pub const DEFAULT_URL: &str = "memory://";
@@ -51,6 +51,7 @@ pub enum Serializer {
 #[must_use]
 pub struct Builder {
     url: String,
+    store: Option<Arc<dyn Store>>,
     prefix: String,
     ttl: Option<Duration>,
     serializer: Serializer,
@@ -68,10 +69,18 @@ pub struct Builder {
     clock: Clock,
 }
 
+/// The options of a cache in memory.
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new(DEFAULT_URL)
+    }
+}
+
 impl Builder {
     pub(crate) fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            store: None,
             prefix: String::new(),
             ttl: Some(Duration::from_secs(300)),
             serializer: Serializer::default(),
@@ -88,6 +97,16 @@ impl Builder {
             page_budget: Budget::default(),
             clock: Clock::system(),
         }
+    }
+
+    /// Opens the cache over `store`, whatever its URL. Caches may share one store.
+    ///
+    /// `connect_timeout` and `trip_timeout` do not limit it: a store has its own timeouts.
+    ///
+    /// See [`Store`] for the laws that it has to keep.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
     }
 
     /// What the keys of this cache are named under in the store, as in `prefix:key`; the empty
@@ -210,7 +229,10 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             trip_timeout: self.trip_timeout,
         };
-        let store = store::open(&self.url, &options)?;
+        let (store, url) = match &self.store {
+            Some(store) => (Arc::clone(store), None),
+            None => (store::open(&self.url, &options)?, Some(self.url.clone())),
+        };
         let sealer = match self.serializer {
             Serializer::Raw => Sealer::bare(),
             Serializer::Native => self.sealer(),
@@ -242,7 +264,7 @@ impl Builder {
             serializer: self.serializer,
             dispatcher,
             blocking_runtimes: BlockingRuntimes::default(),
-            url: self.url,
+            url,
             patience: self.connect_timeout.saturating_add(self.trip_timeout),
         });
         drain::register(&inner);

@@ -78,11 +78,17 @@ impl Cache {
     /// Lets the first trip of a page in `scope` bring what it reads in `others`, too: open scopes of
     /// other caches. Those that have another URL are left alone.
     pub fn link(&self, scope: &Arc<Scope>, other: &Self, others: &Arc<Scope>) {
-        let is_linkable = self.0.url == other.0.url && !self.is_same(other);
+        let is_linkable = self.shares_store(other) && !self.is_same(other);
         if is_linkable && !self.is_local() {
             scope.accompany(other.linked(others));
             others.accompany(self.linked(scope));
         }
+    }
+
+    /// Returns whether both caches have one store, or stores of one URL.
+    fn shares_store(&self, other: &Self) -> bool {
+        let is_same = self.0.dispatcher.store_id() == other.0.dispatcher.store_id();
+        is_same || (self.0.url.is_some() && self.0.url == other.0.url)
     }
 
     fn linked(&self, scope: &Arc<Scope>) -> Arc<Linked> {

@@ -48,6 +48,10 @@ impl Store for Slow {
         }
     }
 
+    fn posts(&self) -> bool {
+        true
+    }
+
     fn label(&self) -> Arc<str> {
         format!(
             "{} (latency of {:?} simulated)",

@@ -1,7 +1,12 @@
-//! Where entries live. A store is one method, plus what it is able to do.
+//! Places where entries live, and the trait that a store of your own implements.
+//!
+//! `examples/store.rs` is a whole store. [`Builder::store`](crate::Builder::store) opens a cache over
+//! it, and the feature `conformance` has a test that it keeps the laws of [`Store`].
 
 #[cfg(any(feature = "kyoto", feature = "memcached"))]
 mod channel;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "redis")]
 mod connections;
 #[cfg(all(feature = "disk", unix))]
@@ -58,13 +63,17 @@ use crate::trip::ScopeId;
 use crate::trip::{Replies, Trip};
 use crate::url::StoreUrl;
 
-/// An answer that is there, or one to wait for.
+/// The answer of a store to a trip.
+#[non_exhaustive]
 pub enum Exchange<'a> {
-    /// Answered on the spot, without waiting for anything.
+    /// Answered at once, without waiting for anything.
     Ready(Replies),
-    /// Not even asked, since the store failed just now.
+    /// Not sent, because the store failed just now. Counts as a failure of each operation.
     Refused(Error),
-    /// To be polled within a Tokio runtime that has its timers and sockets enabled.
+    /// Waits for its answer. Polled in a Tokio runtime with timers and sockets, on any thread. Of a
+    /// blocking caller this is a current-thread runtime that it borrows for one trip, so a
+    /// connection made there serves trips of that runtime alone. An error means that every
+    /// operation failed.
     Pending(Pin<Box<dyn Future<Output = Result<Replies>> + Send + 'a>>),
 }
 
@@ -78,30 +87,55 @@ impl std::fmt::Debug for Exchange<'_> {
     }
 }
 
-/// Where entries live.
+/// A place where entries live.
 ///
-/// A store answers each trip with exactly one reply for each operation, in their order. It keeps
-/// entries as the bytes they are, and hides its own limits on names. An operation that it cannot
-/// carry out is answered with [`Reply::Failed`](crate::trip::Reply::Failed), never by doing
-/// something else.
+/// # Laws
 ///
-/// The future of an exchange may be dropped at any point: the store must then answer the next
-/// trip as if nothing had happened, and never with what the dropped one had asked for.
+/// - **Replies.** A trip is answered with one reply for each operation, in their order. Each
+///   [`Op`](crate::trip::Op) says which [`Reply`](crate::trip::Reply) answers it.
+/// - **Order.** Operations on one name take effect in their order in the trip, and a trip that
+///   begins after another was answered sees its effects. Operations on different names may take
+///   effect side by side. A trip is no transaction.
+/// - **Bytes.** Names and entries are any bytes, the empty string included. The store keeps them as
+///   they are, and hides its own limits on names.
+/// - **Time to live.** An entry whose time is over is absent for every operation. A store may round
+///   up to its own tick. It may evict an entry at any time.
+/// - **Refusals.** An operation that the store cannot carry out is answered with
+///   [`Reply::Failed`](crate::trip::Reply::Failed), never by doing something else: with
+///   [`ErrorKind::Unsupported`] if it never can. The other operations of the trip are answered as
+///   usual.
+/// - **Cancellation.** The future of an exchange may be dropped at any point. The store answers the
+///   next trip as if nothing had happened, and never with the answers of the dropped one.
 ///
-/// A trip of [posted](crate::trip::Purpose::Post) writes is registered by the call itself, before its future is
-/// polled: whatever names one of its names from then on follows it. Its future is to be polled to
-/// its end, or dropped, without delay.
+/// # Failures
+///
+/// A store has its own timeouts: the cache waits as long as the future does. Under
+/// [`OnError::Miss`](crate::OnError::Miss) the cache turns failures into misses and dropped writes,
+/// counts and logs them. Deletes that failed are not sent again: only the stores of this crate have
+/// a breaker and keep pending deletes.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Carries out the operations of `trip`.
     fn exchange<'a>(&'a self, trip: &'a Trip) -> Exchange<'a>;
 
-    /// Whether every exchange is [`Exchange::Ready`]: not unless the store says so.
+    /// Returns whether every exchange is [`Exchange::Ready`]. A local store is called within tasks
+    /// and under the interpreter lock of Python, so it never blocks for long. `false` by default.
     fn is_local(&self) -> bool {
         false
     }
 
-    /// The store, as messages name it: its URL without password.
+    /// Returns the store's name for messages: a URL without password.
     fn label(&self) -> Arc<str>;
+
+    /// Returns whether the store takes [posted](crate::trip::Purpose::Post) writes and
+    /// [drains](crate::trip::Purpose::Drain) them. If not, writes are waited for.
+    ///
+    /// Such a store registers the names of a post within [`exchange`](Self::exchange), before its
+    /// future is polled: operations on those names from then on follow it. The future is polled to
+    /// its end, or dropped, without delay.
+    #[doc(hidden)]
+    fn posts(&self) -> bool {
+        false
+    }
 }
 
 /// One server, without what it takes to live with its failures.

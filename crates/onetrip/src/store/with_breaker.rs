@@ -127,6 +127,10 @@ impl Store for WithBreaker {
         }
     }
 
+    fn posts(&self) -> bool {
+        true
+    }
+
     fn label(&self) -> Arc<str> {
         self.server.label()
     }

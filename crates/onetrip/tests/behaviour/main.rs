@@ -31,6 +31,7 @@ mod support;
 mod bad_entries;
 mod cluster;
 mod configuration;
+mod conformance;
 mod disk;
 mod failures;
 mod keys;

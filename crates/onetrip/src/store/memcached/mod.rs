@@ -206,6 +206,10 @@ impl Store for Memcached {
         }
     }
 
+    fn posts(&self) -> bool {
+        true
+    }
+
     fn label(&self) -> Arc<str> {
         Arc::clone(&self.label)
     }

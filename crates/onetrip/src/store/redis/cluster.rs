@@ -437,6 +437,10 @@ impl Store for Cluster {
         }
     }
 
+    fn posts(&self) -> bool {
+        true
+    }
+
     fn label(&self) -> Arc<str> {
         Arc::clone(&self.label)
     }

@@ -113,6 +113,10 @@ impl Bed {
         self.clears().then_some(count)
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
