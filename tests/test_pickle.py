@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import pickle
-import zlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetrip import Cache, ConfigurationError, SerializationError
+from tests.xxh3 import xxh3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,12 +72,13 @@ EVIL = pickle.dumps(Evil(), 5)
 
 
 def preamble(content: int, *, signed: bool) -> bytes:
-    return bytes([0xC1, 1, content, signed])
+    return bytes([0xC1, 2, content, signed])
 
 
 def unsigned(payload: bytes, content: int = 3, name: str = NAME) -> bytes:
     head = preamble(content, signed=False)
-    return head + zlib.crc32(name.encode() + head + payload).to_bytes(4, "little") + payload
+    checksum = xxh3(payload, xxh3(name.encode(), int.from_bytes(head, "little")))
+    return head + checksum.to_bytes(8, "little") + payload
 
 
 def signed(payload: bytes, secret: str = SECRET, content: int = 3, name: str = NAME) -> bytes:

@@ -253,7 +253,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trip::Reply;
+    use crate::trip::{Reply, Stored};
 
     fn get(name: &'static str) -> Op {
         let name = Bytes::from_static(name.as_bytes());
@@ -275,7 +275,8 @@ mod tests {
         let ops = batch.trip.ops().iter().enumerate();
         let replies = ops.map(|(at, op)| match op {
             Op::Get { name } => {
-                Reply::Entry(Some([name, at.to_string().as_bytes()].concat().into()))
+                let entry = [name, at.to_string().as_bytes()].concat();
+                Reply::Entry(Some(Stored::new(entry.into())))
             }
             _ => Reply::Done,
         });
@@ -286,7 +287,7 @@ mod tests {
 
     fn show(reply: &Reply) -> String {
         match reply {
-            Reply::Entry(Some(entry)) => String::from_utf8_lossy(entry).into_owned(),
+            Reply::Entry(Some(stored)) => String::from_utf8_lossy(&stored.bytes).into_owned(),
             _ => "done".to_owned(),
         }
     }

@@ -248,12 +248,12 @@ impl Policy {
         let mut pieces = Vec::with_capacity(ahead.keys.len());
         let mut shots = Vec::new();
         for (nth, key, lasting) in ahead.shots {
-            if let Some(Reply::Entry(entry)) = replies.get(ahead.own.start + nth) {
+            if let Some(Reply::Entry(stored)) = replies.get(ahead.own.start + nth) {
                 // This read is the one that an absence is good for.
-                if entry.is_none() && !lasting {
+                if stored.is_none() && !lasting {
                     continue;
                 }
-                let entry = entry.clone();
+                let entry = stored.as_ref().map(|stored| stored.bytes.clone());
                 shots.push(Brought {
                     key,
                     entry,
@@ -263,23 +263,24 @@ impl Policy {
         }
         for (expected, reply) in ahead.keys.into_iter().zip(brought.by_ref()) {
             // Unknown is not absent: such a key is asked for again when it is read.
-            let Reply::Entry(entry) = reply else {
+            let Reply::Entry(stored) = reply else {
                 continue;
             };
+            let entry = stored.as_ref().map(|stored| &stored.bytes);
             if let Some(page) = &expected.page {
-                scope.note_ahead(page, &expected.key, entry.as_ref().map_or(0, Bytes::len));
+                scope.note_ahead(page, &expected.key, entry.map_or(0, Bytes::len));
             }
             let key = Bytes::from(expected.key);
             if expected.state {
-                scope.compare(&key, entry.as_deref());
+                scope.compare(&key, entry.map(|entry| &**entry));
                 shots.push(Brought {
                     key: key.clone(),
-                    entry: entry.clone(),
+                    entry: entry.cloned(),
                     lasting: expected.lasting,
                 });
             }
             if expected.piece {
-                pieces.push((key, entry));
+                pieces.push((key, stored));
             }
         }
         scope.keep_all(ahead.ticket, false, pieces.into_iter());

@@ -20,7 +20,7 @@ pub use self::reads::Read;
 use crate::clock::Clock;
 use crate::codec::Decode;
 use crate::context::Context;
-use crate::entry::{BadEntry, Content, Kind, Name, Sealer};
+use crate::entry::{BadEntry, Content, Fields, Kind, Name, Sealer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{self, Keyspace};
 use crate::learn::Learner;
@@ -129,7 +129,7 @@ impl Policy {
         key: &[u8],
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
     ) -> Result<Bytes, E> {
-        self.seal_until(key, None, encode)
+        self.seal_telling(key, &Fields::default(), encode)
     }
 
     /// Makes the entry of a piece under `key`, whose value lives for `ttl` from now. It tells
@@ -144,21 +144,21 @@ impl Policy {
         ttl: Ttl,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
     ) -> Result<Bytes, E> {
-        let end = self.resolve(ttl).ttl();
-        let end = end.map(|ttl| self.clock.wall().saturating_add(ttl));
-        self.seal_until(key, end, encode)
+        let ttl = self.resolve(ttl).ttl();
+        let fields = Fields {
+            end: ttl.map(|ttl| self.clock.wall().saturating_add(ttl)),
+            ..Fields::default()
+        };
+        self.seal_telling(key, &fields, encode)
     }
 
-    fn seal_until<E: From<Error>>(
+    fn seal_telling<E: From<Error>>(
         &self,
         key: &[u8],
-        end: Option<Duration>,
+        fields: &Fields,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
     ) -> Result<Bytes, E> {
-        let mut draft = match end {
-            Some(end) => self.sealer.draft_ending(end),
-            None => self.sealer.draft(),
-        };
+        let mut draft = self.sealer.draft(fields);
         let kind = encode(&mut draft)?;
         if self.sealer.is_bare() && kind != Kind::Bytes {
             return Err(Error::new(
@@ -170,11 +170,7 @@ impl Policy {
             )
             .into());
         }
-        let name = self.name(key);
-        Ok(match end {
-            Some(_) => self.sealer.seal_ending(name, kind, draft),
-            None => self.sealer.seal(name, kind, draft),
-        })
+        Ok(self.sealer.seal(self.name(key), kind, draft))
     }
 
     fn name<'a>(&'a self, key: &'a [u8]) -> Name<'a> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::entry::{self, BadEntry, Kind, Name};
+use crate::entry::{self, BadEntry, Fields, Kind, Name};
 use crate::key::Keyspace;
 use crate::learn::{self, Page, PageReport};
 use crate::policy::{Policy, Step};
@@ -101,7 +101,7 @@ impl Policy {
 
     fn tell(&self, key: &[u8], bytes: &[u8], ttl: Duration) -> Op {
         let records = self.records();
-        let mut draft = self.record_sealer.draft();
+        let mut draft = self.record_sealer.draft(&Fields::default());
         draft.extend_from_slice(bytes);
         let prefix = records.prefix();
         let entry = self
@@ -123,11 +123,11 @@ impl Policy {
 
     /// Takes what another worker told. The page that was not known before, and may be now.
     pub(crate) fn hear<'a>(&self, asked: &'a Asked, reply: Reply) -> Option<&'a Arc<Page>> {
-        let Reply::Entry(entry) = reply else {
+        let Reply::Entry(stored) = reply else {
             return None;
         };
         // What cannot be read is noted, and written anew in time.
-        let told = |key: &[u8]| match self.told(key, entry.as_ref()?) {
+        let told = |key: &[u8]| match self.told(key, &stored.as_ref()?.bytes) {
             Ok(bytes) => Some(bytes),
             Err(bad) => self.bad_record(key, bad),
         };
@@ -219,10 +219,10 @@ impl Policy {
     }
 
     fn recorded(&self, key: &[u8], reply: Option<Reply>) -> Option<Bytes> {
-        let Some(Reply::Entry(Some(entry))) = reply else {
+        let Some(Reply::Entry(Some(stored))) = reply else {
             return None;
         };
-        match self.told(key, &entry) {
+        match self.told(key, &stored.bytes) {
             Ok(bytes) => Some(bytes),
             Err(bad) => {
                 self.note_bad(key, bad);

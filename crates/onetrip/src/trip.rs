@@ -117,12 +117,37 @@ impl Op {
     }
 }
 
+/// An entry as a store holds it, and what the store knows of it besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stored {
+    /// The whole entry, header and payload.
+    pub bytes: Bytes,
+    /// How long it had left to live when it was read. `None` if it never expires, and where the store
+    /// does not tell this with its answer.
+    pub left: Option<Duration>,
+}
+
+impl Stored {
+    /// Returns an entry of which nothing else is known.
+    #[must_use]
+    pub fn new(bytes: Bytes) -> Self {
+        Self { bytes, left: None }
+    }
+
+    /// Returns this entry, which has `left` to live.
+    #[must_use]
+    pub fn with_left(self, left: Option<Duration>) -> Self {
+        Self { left, ..self }
+    }
+}
+
 /// A store's answer to one [`Op`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Reply {
     /// The entry that was read, or `None` where there is none.
-    Entry(Option<Bytes>),
+    Entry(Option<Stored>),
     /// It is written.
     Done,
     /// Whether something was there (or, for an [`Op::Add`], was not).
@@ -151,7 +176,7 @@ impl Reply {
     #[must_use]
     pub fn carries(&self) -> usize {
         match self {
-            Self::Entry(Some(entry)) => entry.len(),
+            Self::Entry(Some(stored)) => stored.bytes.len(),
             _ => 0,
         }
     }

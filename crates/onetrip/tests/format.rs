@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use onetrip::internals::MAX_EXPANDED;
-use onetrip::internals::entry::{BadEntry, Content, Kind, Name, Sealer};
+use onetrip::internals::entry::{BadEntry, Content, Fields, Kind, Name, Sealer, Tag};
 use onetrip::trip::{Op, Trip};
 use onetrip::{Cache, Compression, blocking, store};
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
+use twox_hash::XxHash3_64;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -32,8 +33,10 @@ struct Good {
     name: VectorName,
     secret: Option<String>,
     compression: Option<String>,
-    /// Milliseconds since 1970.
-    end: Option<u64>,
+    fields: Option<VectorFields>,
+    /// Whether it has what a reader skips and no writer writes.
+    #[serde(default)]
+    skips: bool,
     kind: String,
     payload: String,
     entry: String,
@@ -53,6 +56,33 @@ struct Bad {
     reason: String,
     #[serde(default)]
     opens: bool,
+}
+
+/// Times are in milliseconds since 1970, the cost is in microseconds.
+#[derive(Deserialize)]
+struct VectorFields {
+    end: Option<u64>,
+    made: Option<u64>,
+    fresh_until: Option<u64>,
+    cost: Option<u64>,
+    #[serde(default)]
+    tags: Vec<(String, u64)>,
+}
+
+impl From<&VectorFields> for Fields {
+    fn from(of: &VectorFields) -> Self {
+        let tags = of.tags.iter().map(|(name, version)| Tag {
+            name: Bytes::copy_from_slice(name.as_bytes()),
+            version: *version,
+        });
+        let mut fields = Self::default();
+        fields.end = of.end.map(Duration::from_millis);
+        fields.made = of.made.map(Duration::from_millis);
+        fields.fresh_until = of.fresh_until.map(Duration::from_millis);
+        fields.cost = of.cost.map(Duration::from_micros);
+        fields.tags = tags.collect();
+        fields
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,16 +138,20 @@ fn kind(word: &str) -> Kind {
     }
 }
 
-fn seal_ending(sealer: &Sealer, name: &[u8], kind: Kind, payload: &[u8], end: u64) -> Bytes {
-    let mut draft = sealer.draft_ending(Duration::from_millis(end));
+fn seal_telling(
+    sealer: &Sealer,
+    name: &[u8],
+    kind: Kind,
+    payload: &[u8],
+    fields: &Fields,
+) -> Bytes {
+    let mut draft = sealer.draft(fields);
     draft.extend_from_slice(payload);
-    sealer.seal_ending(named(name), kind, draft)
+    sealer.seal(named(name), kind, draft)
 }
 
 fn seal(sealer: &Sealer, name: &[u8], kind: Kind, payload: &[u8]) -> Bytes {
-    let mut draft = sealer.draft();
-    draft.extend_from_slice(payload);
-    sealer.seal(named(name), kind, draft)
+    seal_telling(sealer, name, kind, payload, &Fields::default())
 }
 
 /// A cache, and the store that it reads.
@@ -158,7 +192,7 @@ impl Shelf {
     fn planted(&self, name: &[u8]) -> Option<Bytes> {
         let name = Bytes::copy_from_slice(name);
         match self.exchange(Op::Get { name }) {
-            onetrip::trip::Reply::Entry(entry) => entry,
+            onetrip::trip::Reply::Entry(stored) => stored.map(|stored| stored.bytes),
             other => panic!("{other:?}"),
         }
     }
@@ -175,6 +209,8 @@ fn good_vectors_open() {
         let sealer = sealer(vector.secret.as_deref(), None).with_pickle();
         let opened = sealer.open(named(&vector.name.bytes()), &entry);
         assert_eq!(opened, Ok(expected), "{title}");
+        let fields = vector.fields.as_ref().map(Fields::from);
+        assert_eq!(sealer.fields(&entry), fields.unwrap_or_default(), "{title}");
     }
 }
 
@@ -182,14 +218,12 @@ fn good_vectors_open() {
 fn good_vectors_are_what_is_sealed() {
     for vector in vectors().good {
         // Compressors may find shorter forms from one version to the next.
-        if vector.compression.is_none() {
+        if vector.compression.is_none() && !vector.skips {
             let sealer = sealer(vector.secret.as_deref(), None);
             let (kind, payload) = (kind(&vector.kind), unhex(&vector.payload));
             let name = vector.name.bytes();
-            let sealed = match vector.end {
-                Some(end) => seal_ending(&sealer, &name, kind, &payload, end),
-                None => seal(&sealer, &name, kind, &payload),
-            };
+            let fields = vector.fields.as_ref().map(Fields::from).unwrap_or_default();
+            let sealed = seal_telling(&sealer, &name, kind, &payload, &fields);
             assert_eq!(sealed, unhex(&vector.entry), "{}", vector.title);
         }
     }
@@ -214,8 +248,8 @@ fn good_vectors_are_written_by_serde() {
         let shelf = Shelf::new("write", vector.secret.as_deref());
         // What JSON holds as it is; a tag is more than serde writes.
         let is_plain = vector.plain.as_ref() == Some(&vector.value);
-        // A plain write does not tell its end.
-        if is_plain && vector.compression.is_none() && vector.end.is_none() {
+        // A plain write tells no fields.
+        if is_plain && vector.compression.is_none() && vector.fields.is_none() {
             let name = vector.name.bytes();
             shelf.cache.set(&name, &vector.value).unwrap();
             let written = shelf.planted(&name).unwrap();
@@ -261,6 +295,29 @@ fn bad_vectors_are_counted_misses() {
 }
 
 #[test]
+fn no_field_takes_a_byte_when_it_is_missing() {
+    let entry =
+        |fields: &Fields| seal_telling(&sealer(None, None), b"a", Kind::Str, b"hello", fields);
+    let mut fields = Fields::default();
+    assert_eq!(entry(&fields).len(), 4 + 8 + 5);
+    fields.end = Some(Duration::from_millis(7));
+    assert_eq!(entry(&fields).len(), 4 + 8 + 1 + 10 + 5);
+    fields.cost = Some(Duration::from_micros(7));
+    assert_eq!(entry(&fields).len(), 4 + 8 + 1 + 20 + 5);
+}
+
+#[test]
+fn raw_bytes_tell_no_fields() {
+    let mut fields = Fields::default();
+    fields.end = Some(Duration::from_millis(7));
+    let theirs = seal_telling(&sealer(None, None), b"a", Kind::Str, b"hello", &fields);
+    let raw = Sealer::bare();
+    assert_eq!(raw.fields(&theirs), Fields::default());
+    let ours = seal_telling(&raw, b"a", Kind::Bytes, b"hello", &fields);
+    assert_eq!(ours, &b"hello"[..]);
+}
+
+#[test]
 fn what_compression_makes_no_smaller_stays_plain() {
     let mut state = 1_u64;
     let mut noise = || {
@@ -275,7 +332,7 @@ fn what_compression_makes_no_smaller_stays_plain() {
         for payload in [&b""[..], b"x", b"hello", &noise] {
             let entry = seal(&sealer, b"name", Kind::Bytes, payload);
             assert_eq!(entry[2] >> 4, 0, "{} bytes with {with:?}", payload.len());
-            assert_eq!(entry.len(), 8 + payload.len());
+            assert_eq!(entry.len(), 12 + payload.len());
         }
         let entry = seal(&sealer, b"name", Kind::Bytes, &[7; 100]);
         assert_ne!(entry[2] >> 4, 0, "{with:?}");
@@ -314,8 +371,9 @@ fn what_expands_beyond_the_bound_is_refused() {
         // Half a megabyte or less, and whole in every other way.
         let length = u32::try_from(beyond).unwrap().to_le_bytes();
         let payload = [&length[..], &packed].concat();
-        let preamble = [0xC1, 1, code << 4, 0];
-        let seal = crc32fast::hash(&[&b"name"[..], &preamble, &payload].concat());
+        let preamble = [0xC1, 2, code << 4, 0];
+        let seed = XxHash3_64::oneshot_with_seed(u32::from_le_bytes(preamble).into(), b"name");
+        let seal = XxHash3_64::oneshot_with_seed(seed, &payload);
         let entry = [&preamble[..], &seal.to_le_bytes(), &payload].concat();
         let opened = sealer(None, None).open(named(b"name"), &entry.into());
         assert_eq!(opened, Err(BadEntry::Inflated), "compression {code}");
@@ -367,6 +425,43 @@ fn contents() -> impl Strategy<Value = Content> {
     })
 }
 
+fn fields() -> impl Strategy<Value = Fields> {
+    let millis = || prop::option::of(any::<u64>().prop_map(Duration::from_millis));
+    let micros = prop::option::of(any::<u64>().prop_map(Duration::from_micros));
+    let tag = (prop::collection::vec(any::<u8>(), 0..200), any::<u64>());
+    let tags = prop::collection::vec(tag, 0..4);
+    let parts = (millis(), millis(), millis(), micros, tags);
+    parts.prop_map(|(end, made, fresh_until, cost, tags)| {
+        let tags = tags.into_iter().map(|(name, version)| Tag {
+            name: name.into(),
+            version,
+        });
+        let mut fields = Fields::default();
+        fields.end = end;
+        fields.made = made;
+        fields.fresh_until = fresh_until;
+        fields.cost = cost;
+        fields.tags = tags.collect();
+        fields
+    })
+}
+
+/// A list of fields as any writer might write it: ids, and lengths of values that may be wrong.
+fn lists() -> impl Strategy<Value = Vec<u8>> {
+    let id = prop_oneof![0_u8..6, 125_u8..132, any::<u8>()];
+    let wrong = prop_oneof![6 => Just(0_i8), 1 => -2_i8..3];
+    let field = (id, prop::collection::vec(any::<u8>(), 0..12), wrong);
+    let fields = prop::collection::vec(field, 0..4);
+    fields.prop_map(|fields| {
+        let fields = fields.into_iter().map(|(id, value, wrong)| {
+            let length = (value.len() as u8).saturating_add_signed(wrong);
+            [vec![id, length], value].concat()
+        });
+        let list = fields.collect::<Vec<_>>().concat();
+        [vec![list.len() as u8], list].concat()
+    })
+}
+
 fn names() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 1..20)
 }
@@ -411,16 +506,30 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_sealed_opens(setup in setups(), name in names(), content in contents()) {
-        let entry = seal(&setup.sealer(), &name, content.kind, &content.payload);
-        prop_assert_eq!(setup.sealer().open(named(&name), &entry), Ok(content));
+    fn what_is_sealed_opens(
+        setup in setups(),
+        name in names(),
+        content in contents(),
+        fields in fields(),
+    ) {
+        let sealer = setup.sealer();
+        let entry = seal_telling(&sealer, &name, content.kind, &content.payload, &fields);
+        prop_assert_eq!(sealer.open(named(&name), &entry), Ok(content));
+        prop_assert_eq!(sealer.fields(&entry), fields);
     }
 
     #[test]
-    fn a_number_is_its_digits(setup in setups(), name in names(), number in any::<i64>()) {
+    fn a_number_is_its_digits(
+        setup in setups(),
+        name in names(),
+        number in any::<i64>(),
+        fields in fields(),
+    ) {
         let digits = number.to_string();
-        let entry = seal(&setup.sealer(), &name, Kind::Integer, digits.as_bytes());
+        let sealer = setup.sealer();
+        let entry = seal_telling(&sealer, &name, Kind::Integer, digits.as_bytes(), &fields);
         prop_assert_eq!(&entry, digits.as_bytes());
+        prop_assert_eq!(sealer.fields(&entry), Fields::default());
         let content = setup.sealer().open(named(&name), &entry);
         prop_assert_eq!(content.map(|content| content.kind), Ok(Kind::Integer));
         prop_assert_eq!(onetrip::internals::entry::integer(&entry), Some(number));
@@ -434,8 +543,12 @@ proptest! {
     }
 
     #[test]
-    fn where_the_prefix_ends_does_not_matter(name in names(), split in any::<prop::sample::Index>()) {
-        let sealer = sealer(Some("secret"), None);
+    fn where_the_prefix_ends_does_not_matter(
+        setup in setups(),
+        name in prop_oneof![names(), prop::collection::vec(any::<u8>(), 100..400)],
+        split in any::<prop::sample::Index>(),
+    ) {
+        let sealer = setup.sealer();
         let (prefix, key) = name.split_at(split.index(name.len() + 1));
         let entry = seal(&sealer, &name, Kind::Str, b"hello");
         let opened = sealer.open(Name { prefix, key }, &entry);
@@ -443,8 +556,15 @@ proptest! {
     }
 
     #[test]
-    fn harm_is_noticed(setup in setups(), name in names(), content in contents(), harm in harms()) {
-        let entry = seal(&setup.sealer(), &name, content.kind, &content.payload);
+    fn harm_is_noticed(
+        setup in setups(),
+        name in names(),
+        content in contents(),
+        fields in fields(),
+        harm in harms(),
+    ) {
+        let sealer = setup.sealer();
+        let entry = seal_telling(&sealer, &name, content.kind, &content.payload, &fields);
         let bad = harmed(&entry, &harm);
         prop_assume!(bad != entry);
         prop_assert!(setup.sealer().open(named(&name), &bad.into()).is_err());
@@ -462,13 +582,32 @@ proptest! {
     fn anything_at_all_is_opened_or_refused(
         setup in setups(),
         name in names(),
-        start in prop_oneof![Just(vec![]), Just(vec![0xC1, 1]), Just(vec![0xC1, 1, 0x12, 0])],
+        start in prop_oneof![Just(vec![]), Just(vec![0xC1, 2]), Just(vec![0xC1, 2, 0x12, 0])],
         rest in prop::collection::vec(any::<u8>(), 0..80),
     ) {
         let entry = Bytes::from([start, rest].concat());
         if let Ok(content) = setup.sealer().open(named(&name), &entry) {
             // Bytes that nobody sealed open by chance alone, but for numbers.
             prop_assert_eq!(content.kind, Kind::Integer);
+        }
+    }
+
+    /// Any list of fields, sealed by a writer of whatever version.
+    #[test]
+    fn any_sealed_list_is_read_or_refused(list in lists(), payload in "[a-z]{0,9}") {
+        let preamble = [0xC1, 2, 1, 2];
+        let body = [list.as_slice(), payload.as_bytes()].concat();
+        let seed = XxHash3_64::oneshot_with_seed(u32::from_le_bytes(preamble).into(), b"a");
+        let seal = XxHash3_64::oneshot_with_seed(seed, &body).to_le_bytes();
+        let entry = Bytes::from([&preamble[..], &seal, &body].concat());
+        let sealer = sealer(None, None);
+        match sealer.open(named(b"a"), &entry) {
+            Ok(content) => {
+                prop_assert_eq!(content.payload, payload.as_bytes());
+                let again = seal_telling(&sealer, b"a", Kind::Str, payload.as_bytes(), &sealer.fields(&entry));
+                prop_assert_eq!(sealer.fields(&again), sealer.fields(&entry));
+            }
+            Err(bad) => prop_assert!(matches!(bad, BadEntry::CutShort | BadEntry::Foreign)),
         }
     }
 

@@ -22,9 +22,9 @@ use super::reads::Asked;
 use super::{Behind, Found, Policy, Read, Resolved, Step, Ttl, Writing};
 use crate::codec::Decode;
 use crate::context::Context;
-use crate::scope::{Reading, Ticket};
+use crate::scope::{Reading, Ticket, sooner};
 use crate::single_flight::{self, Caller, Claim, Claimant, Computing, Making, Waiting};
-use crate::trip::{Op, Replies, Reply, Trip};
+use crate::trip::{Op, Replies, Reply, Stored, Trip};
 
 /// How a fetch stores what was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -482,12 +482,14 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             let second = (kind == Kind::Add).then(|| replies.next()).flatten();
             let stored = match (kind, first, second) {
                 (Kind::Set, Some(Reply::Done | Reply::Posted), _)
-                | (Kind::Add, Some(Reply::Flag(true)), _) => Some(entry.clone()),
+                | (Kind::Add, Some(Reply::Flag(true)), _) => Some(Stored::new(entry.clone())),
                 (Kind::Add, Some(Reply::Flag(false)), Some(Reply::Entry(theirs)))
                 | (Kind::Look, Some(Reply::Entry(theirs)), _) => theirs,
                 _ => None,
             };
             let (policy, at) = (self.policy, self.at);
+            let left = stored.as_ref().and_then(|stored| stored.left);
+            let stored = stored.map(|stored| stored.bytes);
             let held = stored.clone().unwrap_or_else(|| entry.clone());
             if held != entry {
                 // Others came first, and what they agreed on is the answer.
@@ -500,7 +502,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             {
                 // Of what was written meanwhile, the clock of writes ends it at once.
                 scope.note_made(key, held.len());
-                scope.keep_made(ticket, key, held, ttl);
+                scope.keep_made(ticket, key, held, sooner(ttl, left));
             }
             match stored {
                 Some(stored) => making.share(stored),

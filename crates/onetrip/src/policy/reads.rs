@@ -5,11 +5,11 @@ use bytes::Bytes;
 use super::{Found, Policy, Step};
 use crate::codec::{Decode, Memo};
 use crate::context::Context;
-use crate::entry::{self, BadEntry, Content};
+use crate::entry::{BadEntry, Content};
 use crate::key;
 use crate::pages::Ahead;
 use crate::scope::{Lookup, Reading, Scope, Ticket};
-use crate::trip::{Op, Replies, Reply, Trip};
+use crate::trip::{Op, Replies, Reply, Stored, Trip};
 
 /// What became of a read.
 #[derive(Debug)]
@@ -53,7 +53,10 @@ impl Policy {
             return Some(Read::Absent);
         }
         let scope = at.scope()?;
-        let read = match scope.look(key, reading, |entry| self.open(key, entry)) {
+        let read = match scope.look(key, reading, |entry| {
+            let content = self.open(key, entry)?;
+            Ok((content, self.sealer.end(entry)))
+        }) {
             Lookup::Unknown => return None,
             Lookup::Absent => Read::Absent,
             Lookup::Bad(bad) => self.bad(key, bad),
@@ -148,28 +151,33 @@ impl Policy {
         decode: &D,
     ) -> Read<D::Value> {
         // Unknown is not absent: such a key is asked for again when it is read.
-        let Some(Reply::Entry(entry)) = reply else {
+        let Some(Reply::Entry(stored)) = reply else {
             self.answered(at, false);
             return Read::Absent;
         };
         if let Some((scope, ticket)) = kept {
-            scope.note_read(ticket, key, reading, entry.as_ref());
+            scope.note_read(
+                ticket,
+                key,
+                reading,
+                stored.as_ref().map(|stored| &stored.bytes),
+            );
         }
-        let Some(entry) = entry else {
+        let Some(Stored { bytes, left, .. }) = stored else {
             if let (Some((scope, ticket)), Reading::Plain(_)) = (kept, reading) {
-                scope.keep(ticket, key, None, None, reading);
+                scope.keep(ticket, key, None, None, None, reading);
             }
             self.answered(at, false);
             return Read::Absent;
         };
-        let read = match self.open(key, &entry) {
+        let read = match self.open(key, &bytes) {
             Err(bad) => self.bad(key, bad),
             Ok(content) => {
                 let mut memo = None;
                 let read = self.decoded(key, &content, decode, |decoded| memo = Some(decoded));
                 if let (Some((scope, ticket)), Read::Found(_)) = (kept, &read) {
-                    let end = entry::end(&entry);
-                    scope.keep(ticket, key, Some((content, memo)), end, reading);
+                    let end = self.sealer.end(&bytes);
+                    scope.keep(ticket, key, Some((content, memo)), end, left, reading);
                 }
                 read
             }
@@ -339,7 +347,7 @@ impl Policy {
             self.arrive(Some(scope), asked.ahead, &mut replies);
             let answers = names.into_iter().zip(replies);
             let answers = answers.filter_map(|(name, reply)| match reply {
-                Reply::Entry(entry) => Some((self.keyspace.key(name), entry)),
+                Reply::Entry(stored) => Some((self.keyspace.key(name), stored)),
                 // Unknown is not absent: such a key is asked for again when it is read.
                 _ => None,
             });

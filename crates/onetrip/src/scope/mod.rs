@@ -23,13 +23,14 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use self::pieces::Pieces;
+pub(crate) use self::pieces::sooner;
 pub(crate) use self::snapshot::Brought;
 use self::snapshot::Snapshot;
 pub(crate) use self::visits::Change;
 use self::visits::Visits;
 use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
-use crate::entry::{self, BadEntry, Content};
+use crate::entry::{BadEntry, Content};
 use crate::latch::Latch;
 use crate::trip::{Replies, ScopeId, Trip};
 use crate::write_clock::{self, Slot, Stamp};
@@ -236,12 +237,13 @@ impl Scope {
         }
     }
 
-    /// Answers a read of `key` if it can, opening an entry by `open` at the first look.
+    /// Answers a read of `key` if it can. At the first look, `open` opens the entry and tells when
+    /// its value ends.
     pub(crate) fn look(
         &self,
         key: &[u8],
         reading: Reading,
-        open: impl FnOnce(&Bytes) -> Result<Content, BadEntry>,
+        open: impl FnOnce(&Bytes) -> Result<(Content, Option<Duration>), BadEntry>,
     ) -> Lookup {
         let state = &mut *self.state();
         let limit = self.limit(state, reading);
@@ -266,9 +268,8 @@ impl Scope {
                 Some(content.payload.len()),
             ),
             Answer::Sealed(entry) => match open(entry) {
-                Ok(content) => {
+                Ok((content, end)) => {
                     let bytes = content.payload.len();
-                    let end = entry::end(entry);
                     *answer = Answer::Opened(content.clone(), None);
                     if end.is_some_and(|end| state.pieces.end_at(key, end, &self.clock)) {
                         return Lookup::Unknown;

@@ -9,6 +9,7 @@ use super::{Answer, Reading, Scope, Ticket};
 use crate::clock::{Clock, Moment};
 use crate::codec::Memo;
 use crate::entry::Content;
+use crate::trip::Stored;
 use crate::write_clock::{LazySlot, Stamp};
 
 /// Scopes with fewer answers than this are not searched for old ones.
@@ -187,7 +188,7 @@ impl Scope {
         &self,
         ticket: Ticket,
         by_name: bool,
-        answers: impl Iterator<Item = (Bytes, Option<Bytes>)>,
+        answers: impl Iterator<Item = (Bytes, Option<Stored>)>,
     ) {
         let state = &mut *self.state();
         if !state.open {
@@ -196,15 +197,16 @@ impl Scope {
         let pieces = &mut state.pieces;
         pieces.oldest = pieces.oldest.max(self.max_age);
         pieces.held.reserve(answers.size_hint().1.unwrap_or(0));
-        for (key, entry) in answers {
+        for (key, stored) in answers {
             let named = by_name || pieces.is_named(&key);
+            let ttl = stored.as_ref().and_then(|stored| stored.left);
             let held = Held {
-                answer: entry.map_or(Answer::Absent, Answer::Sealed),
+                answer: stored.map_or(Answer::Absent, |stored| Answer::Sealed(stored.bytes)),
                 slot: LazySlot::default(),
                 since: ticket.departed,
                 stamp: ticket.stamp,
-                until: ticket.departed.after(self.max_age),
-                ttl: None,
+                until: ticket.departed.after(self.usual(ttl)),
+                ttl,
                 named,
                 plain: false,
                 once: !named,
@@ -213,26 +215,27 @@ impl Scope {
         }
     }
 
-    /// Keeps an opened answer that a trip brought to such a read. `end` is when its value ends, if it
-    /// tells.
+    /// Keeps an opened answer that a trip brought to such a read. `end` is when its value ends, if
+    /// it tells, and `left` how long it had to live then, if the store tells.
     pub(crate) fn keep(
         &self,
         ticket: Ticket,
         key: &[u8],
         answer: Option<(Content, Option<Memo>)>,
         end: Option<Duration>,
+        left: Option<Duration>,
         reading: Reading,
     ) {
         let answer = answer.map_or(Answer::Absent, |(content, memo)| {
             Answer::Opened(content, memo)
         });
-        self.put(ticket, key, answer, reading);
+        self.put(ticket, key, answer, left, reading);
         if let Some(end) = end {
             self.state().pieces.end_at(key, end, &self.clock);
         }
     }
 
-    /// Keeps the entry that a fetch made.
+    /// Keeps the entry that a fetch made, or found instead, which lives for `ttl`.
     pub(crate) fn keep_made(
         &self,
         ticket: Ticket,
@@ -240,7 +243,13 @@ impl Scope {
         entry: Bytes,
         ttl: Option<Duration>,
     ) {
-        self.put(ticket, key, Answer::Sealed(entry), Reading::Piece(ttl));
+        self.put(
+            ticket,
+            key,
+            Answer::Sealed(entry),
+            None,
+            Reading::Piece(ttl),
+        );
     }
 
     /// Returns how long a value that lives for `ttl` is good by the scope's usual age.
@@ -248,7 +257,14 @@ impl Scope {
         ttl.map_or(self.max_age, |ttl| ttl.min(self.max_age))
     }
 
-    fn put(&self, ticket: Ticket, key: &[u8], answer: Answer, reading: Reading) {
+    fn put(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        answer: Answer,
+        left: Option<Duration>,
+        reading: Reading,
+    ) {
         let state = &mut *self.state();
         if !state.open {
             return;
@@ -260,6 +276,7 @@ impl Scope {
             Reading::Plain(None) if !named => return,
             Reading::Plain(hold) => (None, hold),
         };
+        let ttl = sooner(ttl, left);
         let pieces = &mut state.pieces;
         pieces.oldest = pieces.oldest.max(hold.unwrap_or(self.max_age));
         pieces.sweep(ticket.departed);
@@ -276,6 +293,11 @@ impl Scope {
         };
         pieces.held.insert(Bytes::copy_from_slice(key), held);
     }
+}
+
+/// Returns the shorter of two spans, of which either may be unknown.
+pub(crate) fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 #[cfg(test)]

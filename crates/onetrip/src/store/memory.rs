@@ -13,7 +13,7 @@ use super::{Exchange, Store, StoreOptions};
 use crate::clock::{Clock, Moment};
 use crate::entry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::trip::{Op, Replies, Reply, Trip};
+use crate::trip::{Op, Replies, Reply, Stored, Trip};
 use crate::url::{self, StoreUrl};
 
 /// Bytes that a memory store holds unless its URL says `size`.
@@ -30,7 +30,7 @@ const OPTIONS: &[&str] = &["size", "latency"];
 
 /// An entry and when it ends.
 #[derive(Clone, Debug)]
-struct Stored {
+struct Held {
     entry: Bytes,
     expires: Option<Moment>,
 }
@@ -38,9 +38,9 @@ struct Stored {
 #[derive(Clone, Debug)]
 struct Weight;
 
-impl Weighter<Bytes, Stored> for Weight {
-    fn weight(&self, name: &Bytes, stored: &Stored) -> u64 {
-        weigh(name, &stored.entry)
+impl Weighter<Bytes, Held> for Weight {
+    fn weight(&self, name: &Bytes, held: &Held) -> u64 {
+        weigh(name, &held.entry)
     }
 }
 
@@ -54,7 +54,7 @@ fn weigh(name: &Bytes, entry: &Bytes) -> u64 {
 /// never answered; it goes when it is next looked at, or when room is needed.
 #[derive(Debug)]
 struct Memory {
-    entries: Cache<Bytes, Stored, Weight>,
+    entries: Cache<Bytes, Held, Weight>,
     clock: Clock,
     size: u64,
     /// The most that one entry may weigh.
@@ -162,12 +162,12 @@ impl Memory {
             Op::Delete { name } => Reply::Flag(
                 self.entries
                     .remove(name)
-                    .is_some_and(|(_, stored)| stored.lives(now)),
+                    .is_some_and(|(_, held)| held.lives(now)),
             ),
             Op::Incr { name, delta } => self.incr(name, *delta, now),
             Op::Touch { name, ttl } => Reply::Flag(
-                self.alter(name, now, |stored| {
-                    stored.expires = ttl.map(|ttl| now.after(ttl))
+                self.alter(name, now, |held| {
+                    held.expires = ttl.map(|ttl| now.after(ttl))
                 })
                 .is_some(),
             ),
@@ -175,12 +175,13 @@ impl Memory {
         }
     }
 
-    fn get(&self, name: &Bytes, now: Moment) -> Option<Bytes> {
-        let stored = self.entries.get(name)?;
-        if stored.lives(now) {
-            return Some(stored.entry);
+    fn get(&self, name: &Bytes, now: Moment) -> Option<Stored> {
+        let held = self.entries.get(name)?;
+        if held.lives(now) {
+            let left = held.expires.map(|expires| expires.since(now));
+            return Some(Stored::new(held.entry).with_left(left));
         }
-        self.entries.remove_if(name, |stored| !stored.lives(now));
+        self.entries.remove_if(name, |held| !held.lives(now));
         None
     }
 
@@ -191,7 +192,7 @@ impl Memory {
             return refusal;
         }
         self.entries
-            .insert(name.clone(), Stored::new(entry, ttl, now));
+            .insert(name.clone(), Held::new(entry, ttl, now));
         Reply::Done
     }
 
@@ -199,29 +200,29 @@ impl Memory {
         if let Some(refusal) = self.refuse(name, entry) {
             return refusal;
         }
-        let stored = Stored::new(entry, ttl, now);
+        let held = Held::new(entry, ttl, now);
         // A value under the key's lock, or the right to be the first to put one there.
         let found = self.entries.entry(name, None, |_, present| {
             let free = !present.lives(now);
             if free {
-                *present = stored.clone();
+                *present = held.clone();
             }
             EntryAction::<bool>::Retain(free)
         });
         Reply::Flag(match found {
             EntryResult::Retained(added) => added,
-            EntryResult::Vacant(guard) => guard.insert(stored).is_ok(),
+            EntryResult::Vacant(guard) => guard.insert(held).is_ok(),
             EntryResult::Removed(..) | EntryResult::Replaced(..) | EntryResult::Timeout => false,
         })
     }
 
     fn incr(&self, name: &Bytes, delta: i64, now: Moment) -> Reply {
-        let sum = self.alter(name, now, |stored| {
-            let sum = entry::integer(&stored.entry)
+        let sum = self.alter(name, now, |held| {
+            let sum = entry::integer(&held.entry)
                 .ok_or("does not hold an integer")?
                 .checked_add(delta)
                 .ok_or("would leave the range of 64 bits")?;
-            stored.entry = Bytes::from(sum.to_string());
+            held.entry = Bytes::from(sum.to_string());
             Ok(sum)
         });
         match sum {
@@ -236,11 +237,11 @@ impl Memory {
         &self,
         name: &Bytes,
         now: Moment,
-        change: impl FnOnce(&mut Stored) -> T,
+        change: impl FnOnce(&mut Held) -> T,
     ) -> Option<T> {
-        let found = self.entries.entry(name, None, |_, stored| {
-            if stored.lives(now) {
-                EntryAction::Retain(change(stored))
+        let found = self.entries.entry(name, None, |_, held| {
+            if held.lives(now) {
+                EntryAction::Retain(change(held))
             } else {
                 EntryAction::Remove
             }
@@ -253,9 +254,9 @@ impl Memory {
 
     fn clear(&self, prefix: &Bytes, now: Moment) -> u64 {
         let removed = std::cell::Cell::new(0);
-        self.entries.retain(|name, stored| {
+        self.entries.retain(|name, held| {
             let stays = !name.starts_with(prefix);
-            removed.set(removed.get() + u64::from(!stays && stored.lives(now)));
+            removed.set(removed.get() + u64::from(!stays && held.lives(now)));
             stays
         });
         removed.get()
@@ -276,7 +277,7 @@ impl Memory {
     }
 }
 
-impl Stored {
+impl Held {
     fn new(entry: &Bytes, ttl: Option<Duration>, now: Moment) -> Self {
         Self {
             entry: entry.clone(),

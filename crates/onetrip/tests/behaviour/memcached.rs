@@ -67,7 +67,7 @@ fn concurrent_increments_are_all_counted() {
 
 #[test]
 fn operation_sees_the_increment_before_it() {
-    use onetrip::trip::{Op, Reply, Trip};
+    use onetrip::trip::{Op, Reply, Stored, Trip};
     let cache = raising(memcached_server().url())
         .prefix("order")
         .build()
@@ -88,7 +88,8 @@ fn operation_sees_the_increment_before_it() {
         .send_blocking(&onetrip::internals::Context::default(), &trip)
         .unwrap();
     let shown: Vec<String> = replies.iter().map(|reply| format!("{reply:?}")).collect();
-    let entry = |digits: &'static str| format!("{:?}", Reply::Entry(Some(digits.into())));
+    let entry =
+        |digits: &'static str| format!("{:?}", Reply::Entry(Some(Stored::new(digits.into()))));
     let number = |number| format!("{:?}", Reply::Number(number));
     let expected = [
         number(None),

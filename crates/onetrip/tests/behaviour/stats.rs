@@ -21,7 +21,7 @@ fn fields(stats: &Stats) -> Vec<(&'static str, u64)> {
 
 async fn every_counter_counts(bed: Bed) -> Outcome {
     let cache = bed.cache();
-    let entry = 8 + 100;
+    let entry = 12 + 100;
     let value = Blob(vec![1; 100]);
     cache.set("a", &value).await?;
     cache
@@ -95,10 +95,10 @@ async fn watch_describes_each_trip(bed: Bed) -> Outcome {
     };
     let name = bed.name("a");
     assert_eq!(set.ops, [("set", name.clone())]);
-    assert_eq!((set.bytes_out, set.bytes_in, set.failed), (108, 0, 0));
+    assert_eq!((set.bytes_out, set.bytes_in, set.failed), (112, 0, 0));
     assert_eq!(*set.store, *cache.cache().label());
     assert_eq!(read.ops, [("get", name), ("get", bed.name("b\\n"))]);
-    assert_eq!((read.bytes_out, read.bytes_in, read.failed), (0, 108, 0));
+    assert_eq!((read.bytes_out, read.bytes_in, read.failed), (0, 112, 0));
     assert_eq!((incr.ops[0].0, incr.failed), ("incr", 1));
     assert_eq!((delete.ops.len(), delete.len), (100, 150));
     Ok(())

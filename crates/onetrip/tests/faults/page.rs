@@ -96,7 +96,7 @@ impl<'c> Page<'c> {
     pub(crate) fn get(&self, key: &str) -> Option<bytes::Bytes> {
         let name = name(self.cache, key);
         match self.ask([Op::Get { name }]).into_iter().next() {
-            Some(Reply::Entry(entry)) => entry,
+            Some(Reply::Entry(stored)) => stored.map(|stored| stored.bytes),
             _ => None,
         }
     }

@@ -23,6 +23,16 @@ macro_rules! on_every_server {
     };
 }
 
+/// The given tests, over every store that runs by the clock of its bed.
+macro_rules! on_every_local_store {
+    ($($test:ident),* $(,)?) => {
+        mod on {
+            expand!(memory, crate::support::memory, $($test),*);
+            expand!(disk, crate::support::disk, $($test),*);
+        }
+    };
+}
+
 /// Tests of this suite run one after the other.
 pub(crate) const ONE_AT_A_TIME: bool = true;
 
@@ -44,4 +54,5 @@ mod model;
 mod pieces;
 mod programs;
 mod snapshot;
+mod timeouts;
 mod trips;

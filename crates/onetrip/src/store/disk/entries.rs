@@ -13,7 +13,7 @@ use super::row::{self, Header, Key, NEVER, Row};
 use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::key;
-use crate::trip::{Op, Reply};
+use crate::trip::{Op, Reply, Stored};
 
 /// How many entries a clear finds before it removes them: what it holds in memory meanwhile.
 const SWEEP: usize = 1024;
@@ -30,14 +30,14 @@ pub(super) struct Entries<'e> {
 
 impl Entries<'_> {
     /// Reads the living entry of `name`. Nothing is written, not even that it was read.
-    pub(super) fn get(&self, txn: &RoTxn<'_>, name: &[u8]) -> heed::Result<Option<Bytes>> {
+    pub(super) fn get(&self, txn: &RoTxn<'_>, name: &[u8]) -> heed::Result<Option<Stored>> {
         let key = row::entry_key(name);
         let Some(record) = self.living(txn, &key, name)? else {
             return Ok(None);
         };
-        let entry = Bytes::copy_from_slice(record.entry);
+        let stored = Stored::new(Bytes::copy_from_slice(record.entry));
         self.room.used(&key);
-        Ok(Some(entry))
+        Ok(Some(stored.with_left(record.header.left(self.now))))
     }
 
     /// Carries out any operation.

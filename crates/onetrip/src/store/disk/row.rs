@@ -13,6 +13,7 @@
 //! Writing over an entry therefore touches one row.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -56,6 +57,11 @@ impl Header {
 
     pub(super) fn lives(&self, now: u64) -> bool {
         now < self.expires
+    }
+
+    /// Returns how long a living entry has left; `None` if it does not expire.
+    pub(super) fn left(&self, now: u64) -> Option<Duration> {
+        (self.expires != NEVER).then(|| Duration::from_micros(self.expires.saturating_sub(now)))
     }
 
     /// Writes the header, in front of a name of `name` bytes.

@@ -17,6 +17,7 @@ use super::pool::Pool;
 use super::posted::{Call, Held, Posted};
 use super::stream::until;
 use super::{Remote, StoreOptions, posting};
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::trip::{Op, Replies, Reply, Trip};
 use crate::url::StoreUrl;
@@ -50,6 +51,7 @@ struct Door {
     db: u16,
     connect_timeout: Duration,
     trip_timeout: Duration,
+    clock: Clock,
     label: Arc<str>,
 }
 
@@ -74,6 +76,7 @@ pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Arc<dyn Rem
             db,
             connect_timeout: options.connect_timeout,
             trip_timeout: options.trip_timeout,
+            clock: options.clock.clone(),
             label: url.label().into(),
         }),
         pools: ByRuntime::new(),
@@ -213,7 +216,13 @@ impl Kyoto {
             let (batch, asked) = segment.ask();
             let (answers, buffer) = self.converse(held, batch, until).await?;
             let in_step = held.connected()?.in_step;
-            let changes = segment.answered(&self.door.label, &asked, answers, &buffer)?;
+            let changes = segment.answered(
+                &self.door.label,
+                &asked,
+                answers,
+                &buffer,
+                self.door.clock.wall(),
+            )?;
             if in_step && !changes.is_empty() {
                 let batch = segment.change(&changes);
                 let (answers, buffer) = self.converse(held, batch, until).await?;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::store::not_a_number;
-use crate::trip::{Op, Reply};
+use crate::trip::{Op, Reply, Stored};
 use crate::wire::kyoto::binary::{self, NEVER, NEVER_SEEN, NewRecord};
 use crate::wire::kyoto::{MAX_DATA, RequestKind, ServerReply, Stop, http};
 
@@ -179,7 +179,8 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// Takes the answers to what was [asked](Self::ask), read from `buffer`. The entries to change.
+    /// Takes the answers to what was [asked](Self::ask), read from `buffer`, at `now` by the wall
+    /// clock. Returns the entries to change.
     ///
     /// # Errors
     ///
@@ -190,6 +191,7 @@ impl<'a> Segment<'a> {
         asked: &Asked,
         answers: Vec<ServerReply>,
         buffer: &Bytes,
+        now: Duration,
     ) -> Result<Vec<Change>, Stop> {
         let mut changes = Vec::new();
         for (deed, answer) in asked.0.iter().zip(answers) {
@@ -203,7 +205,7 @@ impl<'a> Segment<'a> {
                 (Deed::Read(indices), ServerReply::Records(records)) => {
                     let held = binary::matched(self.db, self.names(indices), buffer, records)?;
                     for (index, held) in indices.iter().zip(held) {
-                        self.was_read(*index, held, &mut changes);
+                        self.was_read(*index, held, now, &mut changes);
                     }
                 }
                 (Deed::Write(indices), ServerReply::Count(count)) => {
@@ -239,7 +241,13 @@ impl<'a> Segment<'a> {
     }
 
     /// What an entry that was read means for the operation that asked.
-    fn was_read(&mut self, index: usize, held: binary::Held, changes: &mut Vec<Change>) {
+    fn was_read(
+        &mut self,
+        index: usize,
+        held: binary::Held,
+        now: Duration,
+        changes: &mut Vec<Change>,
+    ) {
         let reply = match (self.ops.get(index), held) {
             (Some(Op::Touch { .. }), None) => Reply::Flag(false),
             (Some(Op::Incr { .. }), None) => Reply::Number(None),
@@ -273,7 +281,11 @@ impl<'a> Segment<'a> {
                     Err(error) => Reply::Failed(error),
                 }
             }
-            (_, held) => Reply::Entry(held.map(|(entry, _)| entry)),
+            (_, held) => Reply::Entry(held.map(|(entry, expires)| {
+                let end = u64::try_from(expires).map(Duration::from_secs);
+                let end = end.ok().filter(|_| expires < NEVER_SEEN);
+                Stored::new(entry).with_left(end.map(|end| end.saturating_sub(now)))
+            })),
         };
         self.reply(index, reply);
     }

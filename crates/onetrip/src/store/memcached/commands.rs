@@ -10,7 +10,7 @@ use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::key;
 use crate::store::not_a_number;
-use crate::trip::{Op, Reply};
+use crate::trip::{Op, Reply, Stored};
 use crate::wire::memcached::{Command, Expiry, MAX_VALUE, Mode, Nonsense, Response};
 
 /// An operation, and what the server is asked for it.
@@ -90,7 +90,9 @@ pub(super) fn reply(
     }
     Ok(match (op, answer) {
         (_, Some(Response::Refused(why))) => Reply::Failed(refusal(label, op, &why)),
-        (Op::Get { .. }, Some(Response::Value { value, .. })) => Reply::Entry(Some(value)),
+        (Op::Get { .. }, Some(Response::Value { value, .. })) => {
+            Reply::Entry(Some(Stored::new(value)))
+        }
         (Op::Get { .. }, Some(Response::Absent)) => Reply::Entry(None),
         (Op::Set { .. }, Some(Response::Done)) => Reply::Done,
         (Op::Add { .. }, Some(Response::Done)) => Reply::Flag(true),

@@ -11,7 +11,7 @@ use crate::entry;
 use crate::error::{Error, ErrorKind};
 use crate::key::is_record;
 use crate::store::not_a_number;
-use crate::trip::{Op, Replies, Reply, ScopeId, Trip};
+use crate::trip::{Op, Replies, Reply, ScopeId, Stored, Trip};
 use crate::wire::digits::Digits;
 use crate::wire::redis::{Commands, ServerError, Value};
 
@@ -203,9 +203,8 @@ pub(super) fn replies(
                 match next()? {
                     Value::Array(entries) if entries.len() == count => {
                         for entry in entries {
-                            replies.push(Reply::Entry(
-                                bulk(entry).ok_or(Broken::Nonsense("not a string"))?,
-                            ));
+                            let entry = bulk(entry).ok_or(Broken::Nonsense("not a string"))?;
+                            replies.push(Reply::Entry(entry.map(Stored::new)));
                         }
                     }
                     Value::Error(error) => {
@@ -236,7 +235,7 @@ fn reply(label: &str, op: &Op, value: Value) -> Reply {
         }
         (_, Value::Error(error)) => Reply::Failed(refused(label, error)),
         (Op::Get { .. }, value) => match bulk(value) {
-            Some(entry) => Reply::Entry(entry),
+            Some(entry) => Reply::Entry(entry.map(Stored::new)),
             None => Reply::Failed(nonsense(label, "not a string")),
         },
         (Op::Set { .. }, value) if value.is_ok() => Reply::Done,

@@ -212,12 +212,20 @@ impl Elsewhere {
     }
 
     pub(crate) async fn set(&self, key: &str, text: &str) -> Outcome {
+        self.write(key, text, None).await
+    }
+
+    pub(crate) async fn set_for(&self, key: &str, text: &str, life: Duration) -> Outcome {
+        self.write(key, text, Some(life)).await
+    }
+
+    async fn write(&self, key: &str, text: &str, ttl: Option<Duration>) -> Outcome {
         let text = |out: &mut Vec<u8>| {
             out.extend_from_slice(text.as_bytes());
             onetrip::Result::Ok(Kind::Str)
         };
         let entry = self.0.cache().policy().seal(key.as_bytes(), text)?;
-        let (name, ttl) = (self.name(key), None);
+        let name = self.name(key);
         self.0.send(&Op::Set { name, entry, ttl }.into()).await?;
         Ok(())
     }

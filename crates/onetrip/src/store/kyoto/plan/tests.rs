@@ -9,6 +9,9 @@ use crate::wire::kyoto::Reader;
 
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
+/// The wall clock: two seconds and a half before what was [got] expires.
+const NOW: Duration = Duration::from_millis(74_500);
+
 fn name(name: &'static str) -> Bytes {
     Bytes::from_static(name.as_bytes())
 }
@@ -65,7 +68,9 @@ fn read(questions: &[RequestKind], reply: &[u8]) -> (Vec<ServerReply>, Bytes) {
 fn step(segment: &mut Segment<'_>, reply: &[u8], changed: &[u8]) -> Option<String> {
     let (batch, asked) = segment.ask();
     let (answers, buffer) = read(&batch.questions, reply);
-    let changes = segment.answered("kt://", &asked, answers, &buffer).unwrap();
+    let changes = segment
+        .answered("kt://", &asked, answers, &buffer, NOW)
+        .unwrap();
     if changes.is_empty() {
         return None;
     }
@@ -78,6 +83,7 @@ fn step(segment: &mut Segment<'_>, reply: &[u8], changed: &[u8]) -> Option<Strin
 fn told(segment: &Segment<'_>) -> Vec<String> {
     let tell = |reply: &Option<Reply>| match reply {
         Some(Reply::Failed(error)) => format!("{:?}", error.kind()),
+        Some(Reply::Entry(Some(stored))) => format!("{:?}", stored.bytes),
         Some(reply) => format!("{reply:?}"),
         None => "None".into(),
     };
@@ -152,10 +158,7 @@ fn what_others_changed_meanwhile_is_read_again() {
         sent.contains("eHQ=\tMzYwMA==\n"),
         "has an hour, 3600: {sent}"
     );
-    assert_eq!(
-        told(&segment),
-        ["None", "Flag(true)", "Entry(Some(b\"C\"))"]
-    );
+    assert_eq!(told(&segment), ["None", "Flag(true)", "b\"C\""]);
     // Only what is not answered is asked again.
     let sent = step(&mut segment, &got(&[("a", "9")]), &responded(200)).unwrap();
     assert!(
@@ -220,10 +223,7 @@ fn what_is_too_large_is_not_sent_and_replaces_what_was_there() {
     assert!(batch.bytes.len() < 100);
     let reply = [&b"\xB9\0\0\0\x01"[..], &got(&[("c", "C")])].concat();
     step(&mut segment, &reply, b"");
-    assert_eq!(
-        told(&segment),
-        ["TooLarge", "TooLarge", "Entry(Some(b\"C\"))"]
-    );
+    assert_eq!(told(&segment), ["TooLarge", "TooLarge", "b\"C\""]);
 }
 
 #[test]
@@ -235,4 +235,23 @@ fn seconds_are_rounded_up() {
     assert_eq!(seconds(span(1, 1)), Some(2));
     assert_eq!(seconds(Some(Duration::MAX)), None);
     assert_eq!(seconds(span(i64::MAX as u64, 1)), None);
+}
+
+#[test]
+fn an_entry_comes_with_the_time_it_has_left() {
+    let left = |expires: i64| {
+        let ops = [get("a")];
+        let mut segment = Segment::new(0, &ops);
+        let (mut reply, name) = (got(&[("a", "A")]), "aA".len());
+        let at = reply.len() - name - size_of::<i64>();
+        reply[at..at + size_of::<i64>()].copy_from_slice(&expires.to_be_bytes());
+        step(&mut segment, &reply, b"");
+        match segment.replies.pop() {
+            Some(Some(Reply::Entry(Some(stored)))) => stored.left,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(left(77), Some(Duration::from_millis(2500)));
+    assert_eq!(left(74), Some(Duration::ZERO));
+    assert_eq!(left(NEVER_SEEN), None);
 }

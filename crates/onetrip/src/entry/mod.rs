@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! 0    magic, 0xC1: no MessagePack, no UTF-8 and no number begins so
-//! 1    version, 1
+//! 1    version, 2
 //! 2    kind of the payload (low four bits), compression (high four bits)
-//! 3    flags: bit 0 set when signed, bit 1 when it tells its end; the others are clear
-//! 4…   seal: CRC-32 (4 bytes), or HMAC-SHA256 (32 bytes) when signed
-//! …    if it tells its end: when that is, in milliseconds since 1970 (8 bytes)
+//! 3    flags: bit 0 set when signed, bit 1 when it tells fields; the others are clear
+//! 4…   seal: XXH3 (8 bytes), or HMAC-SHA256 (32 bytes) when signed
+//! …    the fields, if there are any: when its value ends, and more
 //! …    payload
 //! ```
 //!
@@ -15,26 +15,25 @@
 //! its decimal digits, because stores add to numbers in that form. `docs/format.md` has the rules
 //! in full, and test vectors.
 
+mod fields;
+mod seal;
+
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 
+pub use self::fields::{Fields, Tag};
+use self::seal::{CHECKSUM, SIGNATURE, Signer, checksum};
 use crate::compress::{self, Compression};
 
 const MAGIC: u8 = 0xC1;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SIGNED: u8 = 1;
-/// Whether it tells when it ends.
-const ENDS: u8 = 2;
+/// Whether it tells fields.
+const FIELDS: u8 = 2;
 /// Magic, version, content and flags.
 const PREAMBLE: usize = 4;
-const CHECKSUM: usize = 4;
-const SIGNATURE: usize = 32;
-/// Milliseconds since 1970 (UTC), the lowest byte first.
-const END: usize = 8;
 
 /// What the payload of an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,45 +118,6 @@ impl fmt::Display for BadEntry {
 
 impl std::error::Error for BadEntry {}
 
-/// Secrets that sign entries: the first signs, any of them vouches for what it once signed.
-#[derive(Clone)]
-struct Signer(Vec<Hmac<Sha256>>);
-
-impl Signer {
-    fn new(secrets: &[Vec<u8>]) -> Option<Self> {
-        let macs: Vec<_> = secrets
-            .iter()
-            // HMAC takes a key of any length, so none is refused.
-            .filter_map(|secret| Hmac::<Sha256>::new_from_slice(secret).ok())
-            .collect();
-        (!macs.is_empty()).then_some(Self(macs))
-    }
-
-    fn feed(mac: &Hmac<Sha256>, name: Name<'_>, preamble: &[u8], payload: &[u8]) -> Hmac<Sha256> {
-        let mut mac = mac.clone();
-        let length = (name.prefix.len() + name.key.len()) as u64;
-        mac.update(&length.to_le_bytes());
-        mac.update(name.prefix);
-        mac.update(name.key);
-        mac.update(preamble);
-        mac.update(payload);
-        mac
-    }
-
-    fn sign(&self, name: Name<'_>, preamble: &[u8], payload: &[u8]) -> Option<[u8; SIGNATURE]> {
-        let mac = Self::feed(self.0.first()?, name, preamble, payload);
-        Some(mac.finalize().into_bytes().into())
-    }
-
-    fn vouches(&self, name: Name<'_>, preamble: &[u8], payload: &[u8], signature: &[u8]) -> bool {
-        self.0.iter().any(|mac| {
-            Self::feed(mac, name, preamble, payload)
-                .verify_slice(signature)
-                .is_ok()
-        })
-    }
-}
-
 /// Whether the payload of an entry with a header would have to be expanded.
 pub(crate) fn is_compressed(entry: &[u8]) -> bool {
     matches!(entry, [MAGIC, VERSION, content, ..] if content >> 4 != 0)
@@ -172,31 +132,28 @@ pub struct Name<'a> {
     pub key: &'a [u8],
 }
 
-/// Returns when the value of `entry` ends, as the span since 1970 began (UTC), if it tells. `entry`
-/// must have been [opened](Sealer::open).
-pub(crate) fn end(entry: &[u8]) -> Option<Duration> {
+/// Returns the list of fields of an entry that was [opened](Sealer::open); empty if there is none.
+fn fields_of(entry: &[u8]) -> &[u8] {
     let Some(&[MAGIC, VERSION, _, flags]) = entry.first_chunk() else {
-        return None;
+        return &[];
     };
-    if flags & ENDS == 0 {
-        return None;
+    if flags & FIELDS == 0 {
+        return &[];
     }
-    let seal = if flags & SIGNED == 0 {
-        CHECKSUM
-    } else {
-        SIGNATURE
+    let header = match flags & SIGNED {
+        0 => PREAMBLE + CHECKSUM,
+        _ => PREAMBLE + SIGNATURE,
     };
-    let millis = entry.get(PREAMBLE + seal..)?.first_chunk()?;
-    Some(Duration::from_millis(u64::from_le_bytes(*millis)))
+    let list = entry.get(header..).map(fields::split);
+    list.and_then(Result::ok)
+        .map(|(list, _)| list)
+        .unwrap_or_default()
 }
 
-fn checksum(name: Name<'_>, preamble: &[u8], payload: &[u8]) -> [u8; CHECKSUM] {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(name.prefix);
-    crc.update(name.key);
-    crc.update(preamble);
-    crc.update(payload);
-    crc.finalize().to_le_bytes()
+/// Returns the payload of a draft that tells fields.
+fn payload_of(draft: &[u8], header: usize) -> &[u8] {
+    let body = draft.get(header..).unwrap_or_default();
+    fields::split(body).map_or(body, |(_, payload)| payload)
 }
 
 /// Makes entries and opens them, as the options of one cache say.
@@ -264,22 +221,18 @@ impl Sealer {
         self.bare
     }
 
-    /// An empty entry with room for its header, for an encoder to append the payload to.
-    #[must_use]
-    pub fn draft(&self) -> Vec<u8> {
-        vec![0; self.header()]
-    }
-
-    /// Returns an empty entry as [`draft`](Self::draft) does, which tells that its value ends
-    /// at `end`, the span since 1970 began (UTC). Give it to [`seal_ending`](Self::seal_ending).
+    /// Returns an empty entry that has room for its header and tells `fields`, for an encoder to
+    /// append the payload to. Give it to [`seal`](Self::seal).
     ///
-    /// The store removes it then. It tells so for those who hold it meanwhile.
+    /// An entry without a header tells nothing.
     #[must_use]
-    pub fn draft_ending(&self, end: Duration) -> Vec<u8> {
-        let mut draft = self.draft();
-        if !self.bare {
-            let millis = u64::try_from(end.as_millis()).unwrap_or(u64::MAX);
-            draft.extend_from_slice(&millis.to_le_bytes());
+    pub fn draft(&self, fields: &Fields) -> Vec<u8> {
+        let mut draft = vec![0; self.header()];
+        if !self.bare && !fields.is_empty() {
+            if let Some(flags) = draft.get_mut(PREAMBLE - 1) {
+                *flags = FIELDS;
+            }
+            fields.write(&mut draft);
         }
         draft
     }
@@ -292,25 +245,19 @@ impl Sealer {
         }
     }
 
-    /// Completes a [`draft`](Self::draft) into the entry that is stored as `name`.
+    /// Completes a [`draft`](Self::draft) into the entry that is stored as `name`. An integer, which
+    /// has no header, tells no fields.
     #[must_use]
-    pub fn seal(&self, name: Name<'_>, kind: Kind, draft: Vec<u8>) -> Bytes {
-        self.complete(name, kind, draft, 0)
-    }
-
-    /// Completes a [`draft_ending`](Self::draft_ending). An integer, which has no header, does not
-    /// tell its end.
-    #[must_use]
-    pub fn seal_ending(&self, name: Name<'_>, kind: Kind, draft: Vec<u8>) -> Bytes {
-        self.complete(name, kind, draft, ENDS)
-    }
-
-    fn complete(&self, name: Name<'_>, kind: Kind, mut draft: Vec<u8>, ends: u8) -> Bytes {
-        let header = self.header();
+    pub fn seal(&self, name: Name<'_>, kind: Kind, mut draft: Vec<u8>) -> Bytes {
         if self.bare {
             return Bytes::from(draft);
         }
-        let begin = header + if ends == 0 { 0 } else { END };
+        let header = self.header();
+        let fields = draft.get(PREAMBLE - 1).copied().unwrap_or_default() & FIELDS;
+        let begin = match fields {
+            0 => header,
+            _ => draft.len() - payload_of(&draft, header).len(),
+        };
         if kind == Kind::Integer {
             return Bytes::from(draft).slice(begin..);
         }
@@ -326,20 +273,37 @@ impl Sealer {
             }
         }
         let signed = if self.signer.is_some() { SIGNED } else { 0 };
-        let flags = signed | ends;
-        let preamble = [MAGIC, VERSION, kind.code() | compression << 4, flags];
-        let (head, payload) = draft.split_at_mut(header);
+        let content = kind.code() | compression << 4;
+        let preamble = [MAGIC, VERSION, content, signed | fields];
+        let (head, body) = draft.split_at_mut(header);
         let (front, seal) = head.split_at_mut(PREAMBLE);
         front.copy_from_slice(&preamble);
         match &self.signer {
             Some(signer) => {
-                if let Some(signature) = signer.sign(name, &preamble, payload) {
+                if let Some(signature) = signer.sign(name, &preamble, body) {
                     seal.copy_from_slice(&signature);
                 }
             }
-            None => seal.copy_from_slice(&checksum(name, &preamble, payload)),
+            None => seal.copy_from_slice(&checksum(name, preamble, body)),
         }
         Bytes::from(draft)
+    }
+
+    /// Returns what `entry` tells beside its value. It must have been [opened](Self::open).
+    #[must_use]
+    pub fn fields(&self, entry: &Bytes) -> Fields {
+        if self.bare {
+            return Fields::default();
+        }
+        Fields::read(fields_of(entry), |name| entry.slice_ref(name))
+    }
+
+    /// Returns when the value of `entry` ends, as [`fields`](Self::fields) tells it.
+    pub(crate) fn end(&self, entry: &[u8]) -> Option<Duration> {
+        if self.bare {
+            return None;
+        }
+        fields::end(fields_of(entry))
     }
 
     /// Opens what was stored as `name`. Whether the payload is what its kind says, UTF-8 for
@@ -367,20 +331,21 @@ impl Sealer {
                 _ => BadEntry::Foreign,
             });
         };
-        if flags & !(SIGNED | ENDS) != 0 {
+        if flags & !(SIGNED | FIELDS) != 0 {
             return Err(BadEntry::Foreign);
         }
         if (flags & SIGNED != 0) != self.signer.is_some() {
             return Err(BadEntry::Unsigned);
         }
-        let (preamble, rest) = entry.split_at(PREAMBLE);
+        let preamble = [MAGIC, VERSION, content, flags];
+        let rest = entry.get(PREAMBLE..).unwrap_or_default();
         let header = self.header();
-        let (seal, payload) = rest
+        let (seal, body) = rest
             .split_at_checked(header - PREAMBLE)
             .ok_or(BadEntry::CutShort)?;
         let sound = match &self.signer {
-            Some(signer) => signer.vouches(name, preamble, payload, seal),
-            None => seal == checksum(name, preamble, payload),
+            Some(signer) => signer.vouches(name, &preamble, body, seal),
+            None => seal == checksum(name, preamble, body),
         };
         if !sound {
             return Err(BadEntry::Broken);
@@ -394,15 +359,16 @@ impl Sealer {
                 return Err(BadEntry::Pickled);
             }
         }
-        let (payload, header) = match flags & ENDS {
-            0 => (payload, header),
+        let payload = match flags & FIELDS {
+            0 => body,
             _ => {
-                let payload = payload.get(END..).ok_or(BadEntry::CutShort)?;
-                (payload, header + END)
+                let (list, payload) = fields::split(body)?;
+                fields::check(list)?;
+                payload
             }
         };
         let payload = match content >> 4 {
-            0 => entry.slice(header..),
+            0 => entry.slice(entry.len() - payload.len()..),
             code => {
                 let compression = Compression::from_code(code).ok_or(BadEntry::Foreign)?;
                 let plain = compress::expand(compression, payload).ok_or(BadEntry::Inflated)?;
