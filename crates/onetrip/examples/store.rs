@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use onetrip::store::{Exchange, Store};
-use onetrip::trip::{Op, Reply, Trip};
+use onetrip::trip::{Op, Reply, Stored, Trip};
 use onetrip::{Builder, Error, ErrorKind};
 
 /// Entries in a map. Grows without bound: a real store would evict.
@@ -28,6 +28,12 @@ impl Entry {
             end: end(ttl),
         }
     }
+
+    /// Returns the bytes, and how long they have left to live: a scope holds them no longer.
+    fn stored(&self) -> Stored {
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        Stored::new(self.bytes.clone()).with_left(self.end.map(left))
+    }
 }
 
 fn end(ttl: Option<Duration>) -> Option<Instant> {
@@ -44,7 +50,7 @@ fn answer(entries: &mut HashMap<Bytes, Entry>, op: &Op) -> Reply {
         entries.remove(op.name());
     }
     match op {
-        Op::Get { name } => Reply::Entry(entries.get(name).map(|entry| entry.bytes.clone())),
+        Op::Get { name } => Reply::Entry(entries.get(name).map(Entry::stored)),
         Op::Set { name, entry, ttl } => {
             entries.insert(name.clone(), Entry::new(entry, *ttl));
             Reply::Done

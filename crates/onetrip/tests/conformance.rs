@@ -142,7 +142,7 @@ fn store_that_takes_empty_for_absent_fails() {
     let store = Changed {
         replies: |_, replies| {
             let replies = replies.into_iter().map(|reply| match reply {
-                Reply::Entry(Some(entry)) if entry.is_empty() => Reply::Entry(None),
+                Reply::Entry(Some(stored)) if stored.bytes.is_empty() => Reply::Entry(None),
                 reply => reply,
             });
             replies.collect()

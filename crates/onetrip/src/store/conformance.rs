@@ -33,7 +33,7 @@ use bytes::Bytes;
 
 use super::{Exchange, Store};
 use crate::error::ErrorKind;
-use crate::trip::{Op, Replies, Reply, Trip};
+use crate::trip::{Op, Replies, Reply, Stored, Trip};
 
 /// Time to live of entries that have to expire. Some stores count in seconds.
 const SHORT: Duration = Duration::from_secs(1);
@@ -215,12 +215,18 @@ impl<'a, S: Store + ?Sized> Bench<'a, S> {
 }
 
 fn found(entry: impl AsRef<[u8]>) -> Reply {
-    Reply::Entry(Some(Bytes::copy_from_slice(entry.as_ref())))
+    let bytes = Bytes::copy_from_slice(entry.as_ref());
+    Reply::Entry(Some(Stored::new(bytes)))
 }
 
 fn is_same(one: &Reply, other: &Reply) -> bool {
     match (one, other) {
-        (Reply::Entry(one), Reply::Entry(other)) => one == other,
+        // Some stores say how long an entry has left to live.
+        (Reply::Entry(one), Reply::Entry(other)) => {
+            let bytes =
+                |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.bytes.clone());
+            bytes(one) == bytes(other)
+        }
         (Reply::Done, Reply::Done) => true,
         (Reply::Flag(one), Reply::Flag(other)) => one == other,
         (Reply::Number(one), Reply::Number(other)) => one == other,
@@ -232,7 +238,9 @@ fn is_same(one: &Reply, other: &Reply) -> bool {
 
 fn shown(reply: &Reply) -> String {
     match reply {
-        Reply::Entry(Some(entry)) if entry.len() > 40 => format!("{} bytes", entry.len()),
+        Reply::Entry(Some(stored)) if stored.bytes.len() > 40 => {
+            format!("{} bytes", stored.bytes.len())
+        }
         reply => format!("{reply:?}"),
     }
 }

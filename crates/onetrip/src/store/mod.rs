@@ -99,7 +99,8 @@ impl std::fmt::Debug for Exchange<'_> {
 /// - **Bytes.** Names and entries are any bytes, the empty string included. The store keeps them as
 ///   they are, and hides its own limits on names.
 /// - **Time to live.** An entry whose time is over is absent for every operation. A store may round
-///   up to its own tick. It may evict an entry at any time.
+///   up to its own tick. It may evict an entry at any time. Where it knows at no cost how long an
+///   entry has left, it says so with the entry ([`Stored`](crate::trip::Stored)).
 /// - **Refusals.** An operation that the store cannot carry out is answered with
 ///   [`Reply::Failed`](crate::trip::Reply::Failed), never by doing something else: with
 ///   [`ErrorKind::Unsupported`] if it never can. The other operations of the trip are answered as
