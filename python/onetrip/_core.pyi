@@ -353,6 +353,16 @@ class Cache:
         key: str | None = None,
         key_fn: Callable[[tuple[Any, ...], dict[str, Any]], object] | None = None,
     ) -> CachedPropertyDecorator: ...
+    def prefixed(self, prefix: str) -> Cache:
+        """Returns a cache of other keys over the same connections, under this cache's prefix.
+
+            blog = Cache("redis://127.0.0.1:6379/0", prefix="blog")
+            notes = blog.prefixed("notes")  # keys "blog:notes:…"
+
+        Options, store, breaker and connections are shared. Counters, scopes, watches and pages are
+        not. `clear()` of `notes` leaves the other keys of `blog`; `clear()` of `blog` removes the
+        keys of `notes` too.
+        """
     def stats(self) -> Stats:
         """Returns the counters since the cache was opened or reset, over all threads."""
     def reset_stats(self) -> None:

@@ -640,6 +640,21 @@ impl Cache {
         cached::decorate::<CachedProperty>(slf, timeout, key, key_fn)
     }
 
+    /// Returns a cache of other keys over the same connections, under this cache's prefix.
+    ///
+    ///     blog = Cache("redis://127.0.0.1:6379/0", prefix="blog")
+    ///     notes = blog.prefixed("notes")  # keys "blog:notes:…"
+    ///
+    /// Options, store, breaker and connections are shared. Counters, scopes, watches and pages are
+    /// not. `clear()` of `notes` leaves the other keys of `blog`; `clear()` of `blog` removes the
+    /// keys of `notes` too.
+    fn prefixed(&self, py: Python<'_>, prefix: &str) -> Result<Self> {
+        Ok(Self {
+            core: self.core.with_prefix(prefix),
+            variable: Variable::new(py)?,
+        })
+    }
+
     /// Returns the counters since the cache was opened or reset, over all threads.
     fn stats(&self) -> Stats {
         Stats(self.core.stats())

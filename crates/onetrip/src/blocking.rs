@@ -67,6 +67,13 @@ impl Cache {
         &self.0
     }
 
+    /// Returns a cache of other keys over the same connections. See
+    /// [`onetrip::Cache::with_prefix`](crate::Cache::with_prefix).
+    #[must_use]
+    pub fn with_prefix(&self, prefix: &str) -> Self {
+        Self(self.0.with_prefix(prefix))
+    }
+
     /// Returns the counters of this cache, over all its clones.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -5,24 +5,23 @@ mod scopes;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::scopes::Visiting;
-use crate::blocking_runtimes::{self, BlockingRuntimes};
+use crate::blocking_runtimes;
 use crate::codec::{self, Presence, Serde};
 use crate::context::{Context, task};
-use crate::dispatch::{Dispatched, Dispatcher};
-use crate::drain;
+use crate::dispatch::Dispatched;
 use crate::drive::Fetching;
 use crate::error::{Error, Result};
 use crate::latch::Latch;
 use crate::options::{Builder, Serializer};
 use crate::policy::{Policy, Step, Ttl};
 use crate::scope::{Reading, Scope};
+use crate::shared_store::SharedStore;
 use crate::stats::Stats;
 use crate::trip::{Replies, ScopeId, Trip};
 
@@ -78,37 +77,15 @@ type Waiting = Pin<Box<dyn Future<Output = Result<Replies>> + Send>>;
 pub(crate) struct Inner {
     pub(crate) id: u64,
     pub(crate) policy: Policy,
-    pub(crate) serializer: Serializer,
-    pub(crate) dispatcher: Dispatcher,
-    pub(crate) blocking_runtimes: BlockingRuntimes,
-    /// None if the program brought its own store.
-    pub(crate) url: Option<String>,
-    /// The longest that one exchange takes, connecting included.
-    pub(crate) patience: Duration,
-}
-
-impl Inner {
-    pub(crate) fn drain(&self, scope: Option<ScopeId>) {
-        let draining = async {
-            self.dispatcher.drain(scope).await;
-            Ok(())
-        };
-        // Within a task nobody waits. What is unread stays so.
-        let _ = self.blocking_runtimes.run(draining);
-    }
-}
-
-/// A socket that is closed with replies unread may take what was posted with it.
-impl Drop for Inner {
-    fn drop(&mut self) {
-        drain::last(self);
-    }
+    pub(crate) store: Arc<SharedStore>,
+    /// The options that caches of other prefixes are built with.
+    pub(crate) builder: Builder,
 }
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cache")
-            .field("store", self.dispatcher.label())
+            .field("store", self.store.dispatcher.label())
             .field("prefix", self.policy.keyspace.prefix())
             .finish_non_exhaustive()
     }
@@ -128,6 +105,40 @@ impl Cache {
     /// The options of a cache over the store that `url` names.
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder::new(url)
+    }
+
+    /// Returns a cache of other keys over the same connections: keys under `prefix` within the prefix
+    /// of this cache. Of a cache with the prefix `blog`, `with_prefix("notes")` names its keys
+    /// `blog:notes:…`.
+    ///
+    /// Both share the store, its breaker and its pending deletes. Options are the same. Counters,
+    /// scopes, watches and learned pages are each cache's own. The key `notes:5` of the outer cache
+    /// is the key `5` of the inner one. [`clear`](Self::clear) of the inner cache leaves the keys of
+    /// the outer one; `clear` of the outer cache removes those of the inner one too.
+    ///
+    /// ```
+    /// use onetrip::Cache;
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let blog = Cache::builder("memory://").prefix("blog").build()?;
+    /// let notes = blog.with_prefix("notes");
+    /// assert_eq!(notes.prefix(), "blog:notes");
+    ///
+    /// blog.set("5", "blog").await?;
+    /// notes.set("5", "note").await?;
+    /// notes.clear().await?;
+    /// assert_eq!(blog.get::<String>("5").await?.as_deref(), Some("blog"));
+    /// # Ok::<(), onetrip::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn with_prefix(&self, prefix: &str) -> Self {
+        let prefix = match self.prefix() {
+            "" => prefix.to_owned(),
+            outer => format!("{outer}:{prefix}"),
+        };
+        let builder = self.0.builder.clone().prefix(prefix);
+        builder.over(Arc::clone(&self.0.store))
     }
 
     /// The same cache for threads that may block.
@@ -150,7 +161,7 @@ impl Cache {
     /// The store, as messages name it: its URL without password.
     #[must_use]
     pub fn label(&self) -> &str {
-        self.0.dispatcher.label()
+        self.0.store.dispatcher.label()
     }
 
     /// The prefix of its keys, without the colon behind it; empty if it has none.
@@ -163,7 +174,7 @@ impl Cache {
     /// on them are read. The next trip opens a new one.
     pub fn close_idle(&self) {
         self.settle_blocking(None);
-        self.0.blocking_runtimes.close();
+        self.0.store.blocking_runtimes.close();
     }
 }
 
@@ -173,7 +184,7 @@ impl Cache {
     /// How this cache was told to write values.
     #[must_use]
     pub fn serializer(&self) -> Serializer {
-        self.0.serializer
+        self.0.builder.serializer
     }
 
     /// The meaning of this cache's operations, for faces in other languages.
@@ -185,7 +196,7 @@ impl Cache {
     /// Whether every trip is answered at once, without leaving this process.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.0.dispatcher.is_local()
+        self.0.store.dispatcher.is_local()
     }
 
     /// Whether `other` is a clone of this cache.
@@ -213,7 +224,12 @@ impl Cache {
             scope.count_trip();
         }
         let check = |replies| self.check_replies(trip.own(), replies);
-        match self.0.dispatcher.depart(&self.0.policy.counters, at, trip) {
+        match self
+            .0
+            .store
+            .dispatcher
+            .depart(&self.0.policy.counters, at, trip)
+        {
             Dispatched::Ready(answer) => Dispatched::Ready(answer.and_then(check)),
             Dispatched::Pending(answer) => Dispatched::Pending(async move { check(answer.await?) }),
         }
@@ -221,11 +237,16 @@ impl Cache {
 
     pub(crate) async fn carry(&self, at: &Context, trip: &Trip) -> Result<Replies> {
         let counters = &self.0.policy.counters;
-        self.0.dispatcher.depart(counters, at, trip).answer().await
+        self.0
+            .store
+            .dispatcher
+            .depart(counters, at, trip)
+            .answer()
+            .await
     }
 
     pub(crate) fn check_replies(&self, own: usize, replies: Replies) -> Result<Replies> {
-        self.0.dispatcher.check_replies(own, replies)
+        self.0.store.dispatcher.check_replies(own, replies)
     }
 
     /// Makes a trip on the calling thread, in a blocking runtime if the store is remote.
@@ -237,7 +258,7 @@ impl Cache {
     pub fn send_blocking(&self, at: &Context, trip: &Trip) -> Result<Replies> {
         match self.depart(at, trip) {
             Dispatched::Ready(answer) => answer,
-            Dispatched::Pending(answer) => self.0.blocking_runtimes.wait(answer),
+            Dispatched::Pending(answer) => self.0.store.blocking_runtimes.wait(answer),
         }
     }
 
@@ -252,7 +273,7 @@ impl Cache {
             Poll::Ready(answer) => Begun::Answered(answer),
             Poll::Pending => {
                 let cache = self.clone();
-                Begun::Waiting(Box::new(move || cache.0.blocking_runtimes.wait(work)))
+                Begun::Waiting(Box::new(move || cache.0.store.blocking_runtimes.wait(work)))
             }
         }
     }
@@ -268,23 +289,23 @@ impl Cache {
 
     /// Waits on this thread until a post is over, no longer than an exchange takes.
     pub fn await_post(&self, post: &Latch) {
-        let _ = post.wait(self.0.patience);
+        let _ = post.wait(self.0.builder.patience());
     }
 
     /// Reads the replies to what `scope` posted, or to all that is posted, at most `trip_timeout`
     /// long. Makes no trip.
     pub async fn drain(&self, scope: Option<ScopeId>) {
-        self.0.dispatcher.drain(scope).await;
+        self.0.store.dispatcher.drain(scope).await;
     }
 
     /// The same on the calling thread. Within a task of a Tokio runtime, which must not be blocked,
     /// it does nothing.
     pub fn settle_blocking(&self, scope: Option<ScopeId>) {
-        self.0.drain(scope);
+        self.0.store.drain(scope);
     }
 
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.0.blocking_runtimes.run(work)
+        self.0.store.blocking_runtimes.run(work)
     }
 
     pub(crate) fn here(&self) -> Context {

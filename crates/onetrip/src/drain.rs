@@ -7,23 +7,23 @@ use arc_swap::ArcSwapOption;
 use tokio::runtime::Handle;
 
 use crate::blocking_runtimes;
-use crate::cache::Inner;
+use crate::shared_store::SharedStore;
 use crate::store::Exchange;
 use crate::trip::Trip;
 
-/// The open caches with a server. Has no lock: a forked child could find a lock held by a thread
+/// The open stores that take posts. Has no lock: a forked child could find a lock held by a thread
 /// that does not exist there.
-static ALL: ArcSwapOption<Vec<Weak<Inner>>> = ArcSwapOption::const_empty();
+static ALL: ArcSwapOption<Vec<Weak<SharedStore>>> = ArcSwapOption::const_empty();
 
-/// Adds `cache` to the open caches.
-pub(crate) fn register(cache: &Arc<Inner>) {
-    if !cache.dispatcher.store().posts() {
+/// Adds `store` to the open stores.
+pub(crate) fn register(store: &Arc<SharedStore>) {
+    if !store.dispatcher.store().posts() {
         return;
     }
     ALL.rcu(|all| {
         let others = all.iter().flat_map(|all| all.iter());
         let open = others.filter(|other| other.strong_count() > 0).cloned();
-        let all: Vec<_> = open.chain([Arc::downgrade(cache)]).collect();
+        let all: Vec<_> = open.chain([Arc::downgrade(store)]).collect();
         Some(Arc::new(all))
     });
 }
@@ -34,9 +34,9 @@ pub(crate) fn register(cache: &Arc<Inner>) {
 /// Call it before a process ends: closing a socket with unread replies may lose posted writes. Does
 /// nothing within a task of a Tokio runtime.
 pub fn drain_all() {
-    for cache in ALL.load_full().iter().flat_map(|all| all.iter()) {
-        if let Some(cache) = cache.upgrade() {
-            cache.drain(None);
+    for store in ALL.load_full().iter().flat_map(|all| all.iter()) {
+        if let Some(store) = store.upgrade() {
+            store.drain(None);
         }
     }
 }
@@ -50,20 +50,20 @@ pub fn close_all_idle() {
     blocking_runtimes::close_all();
 }
 
-/// Reads the replies to posted writes when the last clone of a cache is dropped. A task of a Tokio
+/// Reads the replies to posted writes when the last cache over a store is dropped. A task of a Tokio
 /// runtime must not block, so another task does it there.
-pub(crate) fn last(cache: &Inner) {
-    if !cache.dispatcher.store().posts() {
+pub(crate) fn last(shared: &SharedStore) {
+    if !shared.dispatcher.store().posts() {
         return;
     }
     let trip = Trip::drain(None);
-    match cache.dispatcher.store().exchange(&trip) {
+    match shared.dispatcher.store().exchange(&trip) {
         Exchange::Ready(_) | Exchange::Refused(_) => return,
         Exchange::Pending(_) => {}
     }
     match Handle::try_current() {
         Ok(runtime) if !blocking_runtimes::is_blockable() => {
-            let store = Arc::clone(cache.dispatcher.store());
+            let store = Arc::clone(shared.dispatcher.store());
             runtime.spawn(async move {
                 if let Exchange::Pending(draining) = store.exchange(&Trip::drain(None)) {
                     // Failures go to the `Late` of each post.
@@ -71,6 +71,6 @@ pub(crate) fn last(cache: &Inner) {
                 }
             });
         }
-        _ => cache.drain(None),
+        _ => shared.drain(None),
     }
 }

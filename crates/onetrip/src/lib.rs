@@ -87,6 +87,7 @@ mod process;
 mod python_text;
 mod records;
 mod scope;
+mod shared_store;
 mod single_flight;
 mod spawn;
 mod stats;

@@ -234,7 +234,10 @@ impl Cache {
     ///
     /// Under [`OnError::Raise`](crate::OnError::Raise), returns `error`.
     pub fn fail(&self, trip: &Trip, error: Error) -> Result<Replies> {
-        self.0.dispatcher.fail(&self.0.policy.counters, trip, error)
+        self.0
+            .store
+            .dispatcher
+            .fail(&self.0.policy.counters, trip, error)
     }
 
     fn answers(&self, batch: &MergedTrip, replies: Result<Replies>) -> Vec<Result<Replies>> {

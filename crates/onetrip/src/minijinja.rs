@@ -138,7 +138,7 @@ fn fragment(
 /// Reports an error of the cache. It ends the rendering only under [`OnError::Raise`]; otherwise
 /// the page is rendered without the cache.
 fn report(cache: &Cache, key: &str, error: crate::Error) -> Result<(), Error> {
-    if cache.0.dispatcher.on_error() == OnError::Raise {
+    if cache.0.store.dispatcher.on_error() == OnError::Raise {
         let message = format!("the fragment {key:?}: {error}");
         return Err(mistake(message).with_source(error));
     }

@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::blocking_runtimes::BlockingRuntimes;
 use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
 use crate::compress::Compression;
-use crate::dispatch::{Dispatcher, OnError};
-use crate::drain;
+use crate::dispatch::OnError;
 use crate::entry::Sealer;
 use crate::error::{Error, Result};
 use crate::key::Keyspace;
 use crate::learn::{Budget, Learner};
 use crate::pages::PageMode;
 use crate::policy::Policy;
+use crate::shared_store::SharedStore;
 use crate::stats::Counters;
 use crate::store::{self, Store, StoreOptions};
 
@@ -54,7 +53,7 @@ pub struct Builder {
     store: Option<Arc<dyn Store>>,
     prefix: String,
     ttl: Option<Duration>,
-    serializer: Serializer,
+    pub(crate) serializer: Serializer,
     secrets: Vec<Vec<u8>>,
     compression: Option<Compression>,
     compression_min: usize,
@@ -229,19 +228,25 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             trip_timeout: self.trip_timeout,
         };
-        let (store, url) = match &self.store {
-            Some(store) => (Arc::clone(store), None),
-            None => (store::open(&self.url, &options)?, Some(self.url.clone())),
+        let store = match &self.store {
+            Some(store) => Arc::clone(store),
+            None => store::open(&self.url, &options)?,
         };
+        let shared = SharedStore::new(store, self.on_error);
+        Ok(self.over(shared))
+    }
+
+    /// Makes the cache over an open store.
+    pub(crate) fn over(self, store: Arc<SharedStore>) -> Cache {
         let sealer = match self.serializer {
             Serializer::Raw => Sealer::bare(),
             Serializer::Native => self.sealer(),
             Serializer::Pickle => self.sealer().with_pickle(),
         };
-        let dispatcher = Dispatcher::new(store, self.on_error);
+        let dispatcher = &store.dispatcher;
         let counters = Arc::<Counters>::default();
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        let inner = Arc::new(Inner {
+        let inner = Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             policy: Policy {
                 keyspace: Keyspace::new(&self.prefix),
@@ -249,7 +254,7 @@ impl Builder {
                 // compressed: what was written by anybody is not expanded.
                 record_sealer: Sealer::new(&self.secrets, None, 0),
                 sealer,
-                clock: self.clock,
+                clock: self.clock.clone(),
                 late: dispatcher.posts().then(|| dispatcher.late(&counters)),
                 store: dispatcher.store_id(),
                 costs: Arc::default(),
@@ -261,14 +266,24 @@ impl Builder {
                 page_mode: self.pages,
                 learner: Learner::new(self.page_budget),
             },
-            serializer: self.serializer,
-            dispatcher,
-            blocking_runtimes: BlockingRuntimes::default(),
-            url,
-            patience: self.connect_timeout.saturating_add(self.trip_timeout),
-        });
-        drain::register(&inner);
-        Ok(Cache(inner))
+            builder: self,
+            store,
+        };
+        Cache(Arc::new(inner))
+    }
+
+    /// Returns whether `other` has a store of the same URL.
+    pub(crate) fn names_store_of(&self, other: &Self) -> bool {
+        match (&self.store, &other.store) {
+            (None, None) => self.url == other.url,
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        }
+    }
+
+    /// Returns the longest that one exchange takes, connecting included.
+    pub(crate) fn patience(&self) -> Duration {
+        self.connect_timeout.saturating_add(self.trip_timeout)
     }
 
     fn sealer(&self) -> Sealer {

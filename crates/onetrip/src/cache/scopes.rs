@@ -62,7 +62,7 @@ impl Companion for Linked {
     fn bring(&self, trip: &mut Trip) -> Option<Arrival> {
         let (cache, scope) = (self.cache.upgrade()?, self.scope.upgrade()?);
         // Pending deletes of its store travel only with trips of its own.
-        if cache.dispatcher.may_have_pending_deletes() {
+        if cache.store.dispatcher.may_have_pending_deletes() {
             return None;
         }
         let ahead = cache.policy.accompany(&scope, trip)?;
@@ -87,8 +87,8 @@ impl Cache {
 
     /// Returns whether both caches have one store, or stores of one URL.
     fn shares_store(&self, other: &Self) -> bool {
-        let is_same = self.0.dispatcher.store_id() == other.0.dispatcher.store_id();
-        is_same || (self.0.url.is_some() && self.0.url == other.0.url)
+        Arc::ptr_eq(&self.0.store, &other.0.store)
+            || self.0.builder.names_store_of(&other.0.builder)
     }
 
     fn linked(&self, scope: &Arc<Scope>) -> Arc<Linked> {

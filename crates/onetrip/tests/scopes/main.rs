@@ -52,6 +52,7 @@ mod isolation;
 mod joining;
 mod model;
 mod pieces;
+mod prefixes;
 mod programs;
 mod snapshot;
 mod timeouts;
