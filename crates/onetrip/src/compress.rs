@@ -1,21 +1,25 @@
 //! Making payloads smaller, and large again within a bound.
 
+#[cfg_attr(feature = "lz4", path = "compress/lz4/enabled.rs")]
+#[cfg_attr(not(feature = "lz4"), path = "compress/lz4/disabled.rs")]
+mod lz4;
+#[cfg_attr(feature = "zstd", path = "compress/zstd/enabled.rs")]
+#[cfg_attr(not(feature = "zstd"), path = "compress/zstd/disabled.rs")]
+mod zstd;
+
 /// The most bytes that a compressed payload may expand to: 128 MiB.
 ///
 /// A reader must not be made to allocate without end by a few bytes in the store. Larger payloads
 /// are stored as they are.
 pub const MAX_EXPANDED: usize = 128 << 20;
 
-/// zstd's own default level: the best ratio at a speed that still outruns the network.
-const ZSTD_LEVEL: i32 = 3;
-
 /// How payloads are compressed. A reader follows the entry's header, whichever it would write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
-    /// Zstandard (RFC 8878): smaller.
+    /// Zstandard (RFC 8878): smaller. Needs the feature `zstd`, which is on by default.
     Zstd,
-    /// The LZ4 block format: faster.
+    /// The LZ4 block format: faster. Needs the feature `lz4`, which is on by default.
     Lz4,
 }
 
@@ -34,6 +38,15 @@ impl Compression {
             _ => return None,
         })
     }
+
+    /// Returns the feature that builds it in, if that is off.
+    pub(crate) fn missing_feature(self) -> Option<&'static str> {
+        let (feature, is_built_in) = match self {
+            Self::Zstd => ("zstd", zstd::IS_BUILT_IN),
+            Self::Lz4 => ("lz4", lz4::IS_BUILT_IN),
+        };
+        (!is_built_in).then_some(feature)
+    }
 }
 
 /// The plain length (four bytes, little endian) and the compressed bytes; `None` where that would
@@ -44,8 +57,8 @@ pub(crate) fn shrink(with: Compression, plain: &[u8]) -> Option<Vec<u8>> {
     }
     let length = u32::try_from(plain.len()).ok()?;
     let packed = match with {
-        Compression::Zstd => zstd::bulk::compress(plain, ZSTD_LEVEL).ok()?,
-        Compression::Lz4 => lz4_flex::block::compress(plain),
+        Compression::Zstd => zstd::compress(plain)?,
+        Compression::Lz4 => lz4::compress(plain)?,
     };
     let mut out = Vec::with_capacity(4 + packed.len());
     out.extend_from_slice(&length.to_le_bytes());
@@ -61,8 +74,8 @@ pub(crate) fn expand(with: Compression, packed: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let plain = match with {
-        Compression::Zstd => zstd::bulk::decompress(packed, length).ok()?,
-        Compression::Lz4 => lz4_flex::block::decompress(packed, length).ok()?,
+        Compression::Zstd => zstd::decompress(packed, length)?,
+        Compression::Lz4 => lz4::decompress(packed, length)?,
     };
     (plain.len() == length).then_some(plain)
 }

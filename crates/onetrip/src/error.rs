@@ -119,6 +119,13 @@ impl Error {
         Self::new(ErrorKind::Configuration, message)
     }
 
+    /// Returns the error of `what`, which needs a `feature` that is off.
+    pub(crate) fn feature_missing(what: &str, feature: &str) -> Self {
+        Self::configuration(format!(
+            "{what} needs the feature \"{feature}\" of the crate onetrip, which is not built in"
+        ))
+    }
+
     /// Returns the kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -41,15 +41,35 @@
 //!
 //! # Features
 //!
-//! - `disk` (default, on Unix): the store `disk:///folder`.
-//! - `redis` (default): the stores `redis://`, `rediss://` and `redis+unix://`.
-//! - `memcached` (default): the stores `memcached://` and `memcached+unix://`.
-//! - `kyoto` (default): the store `kt://`, a Kyoto Tycoon server.
-//! - `macros`: the attribute [`cached`], for functions whose results are kept.
-//! - `tower`: a scope for each request, [`tower::PageLayer`].
-//! - `axum`: the same, whose pages are named by the routes of axum.
-//! - `conformance`: tests for authors of stores, `store::conformance`.
-//! - `minijinja`: cached pieces of templates, [`minijinja`].
+//! | feature | default | brings |
+//! | --- | --- | --- |
+//! | `disk` | yes | the store `disk:///folder` |
+//! | `redis` | yes | the stores `redis://`, `redis+unix://`, `redis+sentinel://` and `redis+cluster://` |
+//! | `memcached` | yes | the stores `memcached://` and `memcached+unix://` |
+//! | `kyoto` | yes | the store `kt://`, a Kyoto Tycoon server |
+//! | `tls` | yes | TLS for Redis (`rediss://`, `?ssl=true`), by the `CryptoProvider` of rustls that the program installed; turns on `redis` |
+//! | `tls-ring` | yes | `tls` with the cryptography of ring |
+//! | `tls-aws-lc` | | `tls` with the cryptography of AWS-LC, which is used even if `tls-ring` is on |
+//! | `zstd` | yes | [`Compression::Zstd`] |
+//! | `lz4` | yes | [`Compression::Lz4`] |
+//! | `macros` | | the attribute [`cached`], for functions whose results are kept |
+//! | `tower` | | a scope for each request, [`tower::PageLayer`] |
+//! | `axum` | | the same, whose pages are named by the routes of axum |
+//! | `conformance` | | tests for authors of stores, `store::conformance` |
+//! | `minijinja` | | cached pieces of templates, [`minijinja`] |
+//!
+//! The store `memory://` is always there. A URL or an option that needs a feature that is off is
+//! refused with an error that names the feature. An entry that needs a codec that is off is a miss
+//! and counts as a bad entry.
+//!
+//! Stores on disk and on servers need Unix. Elsewhere only `default-features = false` builds.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(all(not(unix), any(feature = "disk", feature = "_remote")))]
+compile_error!(
+    "onetrip's stores on disk and on servers need Unix; on this system, set default-features = false and use memory://"
+);
 
 #[cfg(feature = "macros")]
 #[doc(hidden)]

@@ -139,7 +139,7 @@ impl Builder {
         self
     }
 
-    /// Compresses payloads; `None`, the default, does not.
+    /// Compresses payloads; `None`, the default, does not. Each codec has a feature.
     pub fn compression(mut self, compression: Option<Compression>) -> Self {
         self.compression = compression;
         self
@@ -219,8 +219,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the URL names no store, or
-    /// options contradict one another.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the URL names no store,
+    /// options contradict one another, or either needs a feature that is off.
     pub fn build(self) -> Result<Cache> {
         self.check()?;
         let options = StoreOptions {
@@ -296,6 +296,10 @@ impl Builder {
             return refuse(
                 "secret is empty, and would vouch for anybody; give a long random one, or none",
             );
+        }
+        if let Some(feature) = self.compression.and_then(Compression::missing_feature) {
+            let what = format!("compression=\"{feature}\"");
+            return Err(Error::feature_missing(&what, feature));
         }
         match self.serializer {
             Serializer::Pickle if self.secrets.is_empty() => refuse(

@@ -1,20 +1,25 @@
 //! Parsing the URLs of stores and their options.
 
-use std::borrow::Cow;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use url::{ParseError, Position, Url};
+use percent_encoding::percent_decode_str;
 
 use crate::error::{Error, Result};
 
 /// A parsed store URL. Each store takes the options it knows; one that is left over is an error.
+///
+/// These URLs are read here and not by the crate `url`. They may list hosts, as no other URL does,
+/// and their hosts are never of the web, so tables of Unicode would come along for nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreUrl {
-    /// The URL, of its first host alone.
-    url: Url,
-    /// The other hosts, each as a URL of nothing else.
-    others: Vec<Url>,
+    scheme: String,
+    username: Option<String>,
+    password: Option<String>,
+    hosts: Vec<(String, Option<u16>)>,
+    path: String,
     options: Vec<(String, String)>,
+    label: String,
 }
 
 #[cfg_attr(
@@ -23,41 +28,32 @@ pub(crate) struct StoreUrl {
 )]
 impl StoreUrl {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let (first, others) = first_host(text);
-        let url = parse(&first)?;
-        let scheme = url.scheme();
-        let others = others
-            .into_iter()
-            .map(|host| parse(&format!("{scheme}://{host}")))
-            .collect::<Result<_>>()?;
-        let options = url.query_pairs().into_owned().collect();
-        Ok(Self {
-            url,
-            others,
-            options,
+        let text = text.trim();
+        parse(text).map_err(|why| {
+            Error::configuration(format!(
+                "{:?} is not a URL of a store ({why}); write one such as \"memory://\" or \"redis://127.0.0.1:6379/0\"",
+                without_login(text)
+            ))
         })
     }
 
     pub(crate) fn scheme(&self) -> &str {
-        self.url.scheme()
+        &self.scheme
     }
 
     /// The host, as an address or a name; the first, if there is a list.
     pub(crate) fn host(&self) -> Option<String> {
-        host(&self.url)
+        self.hosts.first().map(|(host, _)| host.clone())
     }
 
     /// All hosts of a list such as `h1:11211,h2,[::1]:11211`, each with its port.
     pub(crate) fn hosts(&self) -> Vec<(String, Option<u16>)> {
-        std::iter::once(&self.url)
-            .chain(&self.others)
-            .filter_map(|url| Some((host(url)?, url.port())))
-            .collect()
+        self.hosts.clone()
     }
 
     /// This URL, if it has no list of hosts.
     pub(crate) fn of_one_host(&self) -> Result<&Self> {
-        if self.others.is_empty() {
+        if self.hosts.len() <= 1 {
             return Ok(self);
         }
         Err(Error::configuration(format!(
@@ -68,37 +64,24 @@ impl StoreUrl {
     }
 
     pub(crate) fn port(&self) -> Option<u16> {
-        self.url.port()
+        self.hosts.first().and_then(|(_, port)| *port)
     }
 
     pub(crate) fn path(&self) -> String {
-        decode(self.url.path())
+        decode(&self.path)
     }
 
     pub(crate) fn username(&self) -> Option<String> {
-        let name = self.url.username();
-        (!name.is_empty()).then(|| decode(name))
+        self.username.clone()
     }
 
     pub(crate) fn password(&self) -> Option<String> {
-        self.url.password().map(decode)
+        self.password.clone()
     }
 
     /// The URL without its password and options, to be printed.
     pub(crate) fn label(&self) -> String {
-        let mut url = self.url.clone();
-        // Refused only by URLs that cannot have a password, which have none to hide.
-        let _ = url.set_password(None);
-        url.set_query(None);
-        let (mut label, path) = (
-            url[..Position::AfterPort].to_owned(),
-            &url[Position::AfterPort..],
-        );
-        for other in &self.others {
-            label.push(',');
-            label.push_str(&other[Position::BeforeHost..Position::AfterPort]);
-        }
-        label + path
+        self.label.clone()
     }
 
     /// Takes the option `name`. `None` if it is not given.
@@ -135,29 +118,89 @@ impl StoreUrl {
             ))),
         }
     }
+}
 
-    pub(crate) fn unknown_scheme(&self, known: &[&str]) -> Error {
-        let known: Vec<String> = known.iter().map(|scheme| format!("{scheme}://")).collect();
-        Error::configuration(format!(
-            "no store is named {}://; onetrip has {}",
-            self.scheme(),
-            known.join(", ")
-        ))
+/// Reads `scheme://username:password@host:port,host:port/path?option=value`. Refuses with what is
+/// wrong.
+fn parse(text: &str) -> Result<StoreUrl, &'static str> {
+    let (scheme, rest) = text.split_once(':').ok_or("it has no scheme")?;
+    let begins_well = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+    if !begins_well || !scheme.chars().all(is_of_a_scheme) {
+        return Err("it has no scheme");
+    }
+    let rest = match rest {
+        "" => "",
+        rest => rest
+            .strip_prefix("//")
+            .ok_or("\"//\" must follow its scheme")?,
+    };
+    if rest.contains('#') {
+        return Err("a \"#\" in it must be written as %23");
+    }
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let (login, list) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (username, password) = login.split_once(':').unwrap_or((login, ""));
+    let scheme = scheme.to_ascii_lowercase();
+    let at = if username.is_empty() { "" } else { "@" };
+    Ok(StoreUrl {
+        label: format!("{scheme}://{username}{at}{list}{path}"),
+        scheme,
+        username: some(username),
+        password: some(password),
+        hosts: list
+            .split(',')
+            .filter_map(|host| host_and_port(host).transpose())
+            .collect::<Result<_, _>>()?,
+        path: path.to_owned(),
+        options: query.split('&').filter_map(option).collect(),
+    })
+}
+
+fn is_of_a_scheme(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')
+}
+
+/// The decoded text, unless it is empty.
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| decode(text))
+}
+
+/// Reads one of a list of hosts; none, where there is nothing.
+fn host_and_port(text: &str) -> Result<Option<(String, Option<u16>)>, &'static str> {
+    const NO_PORT: &str = "a port is no number up to 65535";
+    let text = text.trim();
+    let (host, port) = if let Some(address) = text.strip_prefix('[') {
+        let (address, port) = address.split_once(']').ok_or("a \"]\" is missing")?;
+        let address: Ipv6Addr = address.parse().map_err(|_| "an address is no IPv6")?;
+        (address.to_string(), port)
+    } else {
+        let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let is_odd = |c: char| c.is_whitespace() || c.is_control() || "[]<>\\^|".contains(c);
+        if host.contains(is_odd) {
+            return Err("a host has characters that no host has");
+        }
+        (decode(host), port)
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let port = match digits {
+        "" => None,
+        digits if is_number && port.starts_with(':') => Some(digits.parse().map_err(|_| NO_PORT)?),
+        _ => return Err(NO_PORT),
+    };
+    match host.is_empty() {
+        true if text.is_empty() => Ok(None),
+        true => Err("a port has no host"),
+        false => Ok(Some((host, port))),
     }
 }
 
-fn parse(text: &str) -> Result<Url> {
-    let url = Url::parse(text).or_else(|error| match error {
-        // A socket has no host, but may have a user: the parser wants both or neither.
-        ParseError::EmptyHost => Url::parse(&text.replacen("@/", "@localhost/", 1)),
-        error => Err(error),
-    });
-    url.map_err(|error| {
-        Error::configuration(format!(
-            "{:?} is not a URL of a store ({error}); write one such as \"memory://\" or \"redis://127.0.0.1:6379/0\"",
-            without_login(text)
-        ))
-    })
+/// Reads `name=value` of a query, where a space may be a plus.
+fn option(text: &str) -> Option<(String, String)> {
+    let plain = |text: &str| decode(&text.replace('+', " "));
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (!text.is_empty()).then(|| (plain(name), plain(value)))
 }
 
 /// Returns `text`, which cannot be parsed, without anything that may be a password.
@@ -168,33 +211,8 @@ fn without_login(text: &str) -> String {
     }
 }
 
-/// Splits a URL with a list of hosts, which is no URL to others, into one of the first host and
-/// the other hosts.
-fn first_host(text: &str) -> (Cow<'_, str>, Vec<&str>) {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return (text.into(), Vec::new());
-    };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let login = authority.rfind('@').map_or(0, |at| at + 1);
-    let (login, hosts) = authority.split_at(login);
-    match hosts.split_once(',') {
-        None => (text.into(), Vec::new()),
-        Some((first, others)) => (
-            format!("{scheme}://{login}{first}{path}").into(),
-            others.split(',').collect(),
-        ),
-    }
-}
-
-fn host(url: &Url) -> Option<String> {
-    url.host_str()
-        .map(|host| decode(host.trim_matches(['[', ']'])))
-}
-
 fn decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(text)
-        .decode_utf8_lossy()
-        .into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Returns a list of names for a message: `size, latency`.
@@ -269,6 +287,40 @@ mod tests {
         ] {
             let read = StoreUrl::parse(wrong);
             assert_eq!(read.is_ok(), wrong.ends_with("z,"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parts_are_decoded_and_a_login_needs_no_host() {
+        let url = StoreUrl::parse(" X+Unix://u%40:p@q:@/a%20b?c=d+e&&f=%26 ").unwrap();
+        assert_eq!(url.scheme(), "x+unix");
+        assert_eq!(url.username().as_deref(), Some("u@"));
+        assert_eq!(url.password().as_deref(), Some("p@q:"));
+        assert_eq!((url.host(), url.port()), (None, None));
+        assert_eq!(url.path(), "/a b");
+        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(url.options, [option("c", "d e"), option("f", "&")]);
+    }
+
+    #[test]
+    fn what_is_no_url_is_told_why() {
+        for (wrong, why) in [
+            ("h1", "no scheme"),
+            ("1x://h1", "no scheme"),
+            ("h1:6379", "\"//\" must follow"),
+            ("x://h1#a", "%23"),
+            ("x://:1", "port has no host"),
+            ("x://u@:1", "port has no host"),
+            ("x://h1:+1", "port is no number"),
+            ("x://h1:65536", "port is no number"),
+            ("x://[::1]1", "port is no number"),
+            ("x://[::1%eth0]", "no IPv6"),
+            ("x://[::1", "\"]\" is missing"),
+            ("x://a b", "characters"),
+            ("x://a^b", "characters"),
+        ] {
+            let error = StoreUrl::parse(wrong).unwrap_err().to_string();
+            assert!(error.contains(why), "{wrong}: {error}");
         }
     }
 

@@ -96,7 +96,8 @@ pub enum BadEntry {
     Unsigned,
     /// It is pickled, in a cache that was not told to unpickle.
     Pickled,
-    /// Its payload cannot be expanded, or would expand to more than is allowed.
+    /// Its payload cannot be expanded, would expand to more than is allowed, or needs a codec that
+    /// is not built in.
     Inflated,
     /// Its payload is not what the header says, or not of the type asked for.
     Undecodable,
@@ -110,7 +111,7 @@ impl fmt::Display for BadEntry {
             Self::Broken => "damaged, signed with another secret, or stored under another key",
             Self::Unsigned => "signed where no secret is set, or not signed where one is",
             Self::Pickled => "pickled, and this cache does not unpickle",
-            Self::Inflated => "compressed wrongly, or to more than may be expanded",
+            Self::Inflated => "compressed wrongly, to more than may be expanded, or by a codec that is not built in",
             Self::Undecodable => "not decodable as what was asked for",
         })
     }

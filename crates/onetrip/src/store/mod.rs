@@ -9,7 +9,7 @@ mod channel;
 pub mod conformance;
 #[cfg(feature = "redis")]
 mod connections;
-#[cfg(all(feature = "disk", unix))]
+#[cfg(feature = "disk")]
 mod disk;
 #[cfg(feature = "kyoto")]
 mod kyoto;
@@ -36,6 +36,7 @@ mod posted;
 mod posting;
 #[cfg(feature = "redis")]
 mod redis;
+mod schemes;
 #[cfg(feature = "_remote")]
 mod sizes;
 #[cfg(feature = "_remote")]
@@ -53,6 +54,7 @@ use bytes::Bytes;
 
 #[cfg(feature = "_remote")]
 use self::posting::{Draining, Posting};
+pub use self::schemes::schemes;
 #[cfg(feature = "kyoto")]
 use self::with_breaker::WithBreaker;
 use crate::clock::Clock;
@@ -182,37 +184,19 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let url = StoreUrl::parse(url)?;
     match url.scheme() {
         "memory" => memory::open(url.of_one_host()?, options),
-        #[cfg(all(feature = "disk", unix))]
-        "disk" => disk::open(url.of_one_host()?, options),
+        #[cfg(feature = "disk")]
+        scheme if schemes::DISK.contains(&scheme) => disk::open(url.of_one_host()?, options),
         #[cfg(feature = "redis")]
-        scheme if redis::SCHEMES.contains(&scheme) => redis::open(&url, options),
+        scheme if schemes::REDIS.contains(&scheme) => redis::open(&url, options),
         #[cfg(feature = "memcached")]
-        scheme if memcached::SCHEMES.contains(&scheme) => memcached::open(&url, options),
+        scheme if schemes::MEMCACHED.contains(&scheme) => memcached::open(&url, options),
         #[cfg(feature = "kyoto")]
-        scheme if kyoto::SCHEMES.contains(&scheme) => {
+        scheme if schemes::KYOTO.contains(&scheme) => {
             let server = kyoto::open(url.of_one_host()?, options)?;
             Ok(Arc::new(WithBreaker::new(server, options.clock.clone())))
         }
-        _ => Err(url.unknown_scheme(&schemes())),
+        _ => Err(schemes::unknown(&url)),
     }
-}
-
-/// The schemes that [`open`] knows.
-#[doc(hidden)]
-#[must_use]
-pub fn schemes() -> Vec<&'static str> {
-    [
-        &["memory"][..],
-        #[cfg(all(feature = "disk", unix))]
-        &["disk"],
-        #[cfg(feature = "redis")]
-        redis::SCHEMES,
-        #[cfg(feature = "memcached")]
-        memcached::SCHEMES,
-        #[cfg(feature = "kyoto")]
-        kyoto::SCHEMES,
-    ]
-    .concat()
 }
 
 /// The failure of an increment: `why` follows the entry's name.

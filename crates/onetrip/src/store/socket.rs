@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
-use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -63,6 +63,7 @@ impl Socket {
     }
 
     pub(super) fn new(fd: OwnedFd) -> Self {
+        broken_pipe::set_up(&fd);
         Self {
             fd: Arc::new(fd),
             watch: None,
@@ -72,8 +73,7 @@ impl Socket {
 
     /// Sends as many bytes as the system accepts at once.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        Ok(rustix::net::send(&self.fd, bytes, flags)?)
+        Ok(rustix::net::send(&self.fd, bytes, broken_pipe::FLAGS)?)
     }
 
     /// Appends to `buffer` the bytes that have arrived, as far as it has room.
@@ -207,6 +207,34 @@ impl Socket {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
+    }
+}
+
+/// Sending to a server that closed is an error, and no signal that ends the process.
+#[cfg(not(target_vendor = "apple"))]
+mod broken_pipe {
+    use std::os::fd::OwnedFd;
+
+    use rustix::net::SendFlags;
+
+    pub(super) const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+    pub(super) fn set_up(_fd: &OwnedFd) {}
+}
+
+/// As above, where it is asked of the socket and not of each call.
+#[cfg(target_vendor = "apple")]
+mod broken_pipe {
+    use std::os::fd::OwnedFd;
+
+    use rustix::net::SendFlags;
+    use rustix::net::sockopt::set_socket_nosigpipe;
+
+    pub(super) const FLAGS: SendFlags = SendFlags::DONTWAIT;
+
+    pub(super) fn set_up(fd: &OwnedFd) {
+        // Refused only of what is no socket any more, which sends nothing either.
+        let _ = set_socket_nosigpipe(fd, true);
     }
 }
 

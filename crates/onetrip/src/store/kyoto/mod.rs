@@ -23,9 +23,6 @@ use crate::trip::{Op, Replies, Reply, Trip};
 use crate::url::StoreUrl;
 use crate::wire::kyoto::{RequestKind, ServerReply, http};
 
-/// The schemes of this store.
-pub(super) const SCHEMES: &[&str] = &["kt"];
-
 const DEFAULT_PORT: u16 = 1978;
 
 /// How often an entry that others change at the same time is read again, to change it in its turn.

@@ -7,9 +7,6 @@ use super::ring::DEFAULT_PORT;
 use crate::error::{Error, Result};
 use crate::url::StoreUrl;
 
-/// The schemes of this store.
-pub(crate) const SCHEMES: &[&str] = &["memcached", "memcached+unix"];
-
 /// Where one server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {

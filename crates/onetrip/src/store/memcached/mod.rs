@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-pub(super) use self::address::SCHEMES;
 use self::node::Node;
 use self::ring::Ring;
 use super::with_breaker::WithBreaker;

@@ -1,6 +1,7 @@
 //! Connections in use with posts whose replies are unread.
 
 use std::fmt;
+#[cfg(any(feature = "kyoto", feature = "memcached"))]
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -89,6 +90,7 @@ impl<C: Park> Held<C> {
     /// # Errors
     ///
     /// Returns [`io::ErrorKind::NotConnected`] once it was given up.
+    #[cfg(any(feature = "kyoto", feature = "memcached"))]
     pub(in crate::store) fn connected(&mut self) -> io::Result<&mut C> {
         let gone = || io::ErrorKind::NotConnected.into();
         self.connection().ok_or_else(gone)

@@ -5,25 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::slots::Address;
-use super::tls::Certificates;
-use crate::error::{Error, ErrorKind, Result};
+use super::tls::{self, Certificates};
+use crate::error::{Error, Result};
 use crate::url::StoreUrl;
-
-/// The schemes of this store.
-pub(crate) const SCHEMES: &[&str] = &[
-    "redis",
-    "rediss",
-    "redis+unix",
-    "redis+sentinel",
-    "redis+cluster",
-    "valkey",
-    "valkeys",
-    "valkey+unix",
-    "valkey+sentinel",
-    "valkey+cluster",
-];
-
-const TLS_OPTIONS: &[&str] = &["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"];
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -100,17 +84,17 @@ pub(super) fn target(url: &StoreUrl) -> Result<Target> {
         ..Greeting::default()
     };
     let (product, kind) = url.scheme().split_once('+').unwrap_or((url.scheme(), ""));
-    let (kind, tls) = (kind.to_owned(), matches!(product, "rediss" | "valkeys"));
+    let (kind, is_tls) = (kind.to_owned(), matches!(product, "rediss" | "valkeys"));
     let many = matches!(kind.as_str(), "sentinel" | "cluster");
-    let tls = if many {
+    let is_tls = if many {
         known.push("ssl");
-        url.take_as("ssl", boolean)?.unwrap_or(tls)
+        url.take_as("ssl", boolean)?.unwrap_or(is_tls)
     } else {
-        tls
+        is_tls
     };
-    if tls {
-        known.extend(TLS_OPTIONS);
-        greeting.certificates = Some(Arc::new(certificates(&mut url)?));
+    if is_tls {
+        known.extend(tls::OPTIONS);
+        greeting.certificates = Some(tls::certificates(&mut url)?);
     }
     let target = match kind.as_str() {
         "unix" => {
@@ -227,37 +211,4 @@ fn database(url: &mut StoreUrl, in_path: &str) -> Result<u64> {
         })?,
     };
     Ok(url.take_as("db", number)?.unwrap_or(in_path))
-}
-
-/// The certificates that a TLS connection trusts and shows, by the names that redis-py gives them.
-fn certificates(url: &mut StoreUrl) -> Result<Certificates> {
-    let mut read = |option: &str| -> Result<Option<Vec<u8>>> {
-        let Some(path) = url.take(option) else {
-            return Ok(None);
-        };
-        std::fs::read(&path).map(Some).map_err(|error| {
-            Error::with_source(
-                ErrorKind::Configuration,
-                format!("{option}={path} cannot be read: {error}; name a file in PEM format"),
-                error,
-            )
-        })
-    };
-    let authorities = read("ssl_ca_certs")?;
-    let files = (read("ssl_certfile")?, read("ssl_keyfile")?);
-    let identity = match &files {
-        (Some(certificate), Some(key)) => Some((certificate.as_slice(), key.as_slice())),
-        (None, None) => None,
-        _ => {
-            return Err(Error::configuration(
-                "a client certificate needs both ssl_certfile= and ssl_keyfile=",
-            ));
-        }
-    };
-    Certificates::read(authorities.as_deref(), identity).map_err(|unusable| {
-        let label = url.label();
-        Error::configuration(format!(
-            "{label} cannot be used: {unusable}; name files in PEM format"
-        ))
-    })
 }

@@ -12,13 +12,14 @@ mod sentinel;
 mod server;
 mod shared;
 mod slots;
+#[cfg_attr(feature = "tls", path = "tls/enabled.rs")]
+#[cfg_attr(not(feature = "tls"), path = "tls/disabled.rs")]
 mod tls;
 mod topology;
 mod transport;
 
 use std::sync::Arc;
 
-pub(super) use self::address::SCHEMES;
 use self::address::Target;
 use self::cluster::Cluster;
 use self::sentinel::Sentinel;

@@ -1,15 +1,68 @@
 //! TLS over a connection: plain bytes in, sealed bytes out, and back.
 
+#[cfg_attr(feature = "tls-aws-lc", path = "provider/aws_lc.rs")]
+#[cfg_attr(
+    all(feature = "tls-ring", not(feature = "tls-aws-lc")),
+    path = "provider/ring.rs"
+)]
+#[cfg_attr(
+    not(any(feature = "tls-ring", feature = "tls-aws-lc")),
+    path = "provider/process.rs"
+)]
+mod provider;
+
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use crate::error::{Error, ErrorKind, Result};
+use crate::url::StoreUrl;
+
+pub(in crate::store::redis) const OPTIONS: &[&str] =
+    &["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"];
+
+/// The certificates that a TLS connection trusts and shows, by the names that redis-py gives them.
+pub(in crate::store::redis) fn certificates(url: &mut StoreUrl) -> Result<Arc<Certificates>> {
+    let mut read = |option: &str| -> Result<Option<Vec<u8>>> {
+        let Some(path) = url.take(option) else {
+            return Ok(None);
+        };
+        std::fs::read(&path).map(Some).map_err(|error| {
+            Error::with_source(
+                ErrorKind::Configuration,
+                format!("{option}={path} cannot be read: {error}; name a file in PEM format"),
+                error,
+            )
+        })
+    };
+    let authorities = read("ssl_ca_certs")?;
+    let files = (read("ssl_certfile")?, read("ssl_keyfile")?);
+    let identity = match &files {
+        (Some(certificate), Some(key)) => Some((certificate.as_slice(), key.as_slice())),
+        (None, None) => None,
+        _ => {
+            return Err(Error::configuration(
+                "a client certificate needs both ssl_certfile= and ssl_keyfile=",
+            ));
+        }
+    };
+    let certificates = Certificates::read(provider::provider()?, authorities.as_deref(), identity);
+    certificates.map(Arc::new).map_err(|unusable| {
+        let label = url.label();
+        Error::configuration(format!(
+            "{label} cannot be used: {unusable}; name files in PEM format"
+        ))
+    })
+}
+
 /// The certificates that a connection trusts and shows.
-#[derive(Debug, Default)]
-pub(super) struct Certificates {
+#[derive(Debug)]
+pub(in crate::store::redis) struct Certificates {
+    provider: Arc<CryptoProvider>,
     /// Trusted instead of those that the system trusts.
     authorities: Option<RootCertStore>,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
@@ -19,7 +72,8 @@ pub(super) struct Certificates {
 
 impl Certificates {
     /// Reads them from files in PEM format.
-    pub(super) fn read(
+    fn read(
+        provider: Arc<CryptoProvider>,
         authorities: Option<&[u8]>,
         identity: Option<(&[u8], &[u8])>,
     ) -> Result<Self, String> {
@@ -53,6 +107,7 @@ impl Certificates {
             }
         };
         Ok(Self {
+            provider,
             authorities,
             identity,
             config: OnceLock::new(),
@@ -75,8 +130,7 @@ impl Certificates {
                 }
             }
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .with_root_certificates(authorities);
@@ -90,7 +144,7 @@ impl Certificates {
     }
 
     /// A conversation with the server at `host`, which is to begin with a handshake.
-    pub(super) fn session(&self, host: &str) -> io::Result<Session> {
+    pub(in crate::store::redis) fn session(&self, host: &str) -> io::Result<Session> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let tls = ClientConnection::new(self.config()?, name).map_err(io::Error::other)?;
         let mut session = Session {
@@ -105,24 +159,24 @@ impl Certificates {
 
 /// One end of a conversation.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(in crate::store::redis) struct Session {
     tls: ClientConnection,
     received: Vec<u8>,
 }
 
 impl Session {
     /// Whether there is nothing to say yet.
-    pub(super) fn is_shaking_hands(&self) -> bool {
+    pub(in crate::store::redis) fn is_shaking_hands(&self) -> bool {
         self.tls.is_handshaking()
     }
 
     /// Seals `plain`, for [`drain`](Self::drain) to send.
-    pub(super) fn seal(&mut self, plain: &[u8]) -> io::Result<()> {
+    pub(in crate::store::redis) fn seal(&mut self, plain: &[u8]) -> io::Result<()> {
         self.tls.writer().write_all(plain)
     }
 
     /// Appends what is to be sent.
-    pub(super) fn drain(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+    pub(in crate::store::redis) fn drain(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         while self.tls.wants_write() {
             self.tls.write_tls(out)?;
         }
@@ -130,12 +184,12 @@ impl Session {
     }
 
     /// Where sealed bytes are to be received, for [`open`](Self::open) to open.
-    pub(super) fn received(&mut self) -> &mut Vec<u8> {
+    pub(in crate::store::redis) fn received(&mut self) -> &mut Vec<u8> {
         &mut self.received
     }
 
     /// Opens what was received, and appends it to `plain`.
-    pub(super) fn open(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
+    pub(in crate::store::redis) fn open(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
         let mut rest = self.received.as_slice();
         while !rest.is_empty() {
             self.tls.read_tls(&mut rest)?;
