@@ -11,6 +11,8 @@
 //! system, and what is here can be computed again. If the system itself goes down, pages may be
 //! missing from the middle of the file, and old ones stand in their place. That cannot be seen, so
 //! a file from before the last boot is begun anew.
+//!
+//! On a system that does not tell its boots apart, each write is synchronized instead.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,6 +25,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions};
 use rustix::fs::{FlockOperation, flock};
 
+use super::boot;
 use super::damage;
 use super::evict::Room;
 
@@ -200,7 +203,12 @@ fn map(folder: &Path, size: usize) -> Result<Env, Refusal> {
     let mut options = EnvOpenOptions::new();
     options.map_size(Room::space(size)).max_readers(READERS);
     // Not WRITE_MAP: a full disk would end the process instead of failing the write.
-    unsafe { options.flags(EnvFlags::NO_SYNC).open(folder) }.map_err(refusal)
+    let flags = match boot::id() {
+        Some(_) => EnvFlags::NO_SYNC,
+        // Nobody could tell that the system went down, so that must break nothing.
+        None => EnvFlags::empty(),
+    };
+    unsafe { options.flags(flags).open(folder) }.map_err(refusal)
 }
 
 pub(super) fn refusal(error: heed::Error) -> Refusal {
@@ -257,8 +265,8 @@ fn tidy(folder: &Path) -> io::Result<()> {
 /// Checks that the folder is ours, of this version and of this boot of the machine.
 fn check_mark(folder: &Path, news: &mut News) -> io::Result<()> {
     let path = folder.join(MARK);
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let wanted = format!("{VERSION}\nboot {}\n", boot.trim());
+    let boot = boot::id().unwrap_or_default();
+    let wanted = format!("{VERSION}\nboot {boot}\n");
     let mark = match fs::read(&path) {
         Ok(mark) => Some(mark),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

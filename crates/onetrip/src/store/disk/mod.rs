@@ -8,6 +8,13 @@
 //! takes microseconds and needs nothing that a waiting caller may hold; handing it to a thread
 //! would cost each more than that.
 
+#[cfg_attr(target_os = "linux", path = "boot/linux.rs")]
+#[cfg_attr(target_vendor = "apple", path = "boot/apple.rs")]
+#[cfg_attr(
+    not(any(target_os = "linux", target_vendor = "apple")),
+    path = "boot/unknown.rs"
+)]
+mod boot;
 mod damage;
 mod entries;
 mod environment;
