@@ -14,6 +14,8 @@ EXTENSION := $(VENV)/.extension
 # The benchmarks' own: the peers in Python and in Rust, and the wheel that is weighed.
 BENCH := target/bench
 PEERS := $(BENCH)/venv/.requirements
+# The features that a user of the crate would choose, besides the defaults and all of them.
+COMBINATIONS := "" disk redis redis,tls-ring memcached kyoto zstd lz4
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates/*/src crates/*/Cargo.toml -type f)
 
 .PHONY: demo
@@ -23,6 +25,7 @@ demo: $(EXTENSION) ## the notes application, cold and warm (ONCE=1: only the tab
 .PHONY: test
 test: $(EXTENSION) servers ## every test, in Rust and in Python
 	cargo test --locked --workspace --exclude onetrip-py
+	cargo test --locked -p onetrip --no-default-features --test features
 	$(BIN)/python -m pytest
 
 .PHONY: check
@@ -30,9 +33,14 @@ check: $(EXTENSION) ## linters and type checkers, strictly
 	cargo fmt --check --all
 	cargo fmt --check --manifest-path bench/peers/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	for features in $(COMBINATIONS); do \
+	    cargo clippy --locked --quiet -p onetrip --no-default-features --features "$$features" -- -D warnings; \
+	done
+	cargo clippy --locked -p onetrip --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features -p onetrip
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/zizmor --quiet --offline --pedantic .github
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest onetrip._core
 
