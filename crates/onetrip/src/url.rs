@@ -122,11 +122,11 @@ impl StoreUrl {
 
 /// Reads `scheme://username:password@host:port,host:port/path?option=value`. Refuses with what is
 /// wrong.
-fn parse(text: &str) -> Result<StoreUrl, &'static str> {
+fn parse(text: &str) -> Result<StoreUrl, String> {
     let (scheme, rest) = text.split_once(':').ok_or("it has no scheme")?;
     let begins_well = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
     if !begins_well || !scheme.chars().all(is_of_a_scheme) {
-        return Err("it has no scheme");
+        return Err("it has no scheme".into());
     }
     let rest = match rest {
         "" => "",
@@ -135,7 +135,7 @@ fn parse(text: &str) -> Result<StoreUrl, &'static str> {
             .ok_or("\"//\" must follow its scheme")?,
     };
     if rest.contains('#') {
-        return Err("a \"#\" in it must be written as %23");
+        return Err("a \"#\" in it must be written as %23".into());
     }
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
@@ -150,8 +150,9 @@ fn parse(text: &str) -> Result<StoreUrl, &'static str> {
         password: some(password),
         hosts: list
             .split(',')
-            .filter_map(|host| host_and_port(host).transpose())
-            .collect::<Result<_, _>>()?,
+            .map(|host| host_and_port(host).map_err(|why| format!("{host:?} {why}")))
+            .filter_map(Result::transpose)
+            .collect::<Result<_, String>>()?,
         path: path.to_owned(),
         options: query.split('&').filter_map(option).collect(),
     })
@@ -168,17 +169,17 @@ fn some(text: &str) -> Option<String> {
 
 /// Reads one of a list of hosts; none, where there is nothing.
 fn host_and_port(text: &str) -> Result<Option<(String, Option<u16>)>, &'static str> {
-    const NO_PORT: &str = "a port is no number up to 65535";
+    const NO_PORT: &str = "has a port that is no number up to 65535";
     let text = text.trim();
     let (host, port) = if let Some(address) = text.strip_prefix('[') {
-        let (address, port) = address.split_once(']').ok_or("a \"]\" is missing")?;
-        let address: Ipv6Addr = address.parse().map_err(|_| "an address is no IPv6")?;
+        let (address, port) = address.split_once(']').ok_or("lacks a \"]\"")?;
+        let address: Ipv6Addr = address.parse().map_err(|_| "is no IPv6 address")?;
         (address.to_string(), port)
     } else {
         let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
         let is_odd = |c: char| c.is_whitespace() || c.is_control() || "[]<>\\^|".contains(c);
         if host.contains(is_odd) {
-            return Err("a host has characters that no host has");
+            return Err("has characters that no host has");
         }
         (decode(host), port)
     };
@@ -191,7 +192,7 @@ fn host_and_port(text: &str) -> Result<Option<(String, Option<u16>)>, &'static s
     };
     match host.is_empty() {
         true if text.is_empty() => Ok(None),
-        true => Err("a port has no host"),
+        true => Err("has a port and no host"),
         false => Ok(Some((host, port))),
     }
 }
@@ -309,13 +310,13 @@ mod tests {
             ("1x://h1", "no scheme"),
             ("h1:6379", "\"//\" must follow"),
             ("x://h1#a", "%23"),
-            ("x://:1", "port has no host"),
-            ("x://u@:1", "port has no host"),
-            ("x://h1:+1", "port is no number"),
-            ("x://h1:65536", "port is no number"),
-            ("x://[::1]1", "port is no number"),
-            ("x://[::1%eth0]", "no IPv6"),
-            ("x://[::1", "\"]\" is missing"),
+            ("x://:1", "port and no host"),
+            ("x://u@:1", "port and no host"),
+            ("x://h1:+1", "port that is no number"),
+            ("x://h1:65536", "port that is no number"),
+            ("x://[::1]1", "port that is no number"),
+            ("x://[::1%eth0]", "is no IPv6 address"),
+            ("x://[::1", "lacks a \"]\""),
             ("x://a b", "characters"),
             ("x://a^b", "characters"),
         ] {

@@ -163,7 +163,7 @@ fn certificates_are_read_when_the_cache_is_built() {
 
 #[test]
 fn memcached_url_takes_only_servers() {
-    assert_refused("memcached://h1,h2:x", &["memcached://h2:x"]);
+    assert_refused("memcached://h1,h2:x", &["\"h2:x\" has a port"]);
     assert_refused("memcached://h1,h2,h1:11211", &["h1:11211 twice"]);
     assert_refused("memcached://h1/0", &["prefix"]);
     assert_refused("memcached://me:s3cret@h1", &["login"]);
