@@ -277,6 +277,10 @@ impl Scope {
             Reading::Plain(hold) => (None, hold),
         };
         let ttl = sooner(ttl, left);
+        if matches!(reading, Reading::Piece(_)) {
+            // A plain read must find what a fetch stored, or a newer value.
+            state.snapshot.forget(key);
+        }
         let pieces = &mut state.pieces;
         pieces.oldest = pieces.oldest.max(hold.unwrap_or(self.max_age));
         pieces.sweep(ticket.departed);

@@ -147,7 +147,7 @@ fn too_many_pending_deletes_are_dropped_and_logged() {
         direct.set_many(values(), Ttl::Never).unwrap();
         assert_eq!(cache.get(&keys[0]).unwrap(), Some(1));
         let port = stand.proxy.port().to_string();
-        let logged = || log::lines(&port, "those that follow are lost").len();
+        let logged = || log::lines(&port, "further ones are lost").len();
         stand.fail(Fault::Refuse);
         cache.delete_many(&keys[..MOST]).unwrap();
         // Repeated deletes of a key count once.

@@ -21,9 +21,9 @@ async fn markup_is_stored_with_the_python_tag() {
     let cache = onetrip::Cache::open(store).unwrap();
     cache.set("m", &Markup::new("<p>")).await.unwrap();
     let entry: serde_bytes_of::Bytes = raw.get("m").await.unwrap().unwrap();
-    // After the header, an extension of four bytes, type 12: a string of length three.
+    // After the header of 12 bytes, an extension of four bytes, type 12: a string of length three.
     assert_eq!(
-        entry.0.get(8..),
+        entry.0.get(12..),
         Some(&[0xD6, 12, 0xA3, b'<', b'p', b'>'][..])
     );
 }
