@@ -199,10 +199,10 @@ class TestThreads:
         began.wait(10)
         timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
-        begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             cache.get_or_set(name, 1)
-        assert time.monotonic() - begun < 0.9
+        # It was interrupted while it waited: after that it would have stored its own value.
+        assert name not in cache
         stuck.set()
         owner.join()
         assert cache[name] == 2

@@ -16,9 +16,8 @@ on_every_server!(
     many_posts_in_a_row_all_arrive,
     last_post_arrives_when_the_cache_is_dropped,
     lost_post_is_reported_and_not_sent_again,
-    hung_server_costs_all_posts_one_timeout,
-    forgotten_scope_keeps_no_connection;
-    alone: forked_child_ignores_posts_of_its_parent,
+    hung_server_costs_all_posts_one_timeout;
+    alone: forked_child_ignores_posts_of_its_parent, forgotten_scope_keeps_no_connection,
 );
 
 fn post_arrives_without_waiting(stand: Stand) {
