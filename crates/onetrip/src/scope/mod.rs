@@ -9,7 +9,7 @@
 //!   `read_max_age`, and every state write that changes something ends it (`snapshot`).
 //!
 //! State that is written anywhere in this process ends what a scope holds of that key
-//! ([`writes`](crate::write_clock)).
+//! ([`write_clock`](crate::write_clock)).
 
 mod pieces;
 mod snapshot;
@@ -117,8 +117,10 @@ pub(crate) enum Lookup {
 pub(crate) struct Ticket {
     departed: Moment,
     stamp: Stamp,
-    /// Which of the trips that bring a snapshot it is, and how many snapshots had ended before.
+    /// Which of the trips that bring a snapshot it is, and how many of them had arrived before.
     number: u64,
+    arrived: u64,
+    /// How many snapshots had ended before.
     ended: u64,
 }
 
@@ -228,11 +230,12 @@ impl Scope {
     /// Returns what is known as a trip departs. `brings` says that the trip brings a snapshot.
     pub(crate) fn depart(&self, brings: bool) -> Ticket {
         let mut state = self.state();
-        let (number, ended) = state.snapshot.depart(brings);
+        let (number, arrived, ended) = state.snapshot.depart(brings);
         Ticket {
             departed: self.clock.now(),
             stamp: write_clock::stamp(),
             number,
+            arrived,
             ended,
         }
     }

@@ -278,8 +278,7 @@ impl Scope {
         };
         let ttl = sooner(ttl, left);
         if matches!(reading, Reading::Piece(_)) {
-            // A plain read must find what a fetch stored, or a newer value.
-            state.snapshot.forget(key);
+            state.snapshot.supersede(key);
         }
         let pieces = &mut state.pieces;
         pieces.oldest = pieces.oldest.max(hold.unwrap_or(self.max_age));

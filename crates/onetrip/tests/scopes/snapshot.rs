@@ -579,3 +579,105 @@ fn a_blocking_page_learns_from_its_visits() {
         "a visit that panicked teaches nothing"
     );
 }
+
+/// A visit whose first read finds `a`, and the other keys absent.
+fn with_absences(cache: &Cache) -> Hand {
+    for key in ["b", "c"] {
+        elsewhere(cache, key, None);
+    }
+    visit(cache)
+}
+
+#[test]
+fn plain_read_finds_what_a_fetch_of_its_scope_stored() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_absences(&cache);
+    hand.finish(hand.get("a"));
+    hand.make_anew("b", "made");
+    assert_eq!(hand.finish(hand.get("b")), [Some("made".to_owned())]);
+}
+
+#[test]
+fn plain_read_finds_what_a_fetch_stored_while_a_trip_was_under_way() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_absences(&cache);
+    let Called::Away(trip, arrive) = hand.get("a") else {
+        panic!("nothing is held yet");
+    };
+    let replies = hand.exchange(&trip);
+    hand.make_anew("b", "made");
+    arrive(replies);
+    let called = hand.get("b");
+    assert!(matches!(called, Called::Away(..)), "its absence is old");
+    assert_eq!(hand.finish(called), [Some("made".to_owned())]);
+}
+
+#[test]
+fn trip_that_departs_after_a_fetch_brings_what_it_stored() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = with_absences(&cache);
+    let Called::Away(trip, arrive) = hand.get("a") else {
+        panic!("nothing is held yet");
+    };
+    let replies = hand.exchange(&trip);
+    hand.make_anew("b", "made");
+    arrive(replies);
+    hand.finish(hand.get("x"));
+    elsewhere(&cache, "b", Some("new"));
+    assert_eq!(hand.get("b").held(), [Some("made".to_owned())]);
+}
+
+#[test]
+fn setting_what_was_there_before_a_fetch_stored_another_value_is_news() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    elsewhere(&cache, "x", Some("x"));
+    let hand = visit(&cache);
+    hand.finish(hand.get("x"));
+    hand.make_anew("x", "made");
+    hand.finish(hand.set("x", "x"));
+    elsewhere(&cache, "a", Some("new"));
+    assert_ended(&hand, "a");
+}
+
+/// Two trips are under way together, and the one that departed later reaches the store first. What
+/// the other found in between is never followed by the older answer, whichever arrives first.
+#[test]
+fn trips_that_overtake_each_other_bring_no_older_answer() {
+    let _turn = turn();
+    for first_arrives_last in [true, false] {
+        let (cache, _) = learned();
+        let hand = visit(&cache);
+        let (Called::Away(one, arrive_one), Called::Away(other, arrive_other)) =
+            (hand.get("c"), hand.get("a"))
+        else {
+            panic!("nothing is held yet");
+        };
+        let before = hand.exchange(&other);
+        elsewhere(&cache, "c", Some("new"));
+        let behind = hand.exchange(&one);
+        if first_arrives_last {
+            arrive_other(before);
+            assert_eq!(arrive_one(behind), new());
+        } else {
+            assert_eq!(arrive_one(behind), new());
+            arrive_other(before);
+        }
+        assert_eq!(hand.finish(hand.get("c")), new());
+    }
+}
+
+#[test]
+fn trips_under_way_together_keep_what_both_found() {
+    let _turn = turn();
+    let (cache, _) = learned();
+    let hand = visit(&cache);
+    let (one, other) = (hand.get("a"), hand.get("x"));
+    hand.finish(one);
+    hand.finish(other);
+    elsewhere(&cache, "b", Some("new"));
+    assert_eq!(hand.get("b").held(), old());
+}

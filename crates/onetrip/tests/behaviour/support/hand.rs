@@ -209,6 +209,13 @@ impl Hand {
         fetch.finish();
     }
 
+    /// Computes `text` for `key` without looking, and stores it.
+    pub(crate) fn make_anew(&self, key: &'static str, text: &str) {
+        let mut fetch = self.fetch(key, Caller::Thread).refreshing();
+        assert!(matches!(fetch.advance(), Stage::Compute(_)));
+        self.make(fetch, key, text);
+    }
+
     /// Returns what a completed fetch found.
     pub(crate) fn found(mut fetch: Fetch<'_, &'static str, Text>) -> Option<String> {
         assert!(matches!(fetch.advance(), Stage::Done));
