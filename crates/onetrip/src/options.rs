@@ -46,7 +46,7 @@ pub enum Serializer {
 ///     .build()?;
 /// # Ok::<(), onetrip::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Builder {
     url: String,
@@ -66,6 +66,18 @@ pub struct Builder {
     pages: PageMode,
     page_budget: Budget,
     clock: Clock,
+}
+
+/// Without the URL and the secrets: both may open something.
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("prefix", &self.prefix)
+            .field("ttl", &self.ttl)
+            .field("serializer", &self.serializer)
+            .field("on_error", &self.on_error)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The options of a cache in memory.

@@ -150,7 +150,13 @@ fn parse(text: &str) -> Result<StoreUrl, String> {
         password: some(password),
         hosts: list
             .split(',')
-            .map(|host| host_and_port(host).map_err(|why| format!("{host:?} {why}")))
+            .map(|host| {
+                host_and_port(host).map_err(|why| match path.contains('@') {
+                    // Then this is a part of the login.
+                    true => "a \"/\" in its login must be written as %2F".to_owned(),
+                    false => format!("{host:?} {why}"),
+                })
+            })
             .filter_map(Result::transpose)
             .collect::<Result<_, String>>()?,
         path: path.to_owned(),
@@ -206,9 +212,13 @@ fn option(text: &str) -> Option<(String, String)> {
 
 /// Returns `text`, which cannot be parsed, without anything that may be a password.
 fn without_login(text: &str) -> String {
-    match (text.split_once("://"), text.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
-        _ => text.to_owned(),
+    let Some((login, rest)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    match (login.split_once("://"), login.split_once(':')) {
+        (Some((scheme, _)), _) => format!("{scheme}://…@{rest}"),
+        (None, Some((scheme, _))) => format!("{scheme}:…@{rest}"),
+        (None, None) => format!("…@{rest}"),
     }
 }
 
@@ -322,6 +332,22 @@ mod tests {
         ] {
             let error = StoreUrl::parse(wrong).unwrap_err().to_string();
             assert!(error.contains(why), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_password() {
+        for wrong in [
+            "x:/u:s3cret@h",
+            "x:u:s3cret@h",
+            "u:s3cret@h",
+            "x://u:s3cret#@h",
+            "x://u:s3cret/@h",
+            "x://u:s3cret@h:port",
+            "x://u:s3cret@a b",
+        ] {
+            let error = StoreUrl::parse(wrong).unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{wrong}: {error}");
         }
     }
 
