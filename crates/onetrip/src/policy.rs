@@ -101,15 +101,15 @@ impl std::fmt::Debug for Policy {
 /// The value of a read, if there is one.
 type Found<D> = Option<<D as Decode>::Value>;
 
-/// The lifetime of a write, decided.
+/// The ttl of a write, with the default of the cache put in.
 #[derive(Clone, Copy)]
-enum Resolved {
+enum ResolvedTtl {
     Keep(Option<Duration>),
     Expired,
 }
 
-impl Resolved {
-    fn ttl(self) -> Option<Duration> {
+impl ResolvedTtl {
+    fn span(self) -> Option<Duration> {
         match self {
             Self::Keep(ttl) => ttl,
             Self::Expired => Some(Duration::ZERO),
@@ -144,7 +144,7 @@ impl Policy {
         ttl: Ttl,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Kind, E>,
     ) -> Result<Bytes, E> {
-        let ttl = self.resolve(ttl).ttl();
+        let ttl = self.resolve(ttl).span();
         let fields = Fields {
             end: ttl.map(|ttl| self.clock.wall().saturating_add(ttl)),
             ..Fields::default()
@@ -184,15 +184,15 @@ impl Policy {
         self.sealer.open(self.name(key), entry)
     }
 
-    fn resolve(&self, ttl: Ttl) -> Resolved {
+    fn resolve(&self, ttl: Ttl) -> ResolvedTtl {
         let ttl = match ttl {
             Ttl::Default => self.ttl,
             Ttl::Never => None,
             Ttl::After(span) => Some(span),
         };
         match ttl {
-            Some(Duration::ZERO) => Resolved::Expired,
-            ttl => Resolved::Keep(ttl.filter(|span| *span < FOREVER)),
+            Some(Duration::ZERO) => ResolvedTtl::Expired,
+            ttl => ResolvedTtl::Keep(ttl.filter(|span| *span < FOREVER)),
         }
     }
 

@@ -10,8 +10,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of slots. Ten thousand writes during a page needlessly invalidate a sixth of its
-/// answers.
+/// The number of slots. Ten thousand writes of other names needlessly invalidate a quarter of the
+/// answers that are held meanwhile.
 const SLOTS: usize = 1 << 15;
 
 /// The number of bytes that are hashed at a time.

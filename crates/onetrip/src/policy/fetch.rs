@@ -19,7 +19,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::reads::Asked;
-use super::{Behind, Found, Policy, Read, Resolved, Step, Ttl, Writing};
+use super::{Behind, Found, Policy, Read, ResolvedTtl, Step, Ttl, Writing};
 use crate::codec::Decode;
 use crate::context::Context;
 use crate::scope::{Reading, Ticket, sooner};
@@ -108,7 +108,7 @@ pub struct Fetch<'a, K, D: Decode> {
     decode: &'a D,
     keys: &'a [K],
     states: SmallVec<[State<D::Value>; 1]>,
-    life: Resolved,
+    ttl: ResolvedTtl,
     storing: Storing,
     caller: Caller,
     alone: bool,
@@ -142,7 +142,7 @@ impl Policy {
         decode: &D,
     ) -> Option<Read<D::Value>> {
         at.scope()?;
-        self.held(at, key, Reading::Piece(self.resolve(ttl).ttl()), decode)
+        self.held(at, key, Reading::Piece(self.resolve(ttl).span()), decode)
     }
 
     /// Reads one piece, and computes nothing. One trip at most.
@@ -174,7 +174,7 @@ impl Policy {
             decode,
             keys,
             states: keys.iter().map(|_| State::Unknown).collect(),
-            life: self.resolve(ttl),
+            ttl: self.resolve(ttl),
             storing: Storing::Set,
             caller,
             alone: false,
@@ -250,7 +250,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
 
     /// Looks up what the scope does not answer.
     fn look(&mut self) -> Option<Trip> {
-        let reading = Reading::Piece(self.life.ttl());
+        let reading = Reading::Piece(self.ttl.span());
         let mut wanted = SmallVec::<[usize; 1]>::new();
         for (place, key) in self.keys.iter().enumerate() {
             let Some(state @ State::Unknown) = self.states.get_mut(place) else {
@@ -409,8 +409,8 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                 continue;
             }
             let entry = entry.clone();
-            match (self.life, self.storing) {
-                (Resolved::Expired, _) => {
+            match (self.ttl, self.storing) {
+                (ResolvedTtl::Expired, _) => {
                     *state = State::Made;
                     if self.refresh {
                         removed.push(name.clone());
@@ -419,7 +419,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                     continue;
                 }
                 // Adding would never replace what nobody can read.
-                (Resolved::Keep(ttl), Storing::Add) if !bad => {
+                (ResolvedTtl::Keep(ttl), Storing::Add) if !bad => {
                     trip.push(Op::Add {
                         name: name.clone(),
                         entry,
@@ -428,7 +428,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                     trip.push(Op::Get { name });
                     places.push((place, Kind::Add));
                 }
-                (Resolved::Keep(ttl), _) => {
+                (ResolvedTtl::Keep(ttl), _) => {
                     trip.push(Op::Set { name, entry, ttl });
                     places.push((place, Kind::Set));
                 }
@@ -441,7 +441,7 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
         self.removing = (!removed.is_empty()).then(|| Writing::begin(self.at, removed));
         let (trip, behind) = self.policy.load(self.at, trip);
         let is_post = self.storing == Storing::Set
-            && matches!(self.life, Resolved::Keep(_))
+            && matches!(self.ttl, ResolvedTtl::Keep(_))
             // What a batch gathered is waited for, and this keeps its place behind it.
             && behind.is_empty();
         self.stored_behind = Some(behind);
@@ -497,8 +497,8 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
                     *state = State::Found(theirs);
                 }
             }
-            if let (Some(scope), Some(ticket), Resolved::Keep(ttl)) =
-                (at.scope(), ticket, self.life)
+            if let (Some(scope), Some(ticket), ResolvedTtl::Keep(ttl)) =
+                (at.scope(), ticket, self.ttl)
             {
                 // Of what was written meanwhile, the clock of writes ends it at once.
                 scope.note_made(key, held.len());
@@ -527,8 +527,8 @@ impl<'a, K: AsRef<[u8]>, D: Decode> Fetch<'a, K, D> {
             .and_then(|entry| policy.shared(at, key, entry, self.decode));
         let state = match (value, entry) {
             (Some(value), Some(entry)) => {
-                if let (Some(scope), Some(ticket), Resolved::Keep(ttl)) =
-                    (at.scope(), ticket, self.life)
+                if let (Some(scope), Some(ticket), ResolvedTtl::Keep(ttl)) =
+                    (at.scope(), ticket, self.ttl)
                 {
                     scope.keep_made(ticket, key, entry, ttl);
                 }

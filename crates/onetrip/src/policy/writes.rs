@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Policy, Resolved, Step, Ttl, Writing};
+use super::{Policy, ResolvedTtl, Step, Ttl, Writing};
 use crate::context::Context;
 use crate::scope::Change;
 use crate::trip::{Op, Replies, Reply, Trip};
@@ -18,9 +18,9 @@ impl Policy {
         entries: impl IntoIterator<Item = (K, Bytes)>,
         ttl: Ttl,
     ) -> Step<(), impl FnOnce(Replies) + 'a> {
-        let life = self.resolve(ttl);
+        let ttl = self.resolve(ttl);
         let mut trip = Trip::new();
-        let mut changes = matches!(life, Resolved::Expired);
+        let mut changes = matches!(ttl, ResolvedTtl::Expired);
         for (key, entry) in entries {
             if self.disabled {
                 continue;
@@ -31,9 +31,9 @@ impl Policy {
                 .is_some_and(|scope| scope.writes_back(key, &entry));
             self.note_write(at, key, Change::Set, Some(&entry));
             let name = self.keyspace.name(key);
-            let op = match life {
-                Resolved::Keep(ttl) => Op::Set { name, entry, ttl },
-                Resolved::Expired => Op::Delete { name },
+            let op = match ttl {
+                ResolvedTtl::Keep(ttl) => Op::Set { name, entry, ttl },
+                ResolvedTtl::Expired => Op::Delete { name },
             };
             match at.batch() {
                 Some(batch) => {
@@ -102,8 +102,8 @@ impl Policy {
         self.note_write(at, key, Change::Exact, None);
         let name = self.keyspace.name(key);
         let op = match self.resolve(ttl) {
-            Resolved::Keep(ttl) => Op::Add { name, entry, ttl },
-            Resolved::Expired => Op::Get { name },
+            ResolvedTtl::Keep(ttl) => Op::Add { name, entry, ttl },
+            ResolvedTtl::Expired => Op::Get { name },
         };
         self.write(at, op.into(), |mut replies: Replies| {
             matches!(replies.pop(), Some(Reply::Flag(true) | Reply::Entry(None)))
@@ -135,7 +135,7 @@ impl Policy {
         at: &'a Context,
         keys: &'a [K],
     ) -> Step<usize, impl FnOnce(Replies) -> usize + 'a> {
-        self.relive(at, keys, Resolved::Expired)
+        self.change_ttl(at, keys, ResolvedTtl::Expired)
     }
 
     /// Gives entries a new time to live, counted from now. Returns how many there were. One trip.
@@ -145,30 +145,30 @@ impl Policy {
         keys: &'a [K],
         ttl: Ttl,
     ) -> Step<usize, impl FnOnce(Replies) -> usize + 'a> {
-        self.relive(at, keys, self.resolve(ttl))
+        self.change_ttl(at, keys, self.resolve(ttl))
     }
 
-    /// Gives entries another life, or ends it.
-    fn relive<'a, K: AsRef<[u8]>>(
+    /// Gives entries another ttl, or removes them.
+    fn change_ttl<'a, K: AsRef<[u8]>>(
         &'a self,
         at: &'a Context,
         keys: &'a [K],
-        life: Resolved,
+        ttl: ResolvedTtl,
     ) -> Step<usize, impl FnOnce(Replies) -> usize + 'a> {
         if self.disabled || keys.is_empty() {
             return Step::Done(0);
         }
-        let change = match life {
-            Resolved::Keep(_) => Change::Touch,
-            Resolved::Expired => Change::Delete,
+        let change = match ttl {
+            ResolvedTtl::Keep(_) => Change::Touch,
+            ResolvedTtl::Expired => Change::Delete,
         };
         let ops = keys.iter().map(|key| {
             let key = key.as_ref();
             self.note_write(at, key, change, None);
             let name = self.keyspace.name(key);
-            match life {
-                Resolved::Keep(ttl) => Op::Touch { name, ttl },
-                Resolved::Expired => Op::Delete { name },
+            match ttl {
+                ResolvedTtl::Keep(ttl) => Op::Touch { name, ttl },
+                ResolvedTtl::Expired => Op::Delete { name },
             }
         });
         self.write(at, ops.collect(), |replies: Replies| {
